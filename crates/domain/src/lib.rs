@@ -1,0 +1,24 @@
+//! The field's own words as types: names, run modes, statuses, epochs, log events and the cluster they belong to.
+//!
+//! Everything here is a plain value, validated where it is made. It decides nothing and does no I/O; what to do with
+//! these values is for `alarms` and `ha-core` to decide, and for the daemons to carry out.
+
+mod cluster;
+mod event;
+mod launch;
+mod names;
+mod report;
+mod time;
+
+pub use cluster::{
+    AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, Host,
+    ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy, ScsSettings, Script,
+    Signal, Vip, VipControl,
+};
+pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
+pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, VipVerb};
+pub use names::{AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError};
+pub use report::{
+    AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, RefId, RunMode, VipReport,
+};
+pub use time::{Micros, format_duration, parse_duration};
