@@ -2,8 +2,8 @@
 //! and new ones have defaults, so that two adjacent releases understand each other.
 
 use domain::{
-    AppName, AppReport, Cluster, Epoch, HostFigures, HostName, InterfaceReport, Launch, LaunchResult, LogEvent,
-    Micros, RefId, RunMode, VipReport,
+    Answer, AppReport, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport, Launch, LaunchResult,
+    LogEvent, Micros, RefId, RunMode, VipReport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,28 +100,6 @@ pub enum Fact {
     Log(LogEvent),
 }
 
-/// Answer to an instruction (launches answer with their result).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The instruction.
-    pub ref_id: RefId,
-    /// What became of it.
-    pub outcome: AnswerOutcome,
-}
-
-/// What became of an instruction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum AnswerOutcome {
-    /// Carried out; for a run mode: the application confirmed it.
-    Done,
-    /// Not carried out; sending it again is no use before something changed.
-    Refused {
-        /// Why.
-        why: String,
-    },
-}
-
 /// SCS to agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -146,37 +124,6 @@ pub enum ToAgent {
     Acknowledge {
         /// The number.
         seq: u64,
-    },
-}
-
-/// An instruction to an agent. Carrying it out twice must do no harm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Instruction {
-    /// Ties the answer to it.
-    pub ref_id: RefId,
-    /// About which application.
-    pub app: AppName,
-    /// What to do.
-    pub order: Order,
-}
-
-/// What to do with an application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "order")]
-pub enum Order {
-    /// Put it into a run mode.
-    SetRunMode {
-        /// The mode.
-        mode: RunMode,
-        /// The pair's epoch; an agent refuses one below the greatest it has seen for the pair.
-        epoch: Epoch,
-    },
-    /// Start it; it comes up in backup mode.
-    Start,
-    /// Stop it.
-    Stop {
-        /// Let it finish what is in hand first.
-        graceful: bool,
     },
 }
 

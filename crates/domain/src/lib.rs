@@ -5,6 +5,7 @@
 
 mod cluster;
 mod event;
+mod instruction;
 mod launch;
 mod names;
 mod report;
@@ -16,6 +17,7 @@ pub use cluster::{
     Signal, Vip, VipControl,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
+pub use instruction::{Answer, AnswerOutcome, Instruction, Order};
 pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, VipVerb};
 pub use names::{AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError};
 pub use report::{
