@@ -222,6 +222,7 @@ impl Alarms {
     ) {
         let source = Source::of(event);
         let expires_at = now + condition.clearance_timeout;
+        let full = self.active.len() >= MAX_ACTIVE;
         let known = self.active.iter_mut().find(|a| a.condition == name && a.source == source);
         let run = match known {
             Some(alarm) => {
@@ -232,7 +233,7 @@ impl Alarms {
                 out.push(Happened::Repeated(alarm.clone()));
                 condition.refire
             }
-            None if self.active.len() >= MAX_ACTIVE => {
+            None if full => {
                 out.push(Happened::Overflow(name.to_owned()));
                 // What moves VIPs must not depend on how many alarms are active.
                 condition.refire
