@@ -98,6 +98,8 @@ pub enum Cause {
     Exited(i32),
     /// A signal that LCA did not send ended the process.
     Killed(i32),
+    /// The process ended by itself; how is not known, because another run of the agent had started it.
+    Ended,
     /// It promised heartbeats and missed them.
     Hung,
     /// A probe failed as often as its limit allows; the text is the last failure.
@@ -120,6 +122,7 @@ impl Cause {
             Cause::Ordered => false,
             Cause::Exited(_)
             | Cause::Killed(_)
+            | Cause::Ended
             | Cause::Hung
             | Cause::ProbeFailed(_)
             | Cause::StartLimit
@@ -136,6 +139,7 @@ impl fmt::Display for Cause {
             Cause::Ordered => f.write_str("ordered"),
             Cause::Exited(code) => write!(f, "the process ended with exit code {code}"),
             Cause::Killed(signal) => write!(f, "the process was ended by signal {signal}"),
+            Cause::Ended => f.write_str("the process ended"),
             Cause::Hung => f.write_str("the heartbeats that it promised stayed out"),
             Cause::ProbeFailed(why) => write!(f, "the probe failed: {why}"),
             Cause::StartLimit => f.write_str("not ready within the start-up limit"),
