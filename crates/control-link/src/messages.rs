@@ -2,8 +2,8 @@
 //! and new ones have defaults, so that two adjacent releases understand each other.
 
 use domain::{
-    Answer, AppReport, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport, Launch, LaunchResult,
-    LogEvent, Micros, RefId, RunMode, VipReport,
+    Answer, AppReport, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport, Launch,
+    LaunchResult, LogEvent, Micros, RefId, RunMode, VipReport,
 };
 use serde::{Deserialize, Serialize};
 

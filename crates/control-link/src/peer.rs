@@ -1,0 +1,123 @@
+//! Who is at the other end: role and name, as a certificate carries them.
+//!
+//! A certificate of the cluster has exactly one subject alternative name of the form `takeover://ROLE/NAME` (a URI,
+//! RFC 5280, section 4.2.1.6). A URI and not a DNS name, because a host's name here may hold what a DNS name may not
+//! ('_', 64 characters in one label), and because it says the role as well.
+
+use domain::{HostName, NameError};
+use std::fmt;
+use std::str::FromStr;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+const SCHEME: &str = "takeover://";
+
+/// What the holder of a certificate may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// A Solution Control Server.
+    Scs,
+    /// The Local Control Agent of the host that the name names.
+    Agent,
+    /// A person at the interface, or a program on a person's behalf.
+    Operator,
+}
+
+impl Role {
+    /// The role as certificates spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Scs => "scs",
+            Role::Agent => "agent",
+            Role::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Role::Scs, Role::Agent, Role::Operator]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| format!("{text:?} is not a role: \"scs\", \"agent\" or \"operator\""))
+    }
+}
+
+/// Role and name of one end of a link.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName {
+    /// What it is.
+    pub role: Role,
+    /// Its name; for an agent the host's. Obeys the rules of [`HostName`].
+    pub name: String,
+}
+
+impl PeerName {
+    /// Checks `name` by the rules of [`HostName`].
+    ///
+    /// # Errors
+    /// The rule that the name breaks.
+    pub fn new(role: Role, name: &str) -> Result<Self, NameError> {
+        HostName::new(name).map(|name| Self { role, name: name.into() })
+    }
+
+    /// The name as it stands in a certificate.
+    pub(crate) fn to_uri(&self) -> String {
+        format!("{SCHEME}{}/{}", self.role, self.name)
+    }
+
+    /// Reads the name out of a certificate whose signature was checked before.
+    pub(crate) fn of_certificate(der: &[u8]) -> Result<Self, String> {
+        let (_, certificate) =
+            X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate".to_owned())?;
+        let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
+        let mut uris =
+            alternatives.iter().flat_map(|a| &a.value.general_names).filter_map(|name| match name {
+                GeneralName::URI(uri) => uri.strip_prefix(SCHEME),
+                _ => None,
+            });
+        match (uris.next(), uris.next()) {
+            (Some(rest), None) => Self::parse(rest),
+            (Some(_), Some(_)) => {
+                Err("it carries more than one name of the form takeover://ROLE/NAME".to_owned())
+            }
+            (None, _) => Err("it carries no name of the form takeover://ROLE/NAME".to_owned()),
+        }
+    }
+
+    fn parse(rest: &str) -> Result<Self, String> {
+        let (role, name) =
+            rest.split_once('/').ok_or_else(|| format!("{SCHEME}{rest} has no name behind its role"))?;
+        Self::new(role.parse()?, name).map_err(|e| format!("{SCHEME}{rest}: {e}"))
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.role, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_certificates_are_read_back_exactly() {
+        for name in ["host1", "a.b-c_d", &"x".repeat(64)] {
+            let peer = PeerName::new(Role::Agent, name).unwrap();
+            assert_eq!(PeerName::parse(peer.to_uri().strip_prefix(SCHEME).unwrap()), Ok(peer));
+        }
+        for bad in ["agent", "agent/", "agent/a/b", "root/a", "agent/a b", "Agent/a", "agent/%41"] {
+            assert!(PeerName::parse(bad).is_err(), "{bad} must be refused");
+        }
+    }
+}
