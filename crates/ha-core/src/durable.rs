@@ -1,0 +1,104 @@
+//! What of the state must survive a restart of the SCS: who is wanted, under which epoch, what operators ordered.
+
+use crate::state::State;
+use alarms::Alarms;
+use domain::{AppName, Epoch, Micros, PairName, RunMode};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// References that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
+const SKIP_REFS: u64 = 1_000_000;
+
+/// What survives a restart. Times are the caller's clock, which must go on across restarts (Unix time does).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Durable {
+    /// Per pair.
+    pub pairs: BTreeMap<PairName, DurablePair>,
+    /// Applications that an operator stopped.
+    pub stop_ordered: BTreeSet<AppName>,
+    /// The modes that were logged last.
+    pub logged: BTreeMap<AppName, (RunMode, Epoch)>,
+    /// Active alarms.
+    pub alarms: Alarms,
+    /// The greatest reference given out.
+    pub last_ref: u64,
+    /// The greatest incident number given out.
+    pub last_incident: u64,
+}
+
+/// What survives of a pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DurablePair {
+    /// Who is wanted as primary.
+    pub wanted: Option<AppName>,
+    /// The greatest epoch granted.
+    pub epoch: Epoch,
+    /// The last decision's reason.
+    pub reason: String,
+    /// Whether it waits for an operator's acknowledgement.
+    pub frozen: bool,
+    /// Whether it was reported as flapping.
+    pub flapping: bool,
+    /// Failovers within the flap guard's window.
+    pub failovers: Vec<Micros>,
+}
+
+impl State {
+    /// What must survive a restart, as it is now.
+    #[must_use]
+    pub fn durable(&self) -> Durable {
+        let pair = |p: &crate::state::PairState| DurablePair {
+            wanted: p.wanted.clone(),
+            epoch: p.epoch,
+            reason: p.reason.clone(),
+            frozen: p.frozen,
+            flapping: p.flapping,
+            failovers: p.failovers.iter().copied().collect(),
+        };
+        Durable {
+            pairs: self.pairs.iter().map(|(name, p)| (name.clone(), pair(p))).collect(),
+            stop_ordered: self
+                .apps
+                .iter()
+                .filter(|(_, a)| a.stop_ordered)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            logged: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.logged?))).collect(),
+            alarms: self.alarms.clone(),
+            last_ref: self.last_ref,
+            last_incident: self.last_incident,
+        }
+    }
+
+    pub(crate) fn restore(&mut self, durable: Durable, now: Micros) {
+        for (name, kept) in durable.pairs {
+            let is_member =
+                |app: &AppName| self.cluster.pairs.get(&name).is_some_and(|p| p.members.contains(app));
+            let wanted = kept.wanted.filter(is_member);
+            if let Some(state) = self.pairs.get_mut(&name) {
+                state.wanted = wanted;
+                state.epoch = kept.epoch;
+                state.reason = kept.reason;
+                state.frozen = kept.frozen;
+                state.flapping = kept.flapping;
+                // A clock that was put back must not hold failovers back for years.
+                state.failovers = kept.failovers.into_iter().filter(|at| *at <= now).collect();
+            }
+        }
+        for app in durable.stop_ordered {
+            if let Some(state) = self.apps.get_mut(&app) {
+                state.stop_ordered = true;
+            }
+        }
+        for (app, logged) in durable.logged {
+            if let Some(state) = self.apps.get_mut(&app) {
+                state.logged = Some(logged);
+            }
+        }
+        self.alarms = durable.alarms;
+        self.last_ref = durable.last_ref.saturating_add(SKIP_REFS);
+        self.last_incident = durable.last_incident;
+    }
+}

@@ -1,0 +1,507 @@
+//! Who is wanted as primary: moved only when the holder is known to be gone and the other is known to be ready, when an
+//! operator orders it, or when the failback policy says so. Every decision leaves its reason in one sentence.
+
+use crate::incidents::{Begin, IncidentKind, IncidentOutcome};
+use crate::state::{RoleChange, State};
+use crate::{Action, Lost};
+use domain::{
+    AppName, AppStatus, Cause, Failback, HostName, HostStatus, LogEvent, Micros, Pair, PairName, Redundancy,
+    RunMode, events, format_duration,
+};
+use std::time::Duration;
+
+/// How long a planned switchover may take before it is rolled back.
+pub(crate) const PLANNED_LIMIT: Duration = Duration::from_secs(2);
+/// How long a member that refused an instruction counts as not ready.
+pub(crate) const REFUSAL_LASTS: Duration = Duration::from_secs(5);
+
+/// What is known of the holder of the role.
+#[derive(Debug, Clone)]
+pub(crate) enum Holder {
+    /// It serves, or is being told to.
+    Fine,
+    /// Not known: decides nothing.
+    Unknown,
+    /// An operator stopped it: no failure, nothing fails over.
+    Stopped,
+    /// Known to be gone.
+    Gone(Gone),
+}
+
+/// How a holder is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Gone {
+    pub kind: IncidentKind,
+    pub why: String,
+    pub at: Micros,
+    pub host: Option<HostName>,
+    pub reported: Option<String>,
+}
+
+impl State {
+    pub(crate) fn elect(&mut self, name: &PairName, now: Micros, out: &mut Vec<Action>) {
+        let cluster = std::sync::Arc::clone(&self.cluster);
+        let pair = &cluster.pairs[name];
+        self.forget_old_failovers(name, pair, now, out);
+        if self.roll_back_if_stuck(name, pair, now, out) {
+            return;
+        }
+        let Some(holder) = self.pairs[name].wanted.clone() else {
+            self.elect_first(name, pair, now, out);
+            return;
+        };
+        match self.holder(pair, &holder, now) {
+            Holder::Fine => self.fail_back_if_due(name, pair, &holder, now, out),
+            Holder::Unknown | Holder::Stopped => {}
+            Holder::Gone(gone) => self.fail_over(name, pair, &holder, gone, now, out),
+        }
+    }
+
+    /// What is known of `app` as the holder of the role.
+    pub(crate) fn holder(&self, pair: &Pair, app: &AppName, now: Micros) -> Holder {
+        let Some((host_name, host)) = self.host_of(app).and_then(|h| self.hosts.get_key_value(h)) else {
+            return Holder::Unknown;
+        };
+        let gone = |kind, why, at, reported| {
+            Holder::Gone(Gone { kind, why, at, host: Some(host_name.clone()), reported })
+        };
+        let lost = IncidentKind::Disconnected;
+        match host.status {
+            HostStatus::Up if host.heard => {}
+            HostStatus::Up => return Holder::Unknown,
+            HostStatus::Unreachable => {
+                return gone(
+                    lost,
+                    format!("connection to {host_name} lost, it does not answer"),
+                    host.since,
+                    None,
+                );
+            }
+            HostStatus::AgentDown if now.since(host.since) >= self.cluster.scs.agent_grace => {
+                let grace = format_duration(self.cluster.scs.agent_grace);
+                return gone(
+                    lost,
+                    format!("the agent on {host_name} has been away for {grace}"),
+                    host.since,
+                    None,
+                );
+            }
+            HostStatus::AgentDown => return Holder::Unknown,
+            HostStatus::Unknown if now.since(self.started_at) >= self.cluster.scs.boot_grace => {
+                return gone(
+                    lost,
+                    format!("{host_name} has not been heard of since the SCS started"),
+                    now,
+                    None,
+                );
+            }
+            HostStatus::Unknown => return Holder::Unknown,
+        }
+        let state = &self.apps[app];
+        if state.stop_ordered || state.restart {
+            return Holder::Stopped;
+        }
+        let reported = Some(format!("the agent on {host_name} reported it"));
+        if let Some(interface) = self.without_carrier(pair, host_name) {
+            let why = format!("{interface} on {host_name} has no carrier");
+            return gone(IncidentKind::Failure, why, now, reported);
+        }
+        match state.status() {
+            AppStatus::Started => Holder::Fine,
+            AppStatus::Unknown => Holder::Unknown,
+            status @ (AppStatus::Stopped
+            | AppStatus::StartPending
+            | AppStatus::Initializing
+            | AppStatus::ServiceUnavailable
+            | AppStatus::Suspending
+            | AppStatus::Suspended
+            | AppStatus::StopPending) => {
+                let cause = state.report.as_ref().and_then(|r| r.cause.as_ref());
+                let why = match cause {
+                    Some(cause) => format!("{app} on {host_name} failed: {cause}"),
+                    None => format!("{app} on {host_name} is {status}"),
+                };
+                gone(IncidentKind::Failure, why, state.at, reported)
+            }
+        }
+    }
+
+    /// Whether `app` could take over at `now`; else why not and, where somebody can help, how.
+    pub(crate) fn ready(&self, pair: &Pair, app: &AppName, now: Micros) -> Result<(), String> {
+        let Some((host_name, host)) = self.host_of(app).and_then(|h| self.hosts.get_key_value(h)) else {
+            return Err("its host is not configured".to_owned());
+        };
+        if !host.usable() {
+            return Err(format!("{host_name} is {}", host.status));
+        }
+        let state = &self.apps[app];
+        if state.stop_ordered {
+            return Err(format!("stopped by an operator; `takeover start {app}` starts it"));
+        }
+        if let Some(interface) = self.without_carrier(pair, host_name) {
+            return Err(format!("{interface} on {host_name} has no carrier"));
+        }
+        if let Some((why, at)) = &state.refused
+            && now.since(*at) < REFUSAL_LASTS
+        {
+            return Err(format!("it refused: {why}"));
+        }
+        let Some(report) = &state.report else {
+            return Err("its agent has not told of it yet".to_owned());
+        };
+        match report.status {
+            AppStatus::Started => match report.mode {
+                None => Err("it has not told its run mode yet".to_owned()),
+                Some(RunMode::Exiting) => Err("it is exiting".to_owned()),
+                Some(RunMode::Primary | RunMode::Backup)
+                    if pair.redundancy == Redundancy::Hot && !report.synced =>
+                {
+                    Err("it is not synchronized with the primary yet".to_owned())
+                }
+                Some(RunMode::Primary | RunMode::Backup) => Ok(()),
+            },
+            AppStatus::Stopped if pair.redundancy == Redundancy::Cold => match &report.cause {
+                Some(cause @ (Cause::GaveUp(_) | Cause::NotStarted(_))) => Err(cause.to_string()),
+                Some(_) | None => Ok(()),
+            },
+            status => Err(match &report.cause {
+                Some(cause) => format!("it is {status}: {cause}"),
+                None => format!("it is {status}"),
+            }),
+        }
+    }
+
+    /// Makes `to` the wanted primary under a new epoch.
+    pub(crate) fn grant(
+        &mut self,
+        name: &PairName,
+        to: &AppName,
+        kind: IncidentKind,
+        reason: String,
+        now: Micros,
+    ) {
+        let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+        let from = state.wanted.replace(to.clone());
+        state.epoch.0 += 1;
+        state.reason = reason;
+        state.regrant = None;
+        state.held = None;
+        state.first_ready_since = None;
+        state.change = Some(RoleChange { kind, from, to: to.clone(), begun: now });
+        self.changed = true;
+    }
+
+    /// When time alone may change the election of this pair.
+    pub(crate) fn election_deadline(&self, name: &PairName, now: Micros) -> Option<Micros> {
+        let (pair, state) = (&self.cluster.pairs[name], &self.pairs[name]);
+        let mut next: Option<Micros> = None;
+        let mut consider = |at: Micros| {
+            if at > now {
+                next = Some(next.map_or(at, |n| n.min(at)));
+            }
+        };
+        consider(self.started_at + self.cluster.scs.boot_grace);
+        for host in pair.members.iter().filter_map(|m| self.hosts.get(self.host_of(m)?)) {
+            if host.status == HostStatus::AgentDown {
+                consider(host.since + self.cluster.scs.agent_grace);
+            }
+        }
+        for member in &pair.members {
+            if let Some((_, at)) = &self.apps[member].refused {
+                consider(*at + REFUSAL_LASTS);
+            }
+        }
+        if let Some(change) = &state.change
+            && change.kind == IncidentKind::Manual
+        {
+            consider(change.begun + PLANNED_LIMIT);
+        }
+        if let Some(until) = state.held {
+            consider(until);
+        }
+        if let Some(oldest) = state.failovers.front() {
+            consider(*oldest + pair.flap_guard.window);
+        }
+        if let (Failback::After(stable), Some(since)) = (pair.failback, state.first_ready_since) {
+            consider(since + stable);
+        }
+        next
+    }
+
+    /// What the product will do next by itself, in words.
+    pub(crate) fn what_is_next(&self, name: &PairName, now: Micros) -> String {
+        let (pair, state) = (&self.cluster.pairs[name], &self.pairs[name]);
+        let Some(holder) = &state.wanted else {
+            return "the first member that becomes ready will be primary".to_owned();
+        };
+        if state.frozen {
+            return "nothing: frozen until an operator acknowledges".to_owned();
+        }
+        if let Some(until) = state.held.filter(|until| *until > now) {
+            return format!("failover held back for another {} s", until.since(now).as_secs() + 1);
+        }
+        let other = pair.other(holder);
+        let failure = match self.ready(pair, other, now) {
+            Ok(()) => format!("if {holder} fails, {other} takes over at once"),
+            Err(why) => format!("if {holder} fails, nobody takes over: {other}: {why}"),
+        };
+        match (pair.failback, state.first_ready_since) {
+            (Failback::After(stable), Some(since)) if other == &pair.members[0] => {
+                let left = (since + stable).since(now).as_secs();
+                format!("{failure}; back to {other} in {left} s if it stays ready")
+            }
+            (Failback::Manual, Some(_)) if other == &pair.members[0] => {
+                format!("{failure}; `takeover switchover {name}` moves service back to {other}")
+            }
+            (Failback::Never | Failback::Manual | Failback::After(_), _) => failure,
+        }
+    }
+
+    fn without_carrier(&self, pair: &Pair, host: &HostName) -> Option<String> {
+        let known = &self.hosts.get(host)?.interfaces;
+        let mut carriers = pair.vips.iter().filter_map(|vip| vip.interfaces.get(host));
+        carriers.find(|i| known.get(*i) == Some(&false)).map(ToString::to_string)
+    }
+
+    fn elect_first(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        let primaries = pair
+            .members
+            .iter()
+            .filter(|m| self.reachable(m) && self.apps[*m].mode() == Some(RunMode::Primary));
+        let epoch_of = |m: &AppName| self.apps[m].report.as_ref().map_or_else(Default::default, |r| r.epoch);
+        if let Some(app) = primaries.max_by_key(|m| epoch_of(m)).cloned() {
+            let epoch = epoch_of(&app);
+            let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+            state.epoch = state.epoch.max(epoch);
+            state.reason = format!("{app} already runs as primary");
+            state.wanted = Some(app.clone());
+            if let Some(app) = self.apps.get_mut(&app) {
+                app.logged = Some((RunMode::Primary, epoch));
+            }
+            self.changed = true;
+            return;
+        }
+        let settled = |m: &AppName| {
+            self.reachable(m)
+                && !matches!(
+                    self.apps[m].status(),
+                    AppStatus::StartPending | AppStatus::Initializing | AppStatus::Unknown
+                )
+        };
+        if !pair.members.iter().all(settled) && now.since(self.started_at) < self.cluster.scs.boot_grace {
+            return;
+        }
+        if let Some(to) = pair.members.iter().find(|m| self.ready(pair, m, now).is_ok()).cloned() {
+            let reason = format!("the pair had no primary and {to} is ready");
+            self.grant(name, &to, IncidentKind::FirstPrimary, reason.clone(), now);
+            let begin = Begin {
+                kind: IncidentKind::FirstPrimary,
+                from: None,
+                to,
+                ordered_by: String::new(),
+                at: now,
+                host: None,
+                text: reason,
+                reported: None,
+                evidence: Vec::new(),
+            };
+            self.open_incident(name, begin, now, out);
+        }
+    }
+
+    fn fail_over(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        holder: &AppName,
+        gone: Gone,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        let to = pair.other(holder).clone();
+        if let Err(why) = self.ready(pair, &to, now) {
+            let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+            state.reason = format!("{}; {to} cannot take over: {why}", gone.why);
+            if gone.kind == IncidentKind::Failure {
+                state.regrant.get_or_insert(gone);
+            }
+            return;
+        }
+        if !self.flap_guard_allows(name, pair, &gone.why, now, out) {
+            return;
+        }
+        self.pairs.get_mut(name).expect("the caller looked the pair up").failovers.push_back(now);
+        self.grant(name, &to, gone.kind, format!("{}, and {to} is ready", gone.why), now);
+        self.open_failure(name, Some(holder.clone()), to, gone, now, out);
+    }
+
+    pub(crate) fn open_failure(
+        &mut self,
+        name: &PairName,
+        from: Option<AppName>,
+        to: AppName,
+        gone: Gone,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        let evidence = self.evidence(name);
+        let begin = Begin {
+            kind: gone.kind,
+            from,
+            to,
+            ordered_by: String::new(),
+            at: gone.at,
+            host: gone.host,
+            text: gone.why,
+            reported: gone.reported,
+            evidence,
+        };
+        self.open_incident(name, begin, now, out);
+    }
+
+    /// What each observer says of the pair's members at this moment.
+    pub(crate) fn evidence(&self, name: &PairName) -> Vec<String> {
+        let mut evidence = Vec::new();
+        for app in &self.cluster.pairs[name].members {
+            let Some((host_name, host)) = self.host_of(app).and_then(|h| self.hosts.get_key_value(h)) else {
+                continue;
+            };
+            match (host.status, host.lost) {
+                (HostStatus::Up, _) => {
+                    let state = &self.apps[app];
+                    let mode = state.mode().map_or("no mode".to_owned(), |m| m.to_string());
+                    evidence.push(format!("LCA on {host_name}: {app} is {}, {mode}", state.status()));
+                }
+                (status, Some((Lost::Silent, at))) => {
+                    evidence.push(format!("SCS: {host_name} is {status}, silent, lost at {at}"));
+                }
+                (status, Some((Lost::Closed, at))) => {
+                    evidence.push(format!("SCS: {host_name} is {status}, its link was closed at {at}"));
+                }
+                (status, None) => evidence.push(format!("SCS: {host_name} is {status}")),
+            }
+        }
+        evidence
+    }
+
+    fn flap_guard_allows(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        why: &str,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let guard = pair.flap_guard;
+        let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+        if state.frozen {
+            state.reason =
+                format!("{why}; nothing is done: the pair is frozen until an operator acknowledges");
+            return false;
+        }
+        let moves = u32::try_from(state.failovers.len()).unwrap_or(u32::MAX);
+        if moves < guard.free {
+            return true;
+        }
+        let mut logs = Vec::new();
+        if !state.flapping {
+            state.flapping = true;
+            logs.push(LogEvent::new(events::FLAPPING, now).because(format!("{moves} failovers of {name}")));
+        }
+        let allowed = if moves >= guard.freeze_after {
+            state.frozen = true;
+            state.held = None;
+            state.reason = format!("{why}; the pair is frozen after {moves} failovers");
+            let text = format!("{name} failed over {moves} times; `takeover acknowledge {name}` thaws it");
+            logs.push(LogEvent::new(events::PAIR_FROZEN, now).because(text));
+            false
+        } else {
+            let doubled = guard.hold_down.saturating_mul(1_u32 << (moves - guard.free).min(16));
+            let until = state.failovers.back().map_or(now, |last| *last + doubled);
+            if now < until && state.held.is_none() {
+                let text = format!("{name} for {}, after {moves} failovers", format_duration(doubled));
+                logs.push(LogEvent::new(events::FAILOVER_HELD, now).because(text));
+                state.reason = format!("{why}; failover held back after {moves} failovers");
+            }
+            state.held = Some(until);
+            now >= until
+        };
+        self.changed = true;
+        for log in logs {
+            self.log(log.with("pair", name).of(&pair.members[0]), out);
+        }
+        allowed
+    }
+
+    fn forget_old_failovers(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+        while state.failovers.front().is_some_and(|at| now.since(*at) >= pair.flap_guard.window) {
+            state.failovers.pop_front();
+            self.changed = true;
+        }
+        if state.flapping && !state.frozen && state.failovers.is_empty() {
+            state.flapping = false;
+            let log = LogEvent::new(events::STABLE_AGAIN, now).because(name).with("pair", name);
+            self.log(log.of(&pair.members[0]), out);
+        }
+    }
+
+    fn fail_back_if_due(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        holder: &AppName,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        let first = &pair.members[0];
+        let ready =
+            holder != first && pair.failback != Failback::Never && self.ready(pair, first, now).is_ok();
+        let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+        if !ready {
+            state.first_ready_since = None;
+            return;
+        }
+        let since = *state.first_ready_since.get_or_insert(now);
+        let Failback::After(stable) = pair.failback else { return };
+        if now.since(since) >= stable && state.change.is_none() && !state.frozen {
+            let reason = format!("failback: {first} has been ready for {}", format_duration(stable));
+            self.begin_switchover(name, first, "failback policy", &reason, now, out);
+        }
+    }
+
+    /// Rolls a planned switchover back that does not get on. True where it did.
+    fn roll_back_if_stuck(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(change) = self.pairs[name].change.clone().filter(|c| c.kind == IncidentKind::Manual) else {
+            return false;
+        };
+        let confirmed = self.runs_as_primary(name, &change.to);
+        let Some(from) = change.from.filter(|_| !confirmed) else { return false };
+        let why = match self.ready(pair, &change.to, now) {
+            Err(why) => format!("{}: {why}", change.to),
+            Ok(()) if now.since(change.begun) < PLANNED_LIMIT => return false,
+            Ok(()) if self.apps[&from].mode() == Some(RunMode::Primary) => {
+                format!("{from} did not confirm backup mode within {}", format_duration(PLANNED_LIMIT))
+            }
+            Ok(()) => format!(
+                "{} did not confirm primary mode within {}",
+                change.to,
+                format_duration(PLANNED_LIMIT)
+            ),
+        };
+        // Where the old primary cannot have the role back either, the ordinary election decides.
+        if !matches!(self.holder(pair, &from, now), Holder::Fine) {
+            return false;
+        }
+        self.grant(name, &from, IncidentKind::Manual, format!("switchover rolled back: {why}"), now);
+        self.pairs.get_mut(name).expect("the caller looked the pair up").change = None;
+        self.close_incident(name, IncidentOutcome::RolledBack { why }, now, out);
+        true
+    }
+}

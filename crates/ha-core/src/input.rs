@@ -1,0 +1,267 @@
+//! What goes into the core and what comes out of it.
+
+use crate::{Incident, Plan};
+use alarms::{ActiveAlarm, Ending};
+use domain::{
+    Answer, AppName, AppReport, Cluster, EventId, HostName, Instruction, InterfaceReport, Launch,
+    LaunchResult, LaunchWhat, LogEvent, Micros, PairName, RunMode, VipReport,
+};
+use serde::{Deserialize, Serialize};
+
+/// How the link to an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lost {
+    /// It was closed: the agent ended, its host's kernel said so.
+    Closed,
+    /// It went silent.
+    Silent,
+}
+
+/// Ties the outcome of an operator's order to it; chosen by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OrderId(pub u64);
+
+/// Who ordered something, for the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// Name of the operator or of the reaction.
+    pub who: String,
+    /// The reason given; may be empty.
+    pub reason: String,
+}
+
+/// What an operator can order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "order")]
+pub enum OperatorOrder {
+    /// Exchange the modes of a pair.
+    SwitchOver {
+        /// The pair.
+        pair: PairName,
+        /// The member that is to be primary; none: the one that is not.
+        to: Option<AppName>,
+        /// Hash of the plan that the operator saw; refused where the state has moved on. None: no plan was seen.
+        plan: Option<u64>,
+    },
+    /// Start an application.
+    Start {
+        /// The application.
+        app: AppName,
+    },
+    /// Stop an application. Never a failure: nothing is restarted, nothing fails over.
+    Stop {
+        /// The application.
+        app: AppName,
+        /// Let it finish what is in hand first.
+        graceful: bool,
+    },
+    /// Stop and start an application.
+    Restart {
+        /// The application.
+        app: AppName,
+        /// Let it finish what is in hand first.
+        graceful: bool,
+    },
+    /// Acknowledge a pair that was frozen because it flapped.
+    Acknowledge {
+        /// The pair.
+        pair: PairName,
+    },
+    /// Clear an active alarm.
+    ClearAlarm {
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// Everything that can happen to the core.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "input")]
+pub enum Input {
+    /// An agent's link is up. Its inventory follows.
+    AgentConnected {
+        /// Its host.
+        host: HostName,
+        /// Its release.
+        release: String,
+    },
+    /// What the agent knows, all of it.
+    InventoryReported {
+        /// Its host.
+        host: HostName,
+        /// Its applications.
+        apps: Vec<AppReport>,
+        /// The VIPs of its pairs.
+        vips: Vec<VipReport>,
+        /// The interfaces that carry VIPs.
+        interfaces: Vec<InterfaceReport>,
+    },
+    /// An agent's link is lost.
+    AgentLost {
+        /// Its host.
+        host: HostName,
+        /// How.
+        how: Lost,
+        /// Whether the host answered a probe since its agent was last heard.
+        answers: bool,
+    },
+    /// The probe of a host whose agent is away changed its mind.
+    HostProbed {
+        /// The host.
+        host: HostName,
+        /// Whether it answers.
+        answers: bool,
+    },
+    /// An application changed.
+    AppReported {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// What.
+        report: AppReport,
+    },
+    /// A VIP appeared or went away.
+    VipReported {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// What.
+        report: VipReport,
+    },
+    /// An interface changed.
+    InterfaceReported {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// What.
+        report: InterfaceReport,
+    },
+    /// An instruction was answered.
+    Answered {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A launch ended.
+    LaunchEnded {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// The result.
+        result: LaunchResult,
+    },
+    /// An agent, an application or the SCS around the core logged an event.
+    EventReported {
+        /// The event.
+        event: LogEvent,
+    },
+    /// An operator ordered something.
+    Ordered {
+        /// Ties the outcome to it.
+        id: OrderId,
+        /// What.
+        order: OperatorOrder,
+        /// By whom and why.
+        by: By,
+    },
+    /// A new configuration was applied.
+    ClusterApplied {
+        /// All of it.
+        cluster: Box<Cluster>,
+    },
+    /// A deadline has come.
+    TimePassed,
+    /// Inbox: a log event that this core logged.
+    Logged {
+        /// The event.
+        event: LogEvent,
+    },
+    /// Inbox: a launch that an Alarm Reaction asks for.
+    LaunchRequested {
+        /// What.
+        request: LaunchRequest,
+    },
+}
+
+/// A launch that an Alarm Reaction asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchRequest {
+    /// Where.
+    pub host: HostName,
+    /// What.
+    pub what: LaunchWhat,
+    /// The pair it is for.
+    pub pair: Option<PairName>,
+    /// The application whose event led to it.
+    pub app: Option<AppName>,
+    /// Its mode by that event.
+    pub mode: Option<RunMode>,
+    /// The event.
+    pub event: Option<EventId>,
+    /// The Alarm Condition.
+    pub alarm: String,
+}
+
+/// What the caller is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send this to the agent on that host.
+    Instruct(HostName, Instruction),
+    /// Send this to the agent on that host.
+    Launch(HostName, Launch),
+    /// Keep this log event. (The core has already put it into its own inbox.)
+    Log(LogEvent),
+    /// Keep this record.
+    Record(Record),
+    /// Tell whoever ordered it.
+    Answer(OrderId, OrderOutcome),
+    /// What must survive a restart has changed: keep [`crate::State::durable`]. Never waited for.
+    Remember,
+}
+
+/// What is kept for people to read afterwards.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "record")]
+pub enum Record {
+    /// An incident began, went on or ended; the newest with the same id counts.
+    Incident(Incident),
+    /// An alarm was raised or repeated.
+    AlarmActive(ActiveAlarm),
+    /// An alarm ended.
+    AlarmEnded {
+        /// The alarm.
+        alarm: ActiveAlarm,
+        /// How.
+        ending: Ending,
+        /// When.
+        at: Micros,
+    },
+}
+
+/// What became of an operator's order. Final, but for a switchover that began: its incident tells the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum OrderOutcome {
+    /// Done, or well under way; `incident` tells how a switchover goes on.
+    Accepted {
+        /// The incident that a switchover opened.
+        incident: Option<u64>,
+        /// In words.
+        text: String,
+    },
+    /// Nothing was done.
+    Refused {
+        /// Why, and what to do.
+        why: String,
+        /// The plan with its failed checks, for a switchover.
+        plan: Option<Plan>,
+    },
+}

@@ -1,0 +1,278 @@
+//! All that the core knows: the configuration, what was reported, what is wanted, and what is not answered yet.
+
+use crate::elect::Gone;
+use crate::incidents::{Incident, IncidentKind};
+use crate::watch::Watch;
+use crate::{Durable, Lost};
+use alarms::Alarms;
+use domain::{
+    AppName, AppReport, AppStatus, Cluster, Epoch, HostName, HostStatus, InterfaceName, Launch, Micros,
+    Order, Pair, PairName, RefId, RunMode, VipAddress,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// The state of the core. Made by [`State::new`], changed by [`crate::step`] only.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) started_at: Micros,
+    pub(crate) hosts: BTreeMap<HostName, HostState>,
+    pub(crate) apps: BTreeMap<AppName, AppState>,
+    pub(crate) pairs: BTreeMap<PairName, PairState>,
+    pub(crate) vips: BTreeMap<(HostName, VipAddress), VipState>,
+    pub(crate) outstanding: BTreeMap<RefId, Outstanding>,
+    pub(crate) launches: BTreeMap<RefId, PendingLaunch>,
+    pub(crate) alarms: Alarms,
+    pub(crate) last_ref: u64,
+    pub(crate) last_incident: u64,
+    /// Set when something in [`Durable`] changed in this step.
+    pub(crate) changed: bool,
+    /// Pairs that this step must settle.
+    pub(crate) touched: BTreeSet<PairName>,
+    /// Pairs whose open incident has new steps, to be recorded when the actions that matter are out.
+    pub(crate) noted: BTreeSet<PairName>,
+    /// Inputs that this step produced, for [`crate::run`] to feed back.
+    pub(crate) inbox: VecDeque<crate::Input>,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct HostState {
+    pub status: HostStatus,
+    pub since: Micros,
+    pub release: String,
+    /// Set once the inventory is in; reports before it are not the whole picture.
+    pub heard: bool,
+    pub lost: Option<(Lost, Micros)>,
+    pub interfaces: BTreeMap<InterfaceName, bool>,
+}
+
+/// What is known of an application.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AppState {
+    /// The newest report; none while its host is not connected or has not told yet.
+    pub report: Option<AppReport>,
+    /// When the report was made.
+    pub at: Micros,
+    /// Since when its status has been what it is.
+    pub since: Micros,
+    /// Stopped by an operator's order, and not started since.
+    pub stop_ordered: bool,
+    /// A restart that waits for the stop.
+    pub restart: bool,
+    /// The mode that was logged last, with its epoch; what differs from it is a change. Kept while the host is out of
+    /// sight: heard again is not known again.
+    pub logged: Option<(RunMode, Epoch)>,
+    /// The goal mode: what was instructed last.
+    pub goal: Option<(RunMode, Epoch)>,
+    /// The last refusal of an instruction, with its time.
+    pub refused: Option<(String, Micros)>,
+}
+
+impl AppState {
+    pub(crate) fn status(&self) -> AppStatus {
+        self.report.as_ref().map_or(AppStatus::Unknown, |r| r.status)
+    }
+
+    /// The reported mode of a process that runs.
+    pub(crate) fn mode(&self) -> Option<RunMode> {
+        self.report.as_ref().and_then(|r| r.mode)
+    }
+}
+
+/// What is wanted of a pair, and what it has been through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PairState {
+    pub wanted: Option<AppName>,
+    pub epoch: Epoch,
+    /// The reason of the last decision, one sentence.
+    pub reason: String,
+    pub change: Option<RoleChange>,
+    pub incident: Option<Incident>,
+    /// When service moved by itself, newest last, within the flap guard's window.
+    pub failovers: VecDeque<Micros>,
+    pub frozen: bool,
+    pub flapping: bool,
+    /// The end of a hold-down that was announced.
+    pub held: Option<Micros>,
+    /// The wanted member failed and nobody could take over: granting it the role again takes a new epoch.
+    pub regrant: Option<Gone>,
+    /// Since when the first member has been ready to have the role back.
+    pub first_ready_since: Option<Micros>,
+    /// A host that came back held a VIP or ran as primary: announce anew once it let go.
+    pub announce_due: bool,
+    pub no_primary: Watch,
+    pub two_primaries: Watch,
+    pub no_holder: Watch,
+    pub two_holders: Watch,
+    pub backup_not_ready: Watch,
+    /// Whom the last "backup not ready" was about.
+    pub not_ready_member: Option<AppName>,
+}
+
+/// A role change under way.
+#[derive(Debug, Clone)]
+pub(crate) struct RoleChange {
+    pub kind: IncidentKind,
+    pub from: Option<AppName>,
+    pub to: AppName,
+    pub begun: Micros,
+}
+
+/// Where an address is, as its host's kernel tells.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VipState {
+    /// None: not known (host not connected).
+    pub present: Option<bool>,
+    /// Since when it has been out of place; what the safety net waits on.
+    pub misplaced: Option<Micros>,
+    /// How often the safety net has tried since.
+    pub tries: u32,
+    /// A script of the user's failed on it: the safety net uses the built-in control.
+    pub script_failed: bool,
+}
+
+/// An instruction not answered yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Outstanding {
+    pub host: HostName,
+    pub app: AppName,
+    pub order: Order,
+    pub sent: Micros,
+    pub attempts: u32,
+    pub retry_at: Micros,
+}
+
+/// A launch not ended yet.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingLaunch {
+    pub host: HostName,
+    pub launch: Launch,
+    /// None: held until the other side has let go.
+    pub sent: Option<Micros>,
+    pub attempts: u32,
+    pub retry_at: Option<Micros>,
+}
+
+impl State {
+    /// The state of an SCS that has just started: everything unknown but what survived.
+    #[must_use]
+    pub fn new(cluster: Cluster, durable: Durable, now: Micros) -> Self {
+        let mut state = Self {
+            cluster: Arc::new(Cluster::default()),
+            started_at: now,
+            hosts: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            vips: BTreeMap::new(),
+            outstanding: BTreeMap::new(),
+            launches: BTreeMap::new(),
+            alarms: Alarms::default(),
+            last_ref: 0,
+            last_incident: 0,
+            changed: false,
+            touched: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            inbox: VecDeque::new(),
+        };
+        state.configure(cluster, now);
+        state.restore(durable, now);
+        state
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Takes over a configuration: what is gone is forgotten, what is new is unknown, the rest stays as it is.
+    pub(crate) fn configure(&mut self, cluster: Cluster, now: Micros) {
+        self.hosts.retain(|name, _| cluster.hosts.contains_key(name));
+        for name in cluster.hosts.keys() {
+            self.hosts.entry(name.clone()).or_insert_with(|| HostState::new(now));
+        }
+        self.apps.retain(|name, _| cluster.applications.contains_key(name));
+        for name in cluster.applications.keys() {
+            self.apps.entry(name.clone()).or_insert_with(|| AppState { since: now, ..AppState::default() });
+        }
+        self.pairs.retain(|name, _| cluster.pairs.contains_key(name));
+        for (name, pair) in &cluster.pairs {
+            let state = self.pairs.entry(name.clone()).or_default();
+            if state.wanted.as_ref().is_some_and(|w| !pair.members.contains(w)) {
+                state.wanted = None;
+                state.change = None;
+            }
+            self.touched.insert(name.clone());
+        }
+        let mut places = BTreeSet::new();
+        for pair in cluster.pairs.values() {
+            for vip in &pair.vips {
+                for member in &pair.members {
+                    places.extend(cluster.host_of(member).map(|host| (host.clone(), vip.address)));
+                }
+            }
+        }
+        self.vips.retain(|place, _| places.contains(place));
+        for place in places {
+            self.vips.entry(place).or_default();
+        }
+        self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
+        self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
+        self.cluster = Arc::new(cluster);
+    }
+
+    pub(crate) fn next_ref(&mut self) -> RefId {
+        self.last_ref += 1;
+        self.changed = true;
+        RefId(self.last_ref)
+    }
+
+    pub(crate) fn touch_host(&mut self, host: &HostName) {
+        let cluster = Arc::clone(&self.cluster);
+        let on_host = |app: &AppName| cluster.host_of(app) == Some(host);
+        let pairs =
+            cluster.pairs.iter().filter(|(_, p)| p.members.iter().any(on_host)).map(|(name, _)| name.clone());
+        self.touched.extend(pairs);
+    }
+
+    pub(crate) fn touch_app(&mut self, app: &AppName) {
+        if let Some((name, _)) = self.cluster.pair_of(app) {
+            let name = name.clone();
+            self.touched.insert(name);
+        }
+    }
+
+    pub(crate) fn host_of(&self, app: &AppName) -> Option<&HostName> {
+        self.cluster.host_of(app)
+    }
+
+    /// Whether the agent on the host of `app` is connected and has told all that it knows.
+    pub(crate) fn reachable(&self, app: &AppName) -> bool {
+        self.host_of(app).and_then(|h| self.hosts.get(h)).is_some_and(HostState::usable)
+    }
+
+    /// The member of `pair` that has its application on `host`.
+    pub(crate) fn member_on<'p>(&self, pair: &'p Pair, host: &HostName) -> Option<&'p AppName> {
+        pair.members.iter().find(|m| self.host_of(m) == Some(host))
+    }
+}
+
+impl HostState {
+    pub(crate) fn new(now: Micros) -> Self {
+        Self {
+            status: HostStatus::Unknown,
+            since: now,
+            release: String::new(),
+            heard: false,
+            lost: None,
+            interfaces: BTreeMap::new(),
+        }
+    }
+
+    /// Whether instructions reach it and its reports are the whole picture.
+    pub(crate) fn usable(&self) -> bool {
+        self.status == HostStatus::Up && self.heard
+    }
+}

@@ -1,0 +1,331 @@
+//! One step: record the fact, then settle the pairs that it touches. The match is here, the work in the other rooms.
+
+use crate::state::State;
+use crate::{Action, Input, Lost, Record};
+use alarms::Happened;
+use domain::{
+    AnswerOutcome, AppName, AppReport, HostName, HostStatus, InterfaceReport, LogEvent, Micros, PairName,
+    VipAddress, VipReport, events,
+};
+use std::sync::Arc;
+
+/// Most inputs that one input may lead to through the inbox. A fault of ten VIPs leads to some forty; the bound is
+/// there so that a loop among reactions ends instead of hanging the SCS. What is left waits for the next call.
+const MOST_ECHOES: usize = 10_000;
+
+/// Takes one input with everything that it leads to through the inbox; returns what is to be done, in order.
+pub fn run(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
+    let mut out = step(state, input, now);
+    for _ in 0..MOST_ECHOES {
+        let Some(echo) = state.inbox.pop_front() else { break };
+        out.extend(step(state, echo, now));
+    }
+    for name in std::mem::take(&mut state.noted) {
+        state.record_incident(&name, &mut out);
+    }
+    if std::mem::take(&mut state.changed) {
+        out.push(Action::Remember);
+    }
+    out
+}
+
+/// Takes one input and leaves what it leads to in the inbox. Callers other than tests use [`run`].
+pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
+    let mut out = Vec::new();
+    match input {
+        Input::AgentConnected { host, release } => state.agent_connected(&host, release, now, &mut out),
+        Input::InventoryReported { host, apps, vips, interfaces } => {
+            state.inventory(&host, apps, vips, interfaces, now, &mut out);
+        }
+        Input::AgentLost { host, how, answers } => state.agent_lost(&host, how, answers, now, &mut out),
+        Input::HostProbed { host, answers } => state.host_probed(&host, answers, now, &mut out),
+        Input::AppReported { host, at, report } => state.app_reported(&host, at, report, now, &mut out),
+        Input::VipReported { host, at: _, report } => state.vip_reported(&host, &report),
+        Input::InterfaceReported { host, at: _, report } => state.interface_reported(&host, report),
+        Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),
+        Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, &mut out),
+        Input::EventReported { event } => state.log(event, &mut out),
+        Input::Ordered { id, order, by } => {
+            let outcome = state.order(&order, &by, now, &mut out);
+            out.push(Action::Answer(id, outcome));
+        }
+        Input::ClusterApplied { cluster } => state.cluster_applied(*cluster, now, &mut out),
+        Input::TimePassed => state.time_passed(now, &mut out),
+        Input::Logged { event } => state.logged(&event, now, &mut out),
+        Input::LaunchRequested { request } => state.request_launch(request, now, &mut out),
+    }
+    for name in std::mem::take(&mut state.touched) {
+        state.settle(&name, now, &mut out);
+    }
+    out
+}
+
+impl State {
+    /// When [`Input::TimePassed`] is due next, if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
+        let pairs = self.pairs.keys().filter_map(|name| self.pair_deadline(name, now));
+        let instructions = self.outstanding.values().map(|o| o.retry_at);
+        let launches = self.launches.values().filter_map(|l| l.retry_at);
+        pairs.chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
+    }
+
+    fn agent_connected(&mut self, host: &HostName, release: String, now: Micros, out: &mut Vec<Action>) {
+        let Some(state) = self.hosts.get_mut(host) else { return };
+        state.status = HostStatus::Up;
+        state.since = now;
+        state.heard = false;
+        state.lost = None;
+        state.release = release;
+        self.forget_reports_of(host);
+        self.touch_host(host);
+        self.log(LogEvent::new(events::CONNECTED, now).because(format!("LCA on {host}")).on(host), out);
+        self.log(LogEvent::new(events::HOST_NORMAL, now).because(host).on(host), out);
+    }
+
+    fn inventory(
+        &mut self,
+        host: &HostName,
+        apps: Vec<AppReport>,
+        vips: Vec<VipReport>,
+        interfaces: Vec<InterfaceReport>,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(state) = self.hosts.get_mut(host).filter(|h| h.status == HostStatus::Up) else { return };
+        state.heard = true;
+        for interface in interfaces {
+            state.interfaces.insert(interface.interface, interface.up);
+        }
+        for vip in &vips {
+            self.vip_reported(host, vip);
+        }
+        for report in apps {
+            self.app_reported(host, now, report, now, out);
+        }
+        self.touch_host(host);
+        self.discover(host, now, out);
+    }
+
+    fn agent_lost(&mut self, host: &HostName, how: Lost, answers: bool, now: Micros, out: &mut Vec<Action>) {
+        let Some(state) = self.hosts.get_mut(host) else { return };
+        // A host whose kernel closed the link is there, whatever the probe has had time to find out.
+        let status = match (how, answers) {
+            (Lost::Closed, _) | (Lost::Silent, true) => HostStatus::AgentDown,
+            (Lost::Silent, false) => HostStatus::Unreachable,
+        };
+        state.status = status;
+        state.since = now;
+        state.heard = false;
+        state.lost = Some((how, now));
+        let id = if status == HostStatus::AgentDown {
+            events::HOST_INACCESSIBLE
+        } else {
+            events::HOST_UNAVAILABLE
+        };
+        self.forget_reports_of(host);
+        self.touch_host(host);
+        let how = match how {
+            Lost::Closed => "its agent closed the link",
+            Lost::Silent => "its agent went silent",
+        };
+        self.log(
+            LogEvent::new(events::CONNECTION_LOST, now).because(format!("LCA on {host}: {how}")).on(host),
+            out,
+        );
+        self.log(LogEvent::new(id, now).because(host).on(host), out);
+    }
+
+    fn host_probed(&mut self, host: &HostName, answers: bool, now: Micros, out: &mut Vec<Action>) {
+        let Some(state) = self.hosts.get_mut(host) else { return };
+        let (status, id) = match (state.status, answers) {
+            (HostStatus::AgentDown, false) => (HostStatus::Unreachable, events::HOST_UNREACHABLE),
+            (HostStatus::Unreachable | HostStatus::Unknown, true) => {
+                (HostStatus::AgentDown, events::HOST_INACCESSIBLE)
+            }
+            (HostStatus::Unknown, false) => (HostStatus::Unreachable, events::HOST_UNREACHABLE),
+            (HostStatus::Up, _) | (HostStatus::AgentDown, true) | (HostStatus::Unreachable, false) => return,
+        };
+        // How long the agent has been away counts from when it was lost, not from when the probe changed its mind.
+        state.since = match (status, state.lost) {
+            (HostStatus::AgentDown, Some((_, lost))) => lost,
+            (_, _) => now,
+        };
+        state.status = status;
+        self.touch_host(host);
+        self.log(LogEvent::new(id, now).because(host).on(host), out);
+    }
+
+    /// What was known of a host's applications and addresses is not known any more.
+    fn forget_reports_of(&mut self, host: &HostName) {
+        let cluster = Arc::clone(&self.cluster);
+        for (name, state) in &mut self.apps {
+            if cluster.host_of(name) == Some(host) {
+                state.report = None;
+                state.refused = None;
+            }
+        }
+        for ((on, _), place) in &mut self.vips {
+            if on == host {
+                place.present = None;
+                place.misplaced = None;
+            }
+        }
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.interfaces.clear();
+        }
+        self.outstanding.retain(|_, o| &o.host != host);
+        self.forget_launches_on(host);
+    }
+
+    fn app_reported(
+        &mut self,
+        host: &HostName,
+        at: Micros,
+        report: AppReport,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        let app = report.app.clone();
+        if self.host_of(&app) != Some(host) {
+            return;
+        }
+        for vip in &report.released {
+            self.set_vip(host, *vip, false);
+        }
+        let Some(state) = self.apps.get_mut(&app) else { return };
+        if state.status() != report.status {
+            state.since = at;
+        }
+        state.at = at;
+        state.report = Some(report);
+        self.touch_app(&app);
+        self.go_on_with_restart(&app, now, out);
+    }
+
+    fn vip_reported(&mut self, host: &HostName, report: &VipReport) {
+        self.set_vip(host, report.vip, report.present);
+        let cluster = Arc::clone(&self.cluster);
+        let has = |name: &&PairName| cluster.pairs[*name].vips.iter().any(|v| v.address == report.vip);
+        self.touched.extend(cluster.pairs.keys().filter(has).cloned());
+    }
+
+    fn set_vip(&mut self, host: &HostName, vip: VipAddress, present: bool) {
+        if let Some(place) = self.vips.get_mut(&(host.clone(), vip)) {
+            place.present = Some(present);
+        }
+    }
+
+    fn interface_reported(&mut self, host: &HostName, report: InterfaceReport) {
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.interfaces.insert(report.interface, report.up);
+        }
+        self.touch_host(host);
+    }
+
+    fn answered(
+        &mut self,
+        host: &HostName,
+        at: Micros,
+        answer: &domain::Answer,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
+        // An answer to an instruction that was replaced since finds nothing.
+        if self.outstanding.get(&answer.ref_id).is_none_or(|o| &o.host != host) {
+            return;
+        }
+        let Some(outstanding) = self.outstanding.remove(&answer.ref_id) else { return };
+        let app: AppName = outstanding.app;
+        self.touch_app(&app);
+        match &answer.outcome {
+            AnswerOutcome::Done => {
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.refused = None;
+                }
+            }
+            AnswerOutcome::Refused { why } => {
+                if let Some(state) = self.apps.get_mut(&app) {
+                    state.refused = Some((why.clone(), now));
+                }
+                let text = format!("{app}: {}: {why}", outstanding.order);
+                self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);
+            }
+        }
+    }
+
+    fn cluster_applied(&mut self, cluster: domain::Cluster, now: Micros, out: &mut Vec<Action>) {
+        self.configure(cluster, now);
+        let cluster = Arc::clone(&self.cluster);
+        let ended = self.alarms.reconfigured(&cluster.alarm_conditions);
+        self.handle_alarms(ended, now, out);
+        self.changed = true;
+        self.log(LogEvent::new(events::CONFIG_APPLIED, now).because(&cluster.name), out);
+    }
+
+    fn time_passed(&mut self, now: Micros, out: &mut Vec<Action>) {
+        let cluster = Arc::clone(&self.cluster);
+        let ended = self.alarms.expire(&cluster.alarm_conditions, now);
+        self.handle_alarms(ended, now, out);
+        self.retry_instructions(now, out);
+        self.retry_launches(now, out);
+        self.touched.extend(cluster.pairs.keys().cloned());
+    }
+
+    /// A log event came back through the inbox: alarms and their reactions.
+    fn logged(&mut self, event: &LogEvent, now: Micros, out: &mut Vec<Action>) {
+        let cluster = Arc::clone(&self.cluster);
+        let happened = self.alarms.logged(&cluster.alarm_conditions, event, now);
+        self.handle_alarms(happened, now, out);
+        if let Some((name, _)) = event.app.as_ref().and_then(|app| cluster.pair_of(app)) {
+            self.touched.insert(name.clone());
+        }
+    }
+
+    pub(crate) fn handle_alarms(&mut self, happened: Vec<Happened>, now: Micros, out: &mut Vec<Action>) {
+        for what in happened {
+            self.changed = true;
+            match what {
+                Happened::Raised(alarm) => {
+                    self.note_alarm(&alarm, now);
+                    if !alarm.hidden {
+                        let text = format!("{} ({}): {}", alarm.condition, alarm.category, alarm.source);
+                        let event = LogEvent::new(events::ALARM_RAISED, now).because(text);
+                        self.log(event.with("alarm", alarm.number), out);
+                    }
+                    out.push(Action::Record(Record::AlarmActive(alarm)));
+                }
+                Happened::Repeated(alarm) => {
+                    self.note_alarm(&alarm, now);
+                    out.push(Action::Record(Record::AlarmActive(alarm)));
+                }
+                Happened::Ended(alarm, ending) => {
+                    if !alarm.hidden {
+                        let text = format!("{}: {}: {ending}", alarm.condition, alarm.source);
+                        let event = LogEvent::new(events::ALARM_CLEARED, now).because(text);
+                        self.log(event.with("alarm", alarm.number), out);
+                    }
+                    out.push(Action::Record(Record::AlarmEnded { alarm, ending, at: now }));
+                }
+                Happened::React { condition, reaction, event, source: _ } => {
+                    self.react(&condition, &reaction, event.as_ref(), now, out);
+                }
+                Happened::Overflow(condition) => {
+                    let text = format!("{condition}: too many alarms are active, this one is dropped");
+                    self.log(LogEvent::new(events::ALARM_RAISED, now).because(text), out);
+                }
+            }
+        }
+    }
+
+    /// An alarm of a mode change is a step of the pair's incident.
+    fn note_alarm(&mut self, alarm: &alarms::ActiveAlarm, now: Micros) {
+        if alarm.event != events::NOW_PRIMARY && alarm.event != events::NOW_BACKUP {
+            return;
+        }
+        let alarms::Source::Application(app) = &alarm.source else { return };
+        let Some(name) = self.cluster.pair_of(app).map(|(name, _)| name.clone()) else { return };
+        let text = format!("Alarm Condition {:?} activates for {app}", alarm.condition);
+        self.note(&name, crate::Phase::AlarmActivated, now, None, text);
+    }
+}

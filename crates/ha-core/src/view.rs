@@ -1,0 +1,266 @@
+//! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
+
+use crate::state::State;
+use alarms::ActiveAlarm;
+use domain::{
+    AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, Micros, PairName, Profile,
+    Redundancy, RunMode, VipAddress,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Name of the installation.
+    pub cluster: String,
+    /// When this was so.
+    pub at: Micros,
+    /// Since when the SCS runs.
+    pub started_at: Micros,
+    /// Pairs by name.
+    pub pairs: Vec<PairView>,
+    /// Hosts by name.
+    pub hosts: Vec<HostView>,
+    /// Applications by name.
+    pub applications: Vec<AppView>,
+    /// Active alarms that are not hidden, oldest first.
+    pub alarms: Vec<ActiveAlarm>,
+}
+
+/// A pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairView {
+    /// Its name.
+    pub name: PairName,
+    /// Kind of standby.
+    pub redundancy: Redundancy,
+    /// Profile.
+    pub profile: Profile,
+    /// Failback policy.
+    pub failback: Failback,
+    /// Who is wanted as primary.
+    pub wanted_primary: Option<AppName>,
+    /// Who runs as primary, as reported; none where nobody does or two do.
+    pub primary: Option<AppName>,
+    /// The pair's epoch.
+    pub epoch: Epoch,
+    /// The reason of the last decision.
+    pub reason: String,
+    /// What is wrong, in words; empty where all is well.
+    pub trouble: Vec<String>,
+    /// What the product will do next by itself, in words.
+    pub next: String,
+    /// Whether it is frozen until an operator acknowledges.
+    pub frozen: bool,
+    /// The incident under way.
+    pub incident: Option<u64>,
+    /// Its members, as configured.
+    pub members: Vec<MemberView>,
+    /// Its VIPs.
+    pub vips: Vec<VipView>,
+}
+
+/// A member of a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// The application.
+    pub app: AppName,
+    /// Its host.
+    pub host: HostName,
+    /// Its status as reported.
+    pub status: AppStatus,
+    /// Its mode as reported; the last one known where its host cannot be reached.
+    pub mode: Option<RunMode>,
+    /// The mode it was last instructed to take.
+    pub goal: Option<RunMode>,
+    /// Whether what is said here is known now (its host is connected), or only what was known last.
+    pub current: bool,
+    /// Whether it could take over now; else why not.
+    pub ready: Result<(), String>,
+}
+
+/// A VIP of a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VipView {
+    /// The address.
+    pub address: VipAddress,
+    /// Where it is.
+    pub places: Vec<VipPlace>,
+}
+
+/// A VIP on a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VipPlace {
+    /// The host.
+    pub host: HostName,
+    /// The interface.
+    pub interface: InterfaceName,
+    /// Whether it is there; none: not known, its host cannot be reached.
+    pub enabled: Option<bool>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name.
+    pub name: HostName,
+    /// Its status.
+    pub status: HostStatus,
+    /// Since when.
+    pub since: Micros,
+    /// Release of its agent; empty where not heard of.
+    pub release: String,
+}
+
+/// An application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppView {
+    /// Its name.
+    pub name: AppName,
+    /// Its host.
+    pub host: HostName,
+    /// The pair that it is a member of.
+    pub pair: Option<PairName>,
+    /// Its status as reported.
+    pub status: AppStatus,
+    /// Since when.
+    pub since: Micros,
+    /// Its mode as reported.
+    pub mode: Option<RunMode>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Restarts by its agent.
+    pub restarts: u32,
+    /// What it says of itself, or why it is what it is.
+    pub text: String,
+    /// Whether an operator stopped it.
+    pub stop_ordered: bool,
+}
+
+impl State {
+    /// What an operator sees at `now`.
+    #[must_use]
+    pub fn view(&self, now: Micros) -> View {
+        View {
+            cluster: self.cluster.name.clone(),
+            at: now,
+            started_at: self.started_at,
+            pairs: self.cluster.pairs.keys().map(|name| self.pair_view(name, now)).collect(),
+            hosts: self
+                .hosts
+                .iter()
+                .map(|(name, h)| HostView {
+                    name: name.clone(),
+                    status: h.status,
+                    since: h.since,
+                    release: h.release.clone(),
+                })
+                .collect(),
+            applications: self.apps.keys().filter_map(|name| self.app_view(name)).collect(),
+            alarms: self.alarms.active().filter(|a| !a.hidden).cloned().collect(),
+        }
+    }
+
+    fn pair_view(&self, name: &PairName, now: Micros) -> PairView {
+        let (config, state) = (&self.cluster.pairs[name], &self.pairs[name]);
+        let members: Vec<_> = config.members.iter().map(|app| self.member_view(config, app, now)).collect();
+        let mut primaries = members.iter().filter(|m| m.current && m.mode == Some(RunMode::Primary));
+        let primary = match (primaries.next(), primaries.next()) {
+            (Some(one), None) => Some(one.app.clone()),
+            (Some(_), Some(_)) | (None, _) => None,
+        };
+        PairView {
+            name: name.clone(),
+            redundancy: config.redundancy,
+            profile: config.profile,
+            failback: config.failback,
+            wanted_primary: state.wanted.clone(),
+            primary,
+            epoch: state.epoch,
+            reason: state.reason.clone(),
+            trouble: self.trouble(name, now),
+            next: self.what_is_next(name, now),
+            frozen: state.frozen,
+            incident: state.incident.as_ref().map(|i| i.id.0),
+            members,
+            vips: config
+                .vips
+                .iter()
+                .map(|vip| VipView {
+                    address: vip.address,
+                    places: vip
+                        .interfaces
+                        .iter()
+                        .map(|(host, interface)| VipPlace {
+                            host: host.clone(),
+                            interface: interface.clone(),
+                            enabled: self.vips.get(&(host.clone(), vip.address)).and_then(|v| v.present),
+                        })
+                        .collect(),
+                })
+                .collect(),
+        }
+    }
+
+    fn member_view(&self, pair: &domain::Pair, app: &AppName, now: Micros) -> MemberView {
+        let state = &self.apps[app];
+        let current = self.reachable(app);
+        MemberView {
+            app: app.clone(),
+            host: self.cluster.applications[app].host.clone(),
+            status: state.status(),
+            mode: if current { state.mode() } else { state.logged.map(|(mode, _)| mode) },
+            goal: state.goal.map(|(mode, _)| mode),
+            current,
+            ready: self.ready(pair, app, now),
+        }
+    }
+
+    fn app_view(&self, name: &AppName) -> Option<AppView> {
+        let state = self.apps.get(name)?;
+        let report = state.report.as_ref();
+        let said = report.map(|r| r.text.clone()).unwrap_or_default();
+        let cause = report.and_then(|r| r.cause.as_ref()).map(ToString::to_string);
+        Some(AppView {
+            name: name.clone(),
+            host: self.host_of(name)?.clone(),
+            pair: self.cluster.pair_of(name).map(|(pair, _)| pair.clone()),
+            status: state.status(),
+            since: state.since,
+            mode: state.mode(),
+            pid: report.and_then(|r| r.pid),
+            restarts: report.map_or(0, |r| r.restarts),
+            text: cause.unwrap_or(said),
+            stop_ordered: state.stop_ordered,
+        })
+    }
+
+    /// What is wrong with a pair, in words.
+    fn trouble(&self, name: &PairName, now: Micros) -> Vec<String> {
+        let (config, state) = (&self.cluster.pairs[name], &self.pairs[name]);
+        let mut out = Vec::new();
+        let mut say = |watch: &crate::watch::Watch, text: &str| {
+            if watch.is_raised() {
+                out.push(text.to_owned());
+            }
+        };
+        say(&state.no_primary, "no primary");
+        say(&state.two_primaries, "two primaries");
+        say(&state.no_holder, "a VIP has no holder");
+        say(&state.two_holders, "a VIP is on two hosts");
+        if state.frozen {
+            out.push(
+                "frozen after flapping: `takeover acknowledge` switches automatic failover on again"
+                    .to_owned(),
+            );
+        }
+        for app in &config.members {
+            if state.wanted.as_ref() != Some(app)
+                && let Err(why) = self.ready(config, app, now)
+            {
+                out.push(format!("{app} cannot take over: {why}"));
+            }
+        }
+        out
+    }
+}
