@@ -1,0 +1,259 @@
+//! A file as a whole: reads it, bounded, parses it, and puts the cluster together from its sections. Applications, pairs
+//! and Alarm Conditions have files of their own.
+
+use crate::names::{Names, named};
+use crate::pair::AddressBook;
+use crate::reader::{Finding, Sink, Table};
+use crate::report::Report;
+use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
+use crate::values::{self, DAY, HOUR, SECOND};
+use crate::{Checked, DEFAULT_PORT, MAX_FILE, application, condition, pair};
+use domain::{
+    AlarmCondition, Cluster, Host, HostName, Pair, PairName, Reaction, Script, ScriptName, ScsSettings,
+    VipControl,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// Name of an installation that has none.
+const DEFAULT_NAME: &str = "takeover";
+
+/// Reads the cluster file at `path`.
+///
+/// # Errors
+/// The report of everything that is wrong with it, or of why it cannot be read.
+pub fn load_cluster(path: &Path) -> Checked<Cluster> {
+    parse_cluster(&path.display().to_string(), &read_text(path)?)
+}
+
+/// Reads a cluster file's text; `path` is what the report calls it.
+///
+/// # Errors
+/// The report of everything that is wrong with it.
+pub fn parse_cluster(path: &str, text: &str) -> Checked<Cluster> {
+    check_file(path, text, &ROOT, cluster)
+}
+
+/// Reads the file at `path` as text, at most [`MAX_FILE`] bytes.
+pub(crate) fn read_text(path: &Path) -> Result<String, Box<Report>> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)).map_err(
+        |e| Report::unreadable(&name, format!("cannot be read: {e}"), "check the path and its permissions"),
+    )?;
+    check_size(&name, bytes.len())?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        let line = e.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        let message = format!("line {line} is not text: byte {at} of the file is not UTF-8");
+        Report::unreadable(&name, message, "save the file in UTF-8")
+    })
+}
+
+/// Parses `text` and lets `read` take its top level, a table of `section`. Without errors the value comes back with the
+/// warnings.
+pub(crate) fn check_file<T>(
+    path: &str,
+    text: &str,
+    section: &'static Section,
+    read: impl for<'t> FnOnce(&'t Sink<'t>, &Table<'t>) -> Option<T>,
+) -> Checked<T> {
+    check_size(path, text.len())?;
+    let sink = Sink::new(text);
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        sink.error(|| syntax(text, error));
+    }
+    // What broken syntax leaves over would only give errors that mislead; a key given twice leaves all the rest.
+    let value = if syntax_errors.iter().all(is_duplicate) {
+        // The file as a whole has no line of its own: what it lacks is reported at its beginning.
+        read(&sink, &Table::new(&sink, root.get_ref(), 0..0, section, "the file".to_owned()))
+    } else {
+        None
+    };
+    let failed = sink.has_errors();
+    let report = sink.into_report(path);
+    match value {
+        Some(value) if !failed => Ok((value, report)),
+        Some(_) | None => {
+            assert!(failed, "a file without a value has an error that says why");
+            Err(Box::new(report))
+        }
+    }
+}
+
+fn check_size(path: &str, bytes: usize) -> Result<(), Box<Report>> {
+    if bytes <= MAX_FILE {
+        return Ok(());
+    }
+    let message = format!("is larger than {}", crate::format_size(MAX_FILE as u64));
+    Err(Report::unreadable(path, message, "check that this is the file that you meant"))
+}
+
+fn is_duplicate(error: &toml::de::Error) -> bool {
+    error.message() == "duplicate key"
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> Finding {
+    let span = error.span().unwrap_or(0..0);
+    if is_duplicate(error) {
+        let key = text.get(span.clone()).unwrap_or_default();
+        return Finding::new(span, format!("`{key}` is defined twice"))
+            .label("defined before")
+            .help("a table or key may stand only once; put everything of it in one place".to_owned());
+    }
+    // The parser's message is "what is wrong, expected this"; the second half belongs under the text.
+    let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
+    let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
+    Finding::new(span, message).label(label)
+}
+
+fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
+    let names = Names::collect(root.raw());
+    let mut addresses = AddressBook::default();
+    if names.hosts.names.is_empty() && root.get("hosts").is_none() {
+        root.require("hosts", "[hosts.host1] with address = \"192.0.2.11\"");
+    }
+    let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses));
+    let scripts = named(root, "scripts", "script", &SCRIPT, script);
+    let applications = application::applications(root, &names);
+    let pairs = pair::pairs(root, &names, &mut addresses);
+    let alarm_conditions = condition::conditions(root, &names, &pairs);
+    warn_of_unused_scripts(sink, &names, &scripts, &pairs, &alarm_conditions);
+    let name = root
+        .get("cluster")
+        .and_then(|field| field.table(&CLUSTER, "[cluster]".to_owned()))
+        .map_or_else(|| Some(DEFAULT_NAME.to_owned()), |table| cluster_name(&table));
+    let scs = root
+        .get("scs")
+        .and_then(|field| field.table(&SCS, "[scs]".to_owned()))
+        .map_or_else(default_scs, |table| scs(&table));
+    Some(Cluster { name: name?, scs, hosts, applications, pairs, scripts, alarm_conditions })
+}
+
+fn cluster_name(table: &Table<'_>) -> Option<String> {
+    let Some(field) = table.get("name") else { return Some(DEFAULT_NAME.to_owned()) };
+    let expected = "a string of 1 to 64 characters";
+    let name = field.string(expected)?;
+    if name.is_empty() || name.chars().count() > 64 {
+        field.error(
+            || "`name` is of the wrong length".to_owned(),
+            |f| f.label(format!("expected {expected}")),
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn default_listen() -> Vec<SocketAddr> {
+    vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))]
+}
+
+fn default_scs() -> ScsSettings {
+    ScsSettings { listen: default_listen(), ..ScsSettings::default() }
+}
+
+fn scs(table: &Table<'_>) -> ScsSettings {
+    let default = default_scs();
+    let listen =
+        table.get("listen").and_then(|field| values::socket_addresses(&field)).unwrap_or(default.listen);
+    let api_listen = table.get("api-listen").and_then(|field| {
+        let address = values::socket_address(&field)?;
+        // The agents' port speaks another protocol; a wildcard address takes the port on every address.
+        let clash = |other: &SocketAddr| {
+            other.port() == address.port()
+                && (other.ip() == address.ip()
+                    || other.ip().is_unspecified()
+                    || address.ip().is_unspecified())
+        };
+        if listen.iter().any(clash) {
+            field.error(
+                || format!("`api-listen` and `listen` both want port {}", address.port()),
+                |f| {
+                    f.label("taken by `listen`")
+                        .help("give the API a port of its own, such as 7401".to_owned())
+                },
+            );
+        }
+        Some(address)
+    });
+    ScsSettings {
+        listen,
+        api_listen,
+        keep: table.duration("keep", HOUR..=3_650 * DAY, default.keep),
+        keep_bytes: table
+            .get("keep-size")
+            .and_then(|f| f.size(16 << 20..=1 << 40))
+            .unwrap_or(default.keep_bytes),
+        boot_grace: table.duration("boot-grace", Duration::ZERO..=600 * SECOND, default.boot_grace),
+        agent_grace: table.duration("agent-grace", Duration::ZERO..=HOUR, default.agent_grace),
+    }
+}
+
+fn host(name: &HostName, table: &Table<'_>, addresses: &mut AddressBook) -> Option<Host> {
+    let field = table.require("address", "address = \"192.0.2.11\"")?;
+    let address = values::ip_address(&field)?;
+    addresses.claim(address, format!("the address of host \"{name}\""), &field);
+    Some(Host { address })
+}
+
+fn script(name: &ScriptName, table: &Table<'_>) -> Option<Script> {
+    if name.as_str() == pair::BUILT_IN {
+        table.error(
+            || format!("\"{}\" is the agent's own VIP control and cannot name a script", pair::BUILT_IN),
+            |f| f.label("choose another name"),
+        );
+    }
+    let command = table.require("command", "command = [\"/etc/takeover/my-script.sh\"]");
+    let time_limit = table.duration("time-limit", values::SCRIPT_LIMITS, values::SCRIPT_LIMIT);
+    Some(Script { command: values::command(&command?)?, time_limit })
+}
+
+fn warn_of_unused_scripts(
+    sink: &Sink<'_>,
+    names: &Names,
+    scripts: &BTreeMap<ScriptName, Script>,
+    pairs: &BTreeMap<PairName, Pair>,
+    conditions: &BTreeMap<String, AlarmCondition>,
+) {
+    let mut used = BTreeSet::new();
+    for vip in pairs.values().flat_map(|pair| &pair.vips) {
+        match &vip.control {
+            VipControl::BuiltIn => {}
+            VipControl::Script(script) => {
+                used.insert(script);
+            }
+        }
+    }
+    for reaction in conditions.values().flat_map(|c| c.reactions.iter().chain(&c.clearance_reactions)) {
+        match reaction {
+            Reaction::Launch { script, .. } => {
+                used.insert(script);
+            }
+            Reaction::DisableVipOnOther { .. }
+            | Reaction::EnableVip { .. }
+            | Reaction::DisableVip { .. }
+            | Reaction::Start { .. }
+            | Reaction::Stop { .. }
+            | Reaction::Restart { .. }
+            | Reaction::SwitchOver { .. } => {}
+        }
+    }
+    // With errors elsewhere the use may be in what could not be read.
+    if sink.has_errors() {
+        return;
+    }
+    for (script, span) in names.scripts.names.iter().filter(|(name, _)| scripts.contains_key(name)) {
+        if !used.contains(script) {
+            sink.warning(|| {
+                Finding::new(span.clone(), format!("script \"{script}\" is never launched"))
+                    .label("no VIP and no alarm reaction names it")
+            });
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Every table and key of the two files, in one place: the reader refuses what is not here, and a test checks that the
+//! reference (`docs/configuration.md`) describes all of it.
+
+/// A kind of table and the keys that it may have.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Section {
+    /// How it is written, with names in capitals: `applications.NAME`.
+    pub path: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static str],
+}
+
+macro_rules! sections {
+    ($(#[$doc:meta])* $list:ident: $($name:ident = $path:literal [$($key:literal)*];)*) => {
+        $(pub(crate) static $name: Section = Section { path: $path, keys: &[$($key),*] };)*
+        $(#[$doc])*
+        pub static $list: &[&Section] = &[$(&$name),*];
+    };
+}
+
+sections! {
+    /// The tables of the cluster file.
+    CLUSTER_FILE:
+    ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "scripts" "alarm-conditions"];
+    CLUSTER = "cluster" ["name"];
+    SCS = "scs" ["listen" "api-listen" "keep" "keep-size" "boot-grace" "agent-grace"];
+    HOST = "hosts.NAME" ["address"];
+    APPLICATION = "applications.NAME" [
+        "host" "command" "directory" "environment" "user" "mode-control" "autostart" "restart" "notify" "start-limit"
+        "stop-limit" "suspend-limit" "watchdog" "on-hang" "probe"
+    ];
+    MODE_CONTROL = "applications.NAME.mode-control" ["command" "time-limit" "signal"];
+    MODE_SIGNAL = "applications.NAME.mode-control.signal" ["primary" "backup"];
+    RESTART = "applications.NAME.restart" ["auto" "delay" "attempts"];
+    PROBE = "applications.NAME.probe" ["kind" "target" "path" "command" "every" "timeout" "failures"];
+    PAIR = "pairs.NAME" ["members" "redundancy" "profile" "failback" "flap-guard" "vips"];
+    FLAP_GUARD = "pairs.NAME.flap-guard" ["free" "window" "hold-down" "freeze-after"];
+    VIP = "pairs.NAME.vips" ["address" "interface" "control"];
+    SCRIPT = "scripts.NAME" ["command" "time-limit"];
+    CONDITION = "alarm-conditions.NAME" [
+        "category" "detect" "application" "host" "cancel" "clearance-timeout" "reactions" "clearance-reactions"
+        "refire" "hidden" "enabled"
+    ];
+    REACTION = "alarm-conditions.NAME.reactions" ["do" "pair" "script" "host" "application"];
+}
+
+sections! {
+    /// The tables of the host file: it has only top-level keys.
+    HOST_FILE:
+    AGENT = "" ["host" "scs" "certificate" "key" "ca" "state-directory" "run-directory" "real-time" "cgroup"];
+}
+
+impl Section {
+    /// How messages name this kind of table.
+    pub(crate) fn title(&self) -> String {
+        if self.path.is_empty() { "the top level".to_owned() } else { format!("[{}]", self.path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_table_and_key_is_listed_once() {
+        for file in [CLUSTER_FILE, HOST_FILE] {
+            let paths: BTreeSet<_> = file.iter().map(|section| section.path).collect();
+            assert_eq!(paths.len(), file.len());
+            for section in file {
+                let keys: BTreeSet<_> = section.keys.iter().collect();
+                assert_eq!(keys.len(), section.keys.len(), "{}", section.path);
+            }
+        }
+    }
+}
