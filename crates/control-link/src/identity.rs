@@ -3,7 +3,6 @@
 
 use crate::ca;
 use crate::peer::PeerName;
-use crate::reason;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
@@ -123,12 +122,12 @@ impl Identity {
         let client_verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|e| content(ca, "the certificate of a CA in PEM form", e.to_string()))?;
+        let name = PeerName::of_certificate(leaf).map_err(not_issued)?;
         let (not_before, not_after) = ca::validity(leaf).map_err(not_issued)?;
         let checked_at = SystemTime::now().clamp(not_before, not_after);
         client_verifier
             .verify_client_cert(leaf, intermediates, unix_time(checked_at))
             .map_err(|e| not_issued(own_certificate(&e)))?;
-        let name = PeerName::of_certificate(leaf).map_err(not_issued)?;
 
         let unusable = |e: rustls::Error| match e {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
@@ -281,13 +280,16 @@ fn content(path: &Path, expected: &'static str, why: String) -> IdentityError {
     IdentityError::Content { path: path.to_owned(), expected, why }
 }
 
-/// A sentence about our own certificate, where [`reason::sentence`] speaks of the peer's.
+/// A sentence about our own certificate, where `reason::sentence` speaks of the peer's.
 fn own_certificate(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         ) => "this CA did not issue it".to_owned(),
-        other => reason::sentence(other),
+        rustls::Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. }) => {
+            "its extended key usage lacks clientAuth, which every part needs".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 

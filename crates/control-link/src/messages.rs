@@ -1,9 +1,11 @@
-//! What SCS, agents and applications say to each other. Bounded and validated when decoded; unknown fields are ignored
-//! and new ones have defaults, so that two adjacent releases understand each other.
+//! What SCS, agents and applications say to each other. Unknown fields are ignored and new ones have defaults, so that
+//! two adjacent releases understand each other. Bounded by [`MAX_FRAME`] before anything is decoded, and what an agent
+//! says by [`FromAgent::validate`] behind that.
 
 use domain::{
-    Answer, AppReport, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport, Launch,
-    LaunchResult, LogEvent, Micros, RefId, RunMode, VipReport,
+    Answer, AnswerOutcome, AppReport, Cause, Cluster, Epoch, HostFigures, HostName, Instruction,
+    InterfaceReport, LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LogEvent, Micros, RefId,
+    RunMode, VipReport,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,28 @@ pub const OLDEST_PROTOCOL: u32 = 1;
 pub const MAX_FRAME: usize = 1 << 20;
 /// Largest number of applications or VIPs in one message.
 pub const MAX_ITEMS: usize = 4_096;
+/// Largest text in a message from an agent, bytes: more than an honest agent sends, since what is refused here is
+/// reported again after the reconnect, and refused again. A script's output may be longer, see [`MAX_OUTPUT`].
+pub const MAX_TEXT: usize = 4_096;
+/// Largest output of a script in a message, bytes: [`LAUNCH_OUTPUT_LIMIT`] and what replacing bytes that are not UTF-8
+/// makes of it.
+pub const MAX_OUTPUT: usize = 3 * LAUNCH_OUTPUT_LIMIT;
+/// Largest number of attributes of a log event.
+pub const MAX_ATTRIBUTES: usize = 64;
+
+/// The protocol version for a connection with a peer whose newest is `hello_protocol`: the newest that both speak.
+///
+/// # Errors
+/// A sentence for the goodbye where there is none: who is to be upgraded.
+pub fn negotiate(hello_protocol: u32) -> Result<u32, String> {
+    if hello_protocol < OLDEST_PROTOCOL {
+        return Err(format!(
+            "its newest protocol version is {hello_protocol}, the oldest one understood here is {OLDEST_PROTOCOL}; \
+             upgrade it"
+        ));
+    }
+    Ok(hello_protocol.min(PROTOCOL))
+}
 
 /// First message of an agent on a new connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +122,106 @@ pub enum Fact {
     LaunchEnded(LaunchResult),
     /// The agent or an application logged an event.
     Log(LogEvent),
+}
+
+impl FromAgent {
+    /// Checks the bounds that the types do not know.
+    ///
+    /// # Errors
+    /// A sentence: what is over which bound.
+    pub fn validate(&self) -> Result<(), String> {
+        match self {
+            FromAgent::Hello(hello) => {
+                text("the release", &hello.release)?;
+                text("the boot id", &hello.boot_id)
+            }
+            FromAgent::Inventory { apps, vips, interfaces } => {
+                items("applications", apps.len())?;
+                items("VIPs", vips.len())?;
+                items("interfaces", interfaces.len())?;
+                apps.iter().try_for_each(app_report)?;
+                vips.iter().try_for_each(|vip| text("the reason of a VIP's change", &vip.why))
+            }
+            FromAgent::Report(report) => report.validate(),
+            FromAgent::Figures(_) => Ok(()),
+        }
+    }
+}
+
+impl Report {
+    /// Checks the bounds that the types do not know. For an agent too, before it keeps a report that no SCS would take.
+    ///
+    /// # Errors
+    /// A sentence: what is over which bound.
+    pub fn validate(&self) -> Result<(), String> {
+        match &self.fact {
+            Fact::App(report) => app_report(report),
+            Fact::Vip(vip) => text("the reason of a VIP's change", &vip.why),
+            Fact::Interface(_) => Ok(()),
+            Fact::Answer(answer) => match &answer.outcome {
+                AnswerOutcome::Done => Ok(()),
+                AnswerOutcome::Refused { why } => text("the reason of a refusal", why),
+            },
+            Fact::LaunchEnded(result) => launch_result(result),
+            Fact::Log(event) => log_event(event),
+        }
+    }
+}
+
+fn app_report(report: &AppReport) -> Result<(), String> {
+    items("VIPs released with an application", report.released.len())?;
+    text("what an application says of itself", &report.text)?;
+    match &report.cause {
+        Some(Cause::ProbeFailed(why) | Cause::NotStarted(why)) => text("the cause of a status", why),
+        Some(
+            Cause::Ordered
+            | Cause::Exited(_)
+            | Cause::Killed(_)
+            | Cause::Ended
+            | Cause::Hung
+            | Cause::StartLimit
+            | Cause::StopLimit
+            | Cause::GaveUp(_),
+        )
+        | None => Ok(()),
+    }
+}
+
+fn launch_result(result: &LaunchResult) -> Result<(), String> {
+    bound("the output of a launch", "bytes", result.output.len(), MAX_OUTPUT)?;
+    match &result.outcome {
+        LaunchOutcome::Failed { why } => text("the reason of a failed launch", why),
+        LaunchOutcome::Succeeded
+        | LaunchOutcome::Exited { .. }
+        | LaunchOutcome::Killed { .. }
+        | LaunchOutcome::TimedOut
+        | LaunchOutcome::Stale { .. } => Ok(()),
+    }
+}
+
+fn log_event(event: &LogEvent) -> Result<(), String> {
+    text("the text of a log event", &event.text)?;
+    bound("a log event", "attributes", event.attributes.len(), MAX_ATTRIBUTES)?;
+    event.attributes.iter().try_for_each(|(name, value)| {
+        text("the name of an attribute", name)?;
+        text("the value of an attribute", value)
+    })
+}
+
+fn text(what: &str, text: &str) -> Result<(), String> {
+    bound(what, "bytes", text.len(), MAX_TEXT)
+}
+
+fn items(what: &str, count: usize) -> Result<(), String> {
+    bound(what, "items", count, MAX_ITEMS)
+}
+
+fn bound(what: &str, unit: &str, found: usize, allowed: usize) -> Result<(), String> {
+    if found <= allowed {
+        Ok(())
+    } else {
+        Err(format!("{what}: {found} {unit}, at most {allowed} are allowed"))
+    }
 }
 
 /// SCS to agent.
@@ -185,4 +309,69 @@ pub enum FromApplication {
         /// The event.
         event: LogEvent,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::events;
+
+    fn report(fact: Fact) -> FromAgent {
+        FromAgent::Report(Report { seq: 1, at: Micros(1), fact })
+    }
+
+    #[test]
+    fn the_newest_common_version_is_chosen() {
+        assert_eq!(negotiate(PROTOCOL), Ok(PROTOCOL));
+        assert_eq!(negotiate(PROTOCOL + 1), Ok(PROTOCOL), "a newer agent speaks ours");
+        assert!(negotiate(OLDEST_PROTOCOL - 1).unwrap_err().contains("upgrade"));
+    }
+
+    #[test]
+    fn what_is_over_a_bound_is_refused() {
+        let interface: InterfaceReport = serde_json::from_str(r#"{"interface":"eth0","up":true}"#).unwrap();
+        let inventory = |count| FromAgent::Inventory {
+            apps: Vec::new(),
+            vips: Vec::new(),
+            interfaces: vec![interface.clone(); count],
+        };
+        assert_eq!(inventory(MAX_ITEMS).validate(), Ok(()));
+        assert!(inventory(MAX_ITEMS + 1).validate().unwrap_err().contains("interfaces"));
+
+        let refusal = |length: usize| {
+            let outcome = AnswerOutcome::Refused { why: "x".repeat(length) };
+            report(Fact::Answer(Answer { ref_id: RefId(1), outcome }))
+        };
+        assert_eq!(refusal(MAX_TEXT).validate(), Ok(()));
+        assert!(refusal(MAX_TEXT + 1).validate().is_err());
+
+        let output = |length: usize| {
+            let outcome = LaunchOutcome::Succeeded;
+            report(Fact::LaunchEnded(LaunchResult {
+                ref_id: RefId(1),
+                outcome,
+                output: "x".repeat(length),
+                took_us: 1,
+            }))
+        };
+        assert_eq!(output(MAX_OUTPUT).validate(), Ok(()));
+        assert!(output(MAX_OUTPUT + 1).validate().is_err());
+
+        let mut event = LogEvent::new(events::APP_STARTED, Micros(1));
+        event.attributes = (0..=MAX_ATTRIBUTES).map(|n| (n.to_string(), String::new())).collect();
+        assert!(report(Fact::Log(event)).validate().is_err());
+    }
+
+    #[test]
+    fn adjacent_releases_understand_each_other() {
+        let newer = r#"{"type":"figures","cpu":0.5,"invented_later":[1,2]}"#;
+        assert!(matches!(serde_json::from_str(newer), Ok(FromAgent::Figures(f)) if f.cpu == 0.5));
+        let older = r#"{"type":"report","seq":1,"at":2,"fact":{"fact":"vip","vip":"192.0.2.1/24","interface":"eth0","present":true}}"#;
+        assert!(serde_json::from_str::<FromAgent>(older).is_ok());
+        for bad in ["", "{}", r#"{"type":"dance"}"#, r#"{"type":"report","seq":-1}"#, "[]", "null"] {
+            assert!(serde_json::from_str::<FromAgent>(bad).is_err(), "{bad} must be refused");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(serde_json::from_str::<FromAgent>(&deep).is_err(), "and overflow no stack");
+    }
 }
