@@ -25,8 +25,10 @@ cargo xtask COMMAND
   ci                  What CI runs: test, then formatting, clippy, shellcheck, tidy, cargo-deny, documentation.
                       Goes through all of them even when one fails, so that one run shows everything.
   tidy                The rules of CONTRIBUTING.md that a program can check. A second or two.
-  seeds N             The decision core against N seeded long histories (release profile); 100000 takes minutes.
-  exhaustive LENGTH   The decision core against every history of up to LENGTH inputs; each step up takes many times longer.
+  seeds N             The decision core against N seeded long histories, in the release profile; `test` runs a few
+                      thousand, a million is a night's work for a spare machine. A failure prints its seed.
+  exhaustive LENGTH   The decision core against every history of up to LENGTH inputs, in the release profile; each step
+                      up takes many times longer.
   bench [NAME] [ARGS] Run the benchmark NAME of the `benches` package, for example `bench takeover`.
   prepare             Only install (or name) the packages that `test` needs.
 

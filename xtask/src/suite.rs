@@ -66,7 +66,7 @@ pub fn build_release() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let binary = messages.lines().filter_map(executable_named_takeover).last();
+    let binary = messages.lines().filter_map(executable_named_takeover).next_back();
     binary.map(Some).context("cargo build did not say where the binary `takeover` is")
 }
 

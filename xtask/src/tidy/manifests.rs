@@ -178,38 +178,26 @@ debug = 1
 
     #[test]
     fn each_departure_is_found_where_it_is() {
-        let cases: &[(&str, &[&str], &str, Option<&str>, &str)] = &[
-            ("| `mio` |\n", &["mio", "serde"], LINTS, Some("x"), "Cargo.toml:8: `serde` has no row"),
-            (
-                "| `mio` |\n| `serde` |\n| `old` |\n",
-                &["mio", "serde"],
-                LINTS,
-                Some("x"),
-                "docs/dependencies.md:3: `old`",
-            ),
-            (REASONED, &["serde"], LINTS, Some("x"), "Cargo.toml:11: `mio` is used by no crate"),
-            (
-                REASONED,
-                &["mio", "serde", "rand"],
-                "[lints]\nworkspace = true\n\nrand = \"1\"\n",
-                Some("x"),
-                "crates/domain/Cargo.toml:4: `rand` is not in",
-            ),
-            (
-                REASONED,
-                &["mio", "serde"],
-                "[package]\n",
-                Some("x"),
-                "crates/domain/Cargo.toml:1: add `[lints]`",
-            ),
-            (REASONED, &["mio", "serde"], LINTS, None, "crates/domain/clippy.toml:1: a pure crate"),
-        ];
-        for (reasons, dependencies, manifest, clippy, expected) in cases {
-            let found = messages(reasons, dependencies, manifest, *clippy);
+        let one = |found: Vec<String>, expected: &str| {
             assert!(
                 found.len() == 1 && found[0].starts_with(expected),
                 "expected {expected}, found {found:?}"
             );
-        }
+        };
+        let used = &["mio", "serde"];
+        one(messages("| `mio` |\n", used, LINTS, Some("x")), "Cargo.toml:8: `serde` has no row");
+        one(
+            messages(&format!("{REASONED}| `old` |\n"), used, LINTS, Some("x")),
+            "docs/dependencies.md:3: `old`",
+        );
+        one(messages(REASONED, &["serde"], LINTS, Some("x")), "Cargo.toml:11: `mio` is used by no crate");
+        let around = format!("{LINTS}\n[dependencies]\nrand = \"1\"\n");
+        let dependencies = &["mio", "serde", "rand"];
+        one(
+            messages(REASONED, dependencies, &around, Some("x")),
+            "crates/domain/Cargo.toml:5: `rand` is not in",
+        );
+        one(messages(REASONED, used, "[package]\n", Some("x")), "crates/domain/Cargo.toml:1: add `[lints]`");
+        one(messages(REASONED, used, LINTS, None), "crates/domain/clippy.toml:1: a pure crate");
     }
 }
