@@ -1,1 +1,4 @@
-//! (being written)
+//! The Solution Control Server around the decision core (being written).
+
+pub mod handle;
+pub mod store;

@@ -1,0 +1,148 @@
+//! What the API (and anybody else around the core) has of the core thread: the newest view, live events, orders.
+//! Everything here is cheap, and nothing here can make the core thread wait.
+
+use crate::store::Store;
+use domain::{AppName, HostFigures, HostName, LogEvent, Micros, PairName};
+use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, View};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{broadcast, oneshot};
+
+/// Live events that a slow subscriber may be behind before it loses the oldest.
+const LIVE_EVENTS: usize = 4_096;
+
+/// What the core thread is asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Carry out an order.
+    Order {
+        /// What.
+        order: OperatorOrder,
+        /// By whom and why.
+        by: By,
+        /// Where the outcome goes.
+        outcome: oneshot::Sender<OrderOutcome>,
+    },
+    /// Say what a switchover would do.
+    PlanSwitchover {
+        /// The pair.
+        pair: PairName,
+        /// The new primary; none: the member that is not primary.
+        to: Option<AppName>,
+        /// Where the plan goes; the error says what is wrong with the question.
+        plan: oneshot::Sender<Result<Plan, String>>,
+    },
+}
+
+/// What happens, as it happens.
+#[derive(Debug, Clone)]
+pub enum LiveEvent {
+    /// A log event was logged.
+    Log(LogEvent),
+    /// An incident began, went on or ended.
+    Incident(Box<Incident>),
+    /// The view changed: ask for the new one.
+    ViewChanged,
+}
+
+/// Newest figures of a host, with the time at which they arrived.
+pub type Figures = BTreeMap<HostName, (Micros, HostFigures)>;
+
+/// The core thread is gone: the SCS is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the SCS is shutting down")]
+pub struct Gone;
+
+/// Cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    requests: Sender<Request>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    live: broadcast::Sender<LiveEvent>,
+    view: Arc<Mutex<Arc<View>>>,
+    figures: Arc<Mutex<Figures>>,
+    store: Store,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("store", &self.store.path()).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// A handle whose requests go to `requests`; `wake` is called behind each, so that the core thread looks.
+    pub fn new(requests: Sender<Request>, wake: Arc<dyn Fn() + Send + Sync>, store: Store) -> Self {
+        let (live, _) = broadcast::channel(LIVE_EVENTS);
+        Self { requests, wake, live, view: Arc::default(), figures: Arc::default(), store }
+    }
+
+    /// The newest view. At most 50 ms old while things change, and not older than the last change otherwise.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Newest figures of each host.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<LiveEvent> {
+        self.live.subscribe()
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Carries out an operator's order; resolves when it is decided, not when a switchover is over.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn order(&self, order: OperatorOrder, by: By) -> Result<OrderOutcome, Gone> {
+        let (outcome, receiver) = oneshot::channel();
+        self.ask(Request::Order { order, by, outcome })?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// What a switchover would do.
+    ///
+    /// # Errors
+    /// [`Gone`]; the inner error says what is wrong with the question.
+    pub async fn plan_switchover(&self, pair: PairName, to: Option<AppName>) -> Result<Result<Plan, String>, Gone> {
+        let (plan, receiver) = oneshot::channel();
+        self.ask(Request::PlanSwitchover { pair, to, plan })?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    fn ask(&self, request: Request) -> Result<(), Gone> {
+        self.requests.send(request).map_err(|_| Gone)?;
+        (self.wake)();
+        Ok(())
+    }
+
+    /// For the core thread: a new view is there.
+    pub fn publish_view(&self, view: View) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        self.publish(LiveEvent::ViewChanged);
+    }
+
+    /// For the core thread: new figures of a host.
+    pub fn publish_figures(&self, host: &HostName, at: Micros, figures: HostFigures) {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), (at, figures));
+    }
+
+    /// For the core thread: something happened.
+    pub fn publish(&self, event: LiveEvent) {
+        // An error only says that nobody listens.
+        let _ = self.live.send(event);
+    }
+}
