@@ -1,1 +1,39 @@
-//! (being written)
+//! SIP as values (RFC 3261): messages read without copying, header fields typed as they are read, responses written,
+//! a registrar, and the user agent server that puts them together.
+//!
+//! Pure: it reads no clock, opens no socket and draws no random number. Bytes, the address that they came from and the
+//! time go in; the bytes to send and where to send them come out. Reading is linear in the length of the message and
+//! never panics, whatever the bytes are.
+//!
+//! ```
+//! use sip_proto::{Framing, Method, StartLine};
+//! let bytes = b"OPTIONS sip:example.com SIP/2.0\r\nCSeq: 7 OPTIONS\r\n\r\n";
+//! let message = sip_proto::parse(bytes, Framing::Datagram).unwrap();
+//! assert!(matches!(message.start, StartLine::Request { method: Method::Options, .. }));
+//! assert_eq!(message.cseq().unwrap().number, 7);
+//! ```
+
+mod address;
+mod fields;
+mod message;
+mod method;
+mod registrar;
+mod response;
+mod scan;
+mod stream;
+mod uas;
+mod uri;
+mod via;
+
+pub use address::NameAddr;
+pub use fields::{CSeq, Contacts, Malformed, Qvalue};
+pub use message::{
+    Defect, Framing, Header, HeaderName, MAX_HEADERS, MAX_MESSAGE, Message, NotSip, StartLine, parse,
+};
+pub use method::Method;
+pub use registrar::{Binding, ContactChange, Limits, Refusal, Registrar, Registration, Wish};
+pub use response::{Response, destination, reason_phrase, to_tag};
+pub use stream::{Frame, Framer, MAX_HEAD};
+pub use uas::{Arrival, Duty, Reply, Settings, Silence, UserAgentServer};
+pub use uri::{Scheme, Uri, UriError};
+pub use via::{Rport, Via};

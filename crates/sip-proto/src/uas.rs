@@ -1,0 +1,343 @@
+//! The user agent server (RFC 3261, section 8.2): checks a request, answers OPTIONS and REGISTER, and says of anything
+//! else why it is not answered with more. It keeps no transactions: a request that is sent again is answered again in
+//! the same way (section 8.2.7).
+
+use crate::fields::{expires, required_options};
+use crate::response::{Response, destination, reason_phrase};
+use crate::scan::saturating_number;
+use crate::{
+    ContactChange, Contacts, Defect, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar,
+    Registration, StartLine, Uri, UriError, Wish,
+};
+use domain::Micros;
+use std::net::SocketAddr;
+
+/// What OPTIONS and 405 answers list.
+const ALLOW: &str = "OPTIONS, REGISTER";
+/// Seconds after which a client that was refused during a graceful stop may come back: by then the other member of
+/// the pair answers for the VIP.
+const RETRY_AFTER_S: u32 = 2;
+
+/// How a [`UserAgentServer`] presents itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Value of the Server header field.
+    pub server: String,
+    /// Domains that it is registrar for, without port; none: any.
+    pub domains: Vec<String>,
+    /// Bounds of the registrar.
+    pub limits: Limits,
+}
+
+/// What is to be done with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Answer them.
+    Serve,
+    /// Refuse new work with 503: a graceful stop.
+    Refuse,
+    /// Only say that somebody is there: OPTIONS is answered, nothing changes.
+    Probe,
+}
+
+/// How and when a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// When.
+    pub now: Micros,
+    /// What is to be done with it.
+    pub duty: Duty,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// An answer was written.
+    Answer {
+        /// Its status.
+        status: u16,
+        /// Where it goes if the request came in a datagram; on a stream it goes back on the same one.
+        to: SocketAddr,
+    },
+    /// There is no answer.
+    None(Silence),
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// ACK is never answered.
+    Ack,
+    /// A response, to a request that was not sent from here.
+    Response,
+    /// Nothing says where an answer would go.
+    NoVia,
+}
+
+/// An answer other than 200: status, reason phrase, and the header field that explains it.
+struct Rejection {
+    status: u16,
+    reason: &'static str,
+    detail: Detail,
+}
+
+/// The header field that explains a [`Rejection`].
+enum Detail {
+    None,
+    Allow,
+    Unsupported,
+    RetryAfter,
+    MinExpires(u32),
+}
+
+/// A user agent server with its registrar.
+#[derive(Debug, Clone)]
+pub struct UserAgentServer {
+    settings: Settings,
+    registrar: Registrar,
+}
+
+impl UserAgentServer {
+    /// One with an empty registrar.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let registrar = Registrar::new(settings.limits);
+        Self { settings, registrar }
+    }
+
+    /// The registrar.
+    #[must_use]
+    pub fn registrar(&self) -> &Registrar {
+        &self.registrar
+    }
+
+    /// The registrar, to let bindings end.
+    pub fn registrar_mut(&mut self) -> &mut Registrar {
+        &mut self.registrar
+    }
+
+    /// Carries out a request and appends its answer to `out`.
+    pub fn answer(&mut self, message: &Message<'_>, arrival: Arrival, out: &mut Vec<u8>) -> Reply {
+        let (method, uri, version_2) = match message.start {
+            StartLine::Request { method: Method::Ack, .. } => return Reply::None(Silence::Ack),
+            StartLine::Request { method, uri, version_2, .. } => (method, uri, version_2),
+            StartLine::Status { .. } => return Reply::None(Silence::Response),
+        };
+        if message.value(HeaderName::Via).is_none() {
+            return Reply::None(Silence::NoVia);
+        }
+        let outcome = check_version(version_2)
+            .and_then(|()| check_form(message))
+            .and_then(|()| check_duty(arrival.duty, method))
+            .and_then(|()| check_method(method))
+            .and_then(|()| check_uri(uri))
+            .and_then(|uri| check_extensions(message).map(|()| uri))
+            .and_then(|uri| {
+                if method == Method::Register { self.register(message, &uri, arrival.now) } else { Ok(None) }
+            });
+        let status = outcome.as_ref().map_or_else(|rejection| rejection.status, |_| 200);
+        let reason = outcome.as_ref().map_or_else(|rejection| rejection.reason, |_| reason_phrase(200));
+        let response = Response::begin(out, message, status, reason, arrival.source);
+        let response = match &outcome {
+            Ok(Some(address_of_record)) => self.list_bindings(response, address_of_record, arrival.now),
+            Ok(None) => list_capabilities(response),
+            Err(rejection) => explain(response, rejection, message),
+        };
+        response.header("Server", &self.settings.server).finish();
+        Reply::Answer { status, to: destination(message.via().ok().as_ref(), arrival.source) }
+    }
+
+    /// Carries out a REGISTER (section 10.3); the key of its address-of-record.
+    fn register(
+        &mut self,
+        message: &Message<'_>,
+        uri: &Uri<'_>,
+        now: Micros,
+    ) -> Result<Option<String>, Rejection> {
+        let to = message.to().map_err(malformed)?.sip_uri().map_err(|e| match e {
+            UriError::Syntax => bad_request("Malformed To"),
+            UriError::Scheme => rejection(404),
+        })?;
+        if !self.is_our_domain(uri) || !self.is_our_domain(&to) {
+            return Err(rejection(404));
+        }
+        let address_of_record = to.address_of_record();
+        let contacts = Contacts::read(message).map_err(malformed)?;
+        let expires_s = expires(message);
+        let changes;
+        let wish = match contacts {
+            Contacts::Star if expires_s == Some(0) => Wish::RemoveAll,
+            Contacts::Star => return Err(bad_request("Contact * Without Expires 0")),
+            // Before they are looked at one by one, so that thousands of them in one message cost little.
+            Contacts::List(list) if list.len() > self.settings.limits.contacts => {
+                return Err(too_many_contacts());
+            }
+            Contacts::List(list) => {
+                changes = list.iter().map(|c| contact_change(c, expires_s)).collect::<Result<Vec<_>, _>>()?;
+                Wish::Change(&changes)
+            }
+        };
+        let registration = Registration {
+            address_of_record: &address_of_record,
+            call_id: message.call_id().map_err(malformed)?,
+            cseq: message.cseq().map_err(malformed)?.number,
+            wish,
+        };
+        self.registrar.register(&registration, now).map_err(refused)?;
+        Ok(Some(address_of_record))
+    }
+
+    fn is_our_domain(&self, uri: &Uri<'_>) -> bool {
+        let domains = &self.settings.domains;
+        domains.is_empty() || domains.iter().any(|domain| domain.eq_ignore_ascii_case(uri.host))
+    }
+
+    fn list_bindings<'b>(
+        &self,
+        mut response: Response<'b>,
+        address_of_record: &str,
+        now: Micros,
+    ) -> Response<'b> {
+        for binding in self.registrar.bindings(address_of_record, now) {
+            let (contact, expires) = (&binding.contact, binding.expires_in_s(now));
+            response = match binding.q {
+                Some(q) => response.header("Contact", format_args!("<{contact}>;q={q};expires={expires}")),
+                None => response.header("Contact", format_args!("<{contact}>;expires={expires}")),
+            };
+        }
+        response
+    }
+}
+
+/// What section 11.2 wants in the answer to OPTIONS. Accept and Supported are empty on purpose: no body is understood
+/// (section 20.1) and no extension (section 20.37).
+fn list_capabilities(response: Response<'_>) -> Response<'_> {
+    response
+        .header("Allow", ALLOW)
+        .header("Accept", "")
+        .header("Accept-Encoding", "identity")
+        .header("Accept-Language", "en")
+        .header("Supported", "")
+}
+
+fn explain<'b>(response: Response<'b>, rejection: &Rejection, message: &Message<'_>) -> Response<'b> {
+    match rejection.detail {
+        Detail::None => response,
+        Detail::Allow => response.header("Allow", ALLOW),
+        Detail::Unsupported => response.list("Unsupported", required_options(message)),
+        Detail::RetryAfter => response.header("Retry-After", RETRY_AFTER_S),
+        Detail::MinExpires(seconds) => response.header("Min-Expires", seconds),
+    }
+}
+
+fn check_version(version_2: bool) -> Result<(), Rejection> {
+    if version_2 { Ok(()) } else { Err(rejection(505)) }
+}
+
+/// Checks that everything is there that section 8.1.1 makes mandatory, and can be read.
+fn check_form(message: &Message<'_>) -> Result<(), Rejection> {
+    if let Some(defect) = message.defect {
+        return Err(bad_request(Defect::reason(defect)));
+    }
+    message.via().map_err(malformed)?;
+    message.from().map_err(malformed)?;
+    message.to().map_err(malformed)?;
+    message.call_id().map_err(malformed)?;
+    message.max_forwards().map_err(malformed)?;
+    let cseq = message.cseq().map_err(malformed)?;
+    match message.start {
+        StartLine::Request { method_text, .. } if method_text == cseq.method => Ok(()),
+        StartLine::Request { .. } | StartLine::Status { .. } => Err(bad_request("CSeq Method Mismatch")),
+    }
+}
+
+/// Max-Forwards: 0 is no reason to refuse, as the request has arrived: who is named in it answers (section 16.3).
+fn check_duty(duty: Duty, method: Method) -> Result<(), Rejection> {
+    match duty {
+        Duty::Serve => Ok(()),
+        Duty::Refuse => Err(Rejection { detail: Detail::RetryAfter, ..rejection(503) }),
+        Duty::Probe if method == Method::Options => Ok(()),
+        Duty::Probe => Err(Rejection { detail: Detail::Allow, ..rejection(405) }),
+    }
+}
+
+fn check_method(method: Method) -> Result<(), Rejection> {
+    match method {
+        Method::Options | Method::Register => Ok(()),
+        // There are no calls and no transactions that these could belong to (sections 9.2 and 15.1.2).
+        Method::Bye | Method::Cancel => Err(rejection(481)),
+        Method::Other => Err(Rejection { detail: Detail::Allow, ..rejection(501) }),
+        Method::Ack
+        | Method::Info
+        | Method::Invite
+        | Method::Message
+        | Method::Notify
+        | Method::Prack
+        | Method::Publish
+        | Method::Refer
+        | Method::Subscribe
+        | Method::Update => Err(Rejection { detail: Detail::Allow, ..rejection(405) }),
+    }
+}
+
+fn check_uri(uri: &[u8]) -> Result<Uri<'_>, Rejection> {
+    let text = std::str::from_utf8(uri).map_err(|_| bad_request("Malformed Request-URI"))?;
+    Uri::parse(text).map_err(|e| match e {
+        UriError::Syntax => bad_request("Malformed Request-URI"),
+        UriError::Scheme => rejection(416),
+    })
+}
+
+/// No extension is supported, so each that is required is one too many (section 8.2.2.3).
+fn check_extensions(message: &Message<'_>) -> Result<(), Rejection> {
+    match required_options(message).next() {
+        None => Ok(()),
+        Some(_) => Err(Rejection { detail: Detail::Unsupported, ..rejection(420) }),
+    }
+}
+
+fn contact_change<'a>(
+    contact: &crate::NameAddr<'a>,
+    expires_s: Option<u32>,
+) -> Result<ContactChange<'a>, Rejection> {
+    let uri = contact.sip_uri().map_err(|e| match e {
+        UriError::Syntax => bad_request("Malformed Contact"),
+        UriError::Scheme => bad_request("Contact Is No SIP URI"),
+    })?;
+    // An unreadable `expires` counts as missing, as an unreadable Expires does (sections 10.3 and 20.10).
+    let own = contact.param("expires").and_then(saturating_number);
+    let q =
+        contact.param("q").map(|q| Qvalue::read(q).ok_or(bad_request("Malformed Contact"))).transpose()?;
+    Ok(ContactChange { text: contact.uri, uri, q, expires_s: own.or(expires_s) })
+}
+
+fn refused(refusal: Refusal) -> Rejection {
+    match refusal {
+        // As for requests within a dialog (section 12.2.2).
+        Refusal::OutOfOrder => Rejection { reason: "CSeq Out Of Order", ..rejection(500) },
+        Refusal::TooBrief { min_expires_s } => {
+            Rejection { detail: Detail::MinExpires(min_expires_s), ..rejection(423) }
+        }
+        Refusal::TooManyContacts => too_many_contacts(),
+        Refusal::TooLong => bad_request("URI Or Call-ID Too Long"),
+        Refusal::Full => Rejection { detail: Detail::RetryAfter, ..rejection(503) },
+    }
+}
+
+fn too_many_contacts() -> Rejection {
+    Rejection { reason: "Too Many Contacts", ..rejection(403) }
+}
+
+fn malformed(malformed: crate::Malformed) -> Rejection {
+    bad_request(malformed.0)
+}
+
+fn bad_request(reason: &'static str) -> Rejection {
+    Rejection { reason, ..rejection(400) }
+}
+
+fn rejection(status: u16) -> Rejection {
+    Rejection { status, reason: reason_phrase(status), detail: Detail::None }
+}
