@@ -21,6 +21,7 @@ pub mod messages;
 pub mod mode_socket;
 pub mod notify;
 mod peer;
+pub mod real_time;
 mod reason;
 mod seal;
 mod tcp;

@@ -187,6 +187,18 @@ impl State {
         &self.cluster
     }
 
+    /// When this state was made.
+    #[must_use]
+    pub fn started_at(&self) -> Micros {
+        self.started_at
+    }
+
+    /// What is known of `host`; none where it is not configured.
+    #[must_use]
+    pub fn host_status(&self, host: &HostName) -> Option<HostStatus> {
+        self.hosts.get(host).map(|h| h.status)
+    }
+
     /// Takes over a configuration: what is gone is forgotten, what is new is unknown, the rest stays as it is.
     pub(crate) fn configure(&mut self, cluster: Cluster, now: Micros) {
         self.hosts.retain(|name, _| cluster.hosts.contains_key(name));

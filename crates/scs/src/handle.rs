@@ -117,7 +117,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`Gone`]; the inner error says what is wrong with the question.
-    pub async fn plan_switchover(&self, pair: PairName, to: Option<AppName>) -> Result<Result<Plan, String>, Gone> {
+    pub async fn plan_switchover(
+        &self,
+        pair: PairName,
+        to: Option<AppName>,
+    ) -> Result<Result<Plan, String>, Gone> {
         let (plan, receiver) = oneshot::channel();
         self.ask(Request::PlanSwitchover { pair, to, plan })?;
         receiver.await.map_err(|_| Gone)

@@ -1,4 +1,22 @@
-//! The Solution Control Server around the decision core (being written).
+//! The Solution Control Server: the decision core (`ha-core`) with an event loop around it, a store under it and a
+//! handle for the API on top. It decides nothing itself.
+//!
+//! ```text
+//!  agents ══ mutual TLS, heartbeats ══> core thread: ha_core::run(state, input, now) ──> instructions, launches
+//!                                         │      ▲
+//!                       records (never waited for)  orders
+//!                                         ▼      │
+//!                                       store   Handle <── API
+//! ```
 
+mod clock;
+mod core_loop;
 pub mod handle;
+mod host_probes;
+mod outbox;
+mod sessions;
+mod start;
 pub mod store;
+
+pub use clock::Clock;
+pub use start::{Options, Scs, StartError, start};

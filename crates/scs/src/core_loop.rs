@@ -1,0 +1,556 @@
+//! The core thread: one loop that reads agents' links and heartbeats, feeds the decision core, and carries out what it
+//! says before it does anything else. It never blocks and never waits for the disk, the API or an agent.
+
+use crate::clock::Clock;
+use crate::handle::{Handle, Request};
+use crate::host_probes::HostProbes;
+use crate::outbox::Outbox;
+use crate::sessions::{Agent, HELLO_LIMIT, Session};
+use crate::store::{Health, Store};
+use control_link::messages::{Fact, FromAgent, Hello, Report, ToAgent, Welcome, negotiate};
+use control_link::{Link, LinkError, Received, Seal};
+use domain::{HostName, HostStatus, LogEvent, Micros, events};
+use ha_core::{Action, Input, Lost, State};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+/// The waker of the poll.
+pub(crate) const WAKER: Token = Token(0);
+/// First token of the datagram sockets.
+const DATAGRAMS: usize = 1;
+/// Datagrams read before other work is looked after.
+const DATAGRAM_BUDGET: usize = 1_024;
+/// How long acknowledgements of reports are gathered.
+const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
+/// How often a lost host is probed.
+const PROBE_LOST_EVERY: Duration = Duration::from_millis(250);
+/// How late the loop may be before it counts as having slept: then silence of others proves nothing.
+const STALL: Duration = Duration::from_millis(50);
+
+/// What other threads hand to the core thread.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// An agent's connection is established.
+    Linked(Box<Link>),
+    /// Somebody was refused.
+    Refused(SocketAddr, String),
+    /// The store changed its state.
+    Store(Health),
+    /// Write down what must survive and end.
+    Stop,
+}
+
+pub(crate) struct CoreLoop {
+    poll: Poll,
+    clock: Clock,
+    state: State,
+    sessions: BTreeMap<Token, Session>,
+    by_host: BTreeMap<HostName, Token>,
+    by_session: BTreeMap<u64, Token>,
+    datagrams: Vec<UdpSocket>,
+    probes: HostProbes,
+    probe_port: u16,
+    outbox: Outbox,
+    incoming: Receiver<Incoming>,
+    requests: Receiver<Request>,
+    next_token: usize,
+    acknowledge_due: Option<Micros>,
+    release: &'static str,
+    random: SystemRandom,
+}
+
+/// What the core thread needs to begin.
+pub(crate) struct Parts {
+    pub poll: Poll,
+    pub clock: Clock,
+    pub state: State,
+    pub datagrams: Vec<UdpSocket>,
+    pub probe_port: u16,
+    pub store: Store,
+    pub handle: Handle,
+    pub incoming: Receiver<Incoming>,
+    pub requests: Receiver<Request>,
+    pub release: &'static str,
+}
+
+impl CoreLoop {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let mut datagrams = parts.datagrams;
+        for (n, socket) in datagrams.iter_mut().enumerate() {
+            parts.poll.registry().register(socket, Token(DATAGRAMS + n), Interest::READABLE)?;
+        }
+        Ok(Self {
+            poll: parts.poll,
+            clock: parts.clock,
+            state: parts.state,
+            sessions: BTreeMap::new(),
+            by_host: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            next_token: DATAGRAMS + datagrams.len(),
+            datagrams,
+            probes: HostProbes::default(),
+            probe_port: parts.probe_port,
+            outbox: Outbox::new(parts.store, parts.handle),
+            incoming: parts.incoming,
+            requests: parts.requests,
+            acknowledge_due: None,
+            release: parts.release,
+            random: SystemRandom::new(),
+        })
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        let now = self.clock.now();
+        self.feed(Input::EventReported { event: LogEvent::new(events::SCS_STARTED, now) }, now);
+        let mut poll_events = Events::with_capacity(1_024);
+        loop {
+            let before = self.clock.now();
+            let deadline = self.next_deadline(before);
+            let timeout = deadline.map(|at| at.since(before));
+            if let Err(e) = self.poll.poll(&mut poll_events, timeout)
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                eprintln!("takeover scs: poll failed: {e}");
+            }
+            let now = self.clock.now();
+            self.forgive_if_stalled(deadline, now);
+            let mut woken = false;
+            for event in &poll_events {
+                match event.token() {
+                    WAKER => woken = true,
+                    Token(n) if n < DATAGRAMS + self.datagrams.len() => self.read_datagrams(n - DATAGRAMS),
+                    token => self.link_event(token, event.is_readable(), event.is_writable()),
+                }
+            }
+            if woken && !self.take_incoming() {
+                break;
+            }
+            self.take_requests();
+            self.do_what_is_due();
+        }
+        let now = self.clock.now();
+        self.feed(Input::EventReported { event: LogEvent::new(events::SCS_STOPPED, now) }, now);
+        self.outbox.keep(&self.state);
+    }
+
+    /// One input to the core, and everything that follows from it.
+    fn feed(&mut self, input: Input, now: Micros) {
+        let actions = ha_core::run(&mut self.state, input, now);
+        for action in actions {
+            match action {
+                Action::Instruct(host, instruction) => self.send(&host, &ToAgent::Instruct(instruction)),
+                Action::Launch(host, launch) => self.send(&host, &ToAgent::Launch(Box::new(launch))),
+                Action::Log(event) => self.outbox.log(event),
+                Action::Record(record) => self.outbox.record(record),
+                Action::Answer(id, outcome) => self.outbox.answer(id, outcome),
+                Action::Remember => self.outbox.remember(now),
+            }
+        }
+        self.outbox.changed(now);
+    }
+
+    fn send(&mut self, host: &HostName, message: &ToAgent) {
+        let Some(token) = self.by_host.get(host).copied() else { return };
+        let Some(session) = self.sessions.get_mut(&token) else { return };
+        match session.link.send(message) {
+            Ok(()) => {}
+            Err(e @ (LinkError::TooLarge { .. } | LinkError::Unencodable(_))) => {
+                eprintln!("takeover scs: a message to {host} could not be sent: {e}");
+            }
+            // The core must not learn of it in the middle of its own actions: reading the dead link will tell.
+            Err(_) => {
+                let _ = session.link.source().shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    fn take_incoming(&mut self) -> bool {
+        while let Ok(incoming) = self.incoming.try_recv() {
+            let now = self.clock.now();
+            match incoming {
+                Incoming::Linked(link) => self.adopt(*link, now),
+                Incoming::Refused(address, why) => {
+                    let event = LogEvent::new(events::PEER_REFUSED, now).because(format!("{address}: {why}"));
+                    self.feed(Input::EventReported { event }, now);
+                }
+                Incoming::Store(health) => {
+                    let event = match health {
+                        Health::Failed { reason, waiting } => {
+                            LogEvent::new(events::STORE_FAILED, now).because(reason).with("waiting", waiting)
+                        }
+                        Health::Back { lasted, dropped } => LogEvent::new(events::STORE_BACK, now)
+                            .because(format!("after {} s", lasted.as_secs()))
+                            .with("dropped", dropped),
+                        Health::Renewed { moved_to, reason, durable_saved } => {
+                            LogEvent::new(events::STORE_FAILED, now)
+                                .because(format!(
+                                    "{reason}; begun anew, the damaged file is {}",
+                                    moved_to.display()
+                                ))
+                                .with("state_saved", durable_saved)
+                        }
+                    };
+                    self.feed(Input::EventReported { event }, now);
+                }
+                Incoming::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            let now = self.clock.now();
+            match request {
+                Request::Order { order, by, outcome } => {
+                    let id = self.outbox.expect(outcome);
+                    self.feed(Input::Ordered { id, order, by }, now);
+                }
+                Request::PlanSwitchover { pair, to, plan } => {
+                    let _ = plan.send(self.state.plan_switchover(&pair, to.as_ref(), now));
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, link: Link, now: Micros) {
+        let token = self.token();
+        let mut session = Session { link, begun: now, agent: None };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(e) = self.poll.registry().register(session.link.source(), token, interest) {
+            eprintln!("takeover scs: a connection could not be watched: {e}");
+            return;
+        }
+        self.sessions.insert(token, session);
+        // What arrived with the handshake is there already; the poll does not announce it again.
+        self.link_event(token, true, false);
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    fn link_event(&mut self, token: Token, readable: bool, writable: bool) {
+        let now = self.clock.now();
+        if self.probes.finish(token, now) {
+            return;
+        }
+        if writable && let Some(session) = self.sessions.get_mut(&token) {
+            // A link that cannot be written cannot be read either: that road tells.
+            let _ = session.link.flush();
+        }
+        if !readable {
+            return;
+        }
+        loop {
+            let Some(session) = self.sessions.get_mut(&token) else { return };
+            let mut messages: Vec<FromAgent> = Vec::new();
+            let received = session.link.receive(&mut messages);
+            let now = self.clock.now();
+            for message in messages {
+                if let Err(why) = self.message(token, message, now) {
+                    return self.refuse(token, &why, now);
+                }
+            }
+            match received {
+                Ok(Received::All) => return,
+                Ok(Received::More) => {}
+                Err(LinkError::Closed) => return self.lose(token, Lost::Closed, now),
+                Err(e @ (LinkError::Malformed { .. } | LinkError::TooLarge { .. })) => {
+                    return self.refuse(token, &e.to_string(), now);
+                }
+                Err(_) => return self.lose(token, Lost::Closed, now),
+            }
+        }
+    }
+
+    /// One message of an agent. The error is why its link is closed.
+    fn message(&mut self, token: Token, message: FromAgent, now: Micros) -> Result<(), String> {
+        message.validate()?;
+        let Some(session) = self.sessions.get_mut(&token) else { return Ok(()) };
+        match (message, session.agent.as_mut()) {
+            (FromAgent::Hello(hello), None) => self.hello(token, hello, now),
+            (FromAgent::Hello(_), Some(_)) => Err("it said hello twice".to_owned()),
+            (_, None) => Err("its first message was no hello".to_owned()),
+            (FromAgent::Inventory { apps, vips, interfaces }, Some(agent)) => {
+                let host = agent.host.clone();
+                agent.heard_inventory = true;
+                agent.last_heard = now;
+                self.feed(Input::InventoryReported { host, apps, vips, interfaces }, now);
+                Ok(())
+            }
+            (FromAgent::Report(report), Some(agent)) => {
+                agent.taken = agent.taken.max(report.seq);
+                self.acknowledge_due.get_or_insert(now + ACKNOWLEDGE_EVERY);
+                if let Some(input) = input_of(agent, report, now) {
+                    self.feed(input, now);
+                }
+                Ok(())
+            }
+            (FromAgent::Figures(figures), Some(agent)) => {
+                self.outbox.handle().publish_figures(&agent.host, now, figures);
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, token: Token, hello: Hello, now: Micros) -> Result<(), String> {
+        let Some(session) = self.sessions.get_mut(&token) else { return Ok(()) };
+        let protocol = negotiate(hello.protocol)?;
+        if session.link.peer().name != hello.host.as_str() {
+            return Err(format!(
+                "it says that it is {}, its certificate says {}",
+                hello.host,
+                session.link.peer().name
+            ));
+        }
+        let cluster = self.state.cluster();
+        if !cluster.hosts.contains_key(&hello.host) {
+            return Err(format!("host {} is not in the cluster file", hello.host));
+        }
+        let mut id = [0; 8];
+        self.random.fill(&mut id).map_err(|_| "the system gives no random numbers".to_owned())?;
+        let session_id = u64::from_be_bytes(id);
+        let seal = session.link.seal(session_id).map_err(|e| e.to_string())?;
+        let profile = cluster.profile_of(&hello.host);
+        let welcome = Welcome {
+            protocol,
+            release: self.release.to_owned(),
+            session: session_id,
+            cluster: cluster.part_of(&hello.host),
+            heartbeat_ms: millis(profile.heartbeat()),
+            silence_ms: millis(profile.silence()),
+        };
+        session.link.send(&ToAgent::Welcome(Box::new(welcome))).map_err(|e| e.to_string())?;
+        session.agent = Some(Agent::new(&hello, seal, profile.silence(), now));
+        self.by_session.insert(session_id, token);
+        // The same agent again, before its old link was seen to be dead: the new one counts.
+        if let Some(old) = self.by_host.insert(hello.host.clone(), token) {
+            self.forget_session(old);
+        }
+        self.probes.end(&hello.host);
+        if hello.release != self.release {
+            let text = format!("{} on {}, {} here", hello.release, hello.host, self.release);
+            let event = LogEvent::new(events::RELEASE_DRIFT, now).because(text).on(&hello.host);
+            self.feed(Input::EventReported { event }, now);
+        }
+        self.feed(Input::AgentConnected { host: hello.host, release: hello.release }, now);
+        Ok(())
+    }
+
+    /// Tells a peer why it is refused, logs it and closes its link.
+    fn refuse(&mut self, token: Token, why: &str, now: Micros) {
+        if let Some(session) = self.sessions.get_mut(&token) {
+            let (peer, address) = (session.link.peer().name.clone(), session.link.peer_address());
+            let _ = session.link.send(&ToAgent::Goodbye { why: why.to_owned() });
+            let event =
+                LogEvent::new(events::PEER_REFUSED, now).because(format!("{peer} at {address}: {why}"));
+            self.feed(Input::EventReported { event }, now);
+        }
+        self.lose(token, Lost::Closed, now);
+    }
+
+    fn lose(&mut self, token: Token, how: Lost, now: Micros) {
+        let Some(agent) = self.forget_session(token) else { return };
+        if self.by_host.get(&agent.host) != Some(&token) {
+            return;
+        }
+        self.by_host.remove(&agent.host);
+        let answers = self.probes.answered_since(&agent.host, now - agent.silence / 2);
+        self.probe(&agent.host, PROBE_LOST_EVERY, now);
+        self.feed(Input::AgentLost { host: agent.host, how, answers }, now);
+    }
+
+    fn forget_session(&mut self, token: Token) -> Option<Agent> {
+        let mut session = self.sessions.remove(&token)?;
+        let _ = self.poll.registry().deregister(session.link.source());
+        let agent = session.agent?;
+        self.by_session.remove(&agent.seal.session());
+        Some(agent)
+    }
+
+    fn probe(&mut self, host: &HostName, every: Duration, now: Micros) {
+        let Some(address) = self.state.cluster().hosts.get(host).map(|h| h.address) else { return };
+        self.probes.begin(host, SocketAddr::new(address, self.probe_port), every, now);
+    }
+
+    fn read_datagrams(&mut self, socket: usize) {
+        // One byte more than a heartbeat has shows one that is too long.
+        let mut buffer = [0; 512];
+        for _ in 0..DATAGRAM_BUDGET {
+            let (length, from) = match self.datagrams[socket].recv_from(&mut buffer) {
+                Ok(received) => received,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP error of an answer sent before, or the like: nothing about this socket.
+                Err(_) => continue,
+            };
+            let now = self.clock.now();
+            let Some(token) = Seal::session_of(&buffer[..length]).and_then(|id| self.by_session.get(&id))
+            else {
+                continue;
+            };
+            let Some(agent) = self.sessions.get_mut(token).and_then(|s| s.agent.as_mut()) else { continue };
+            let Ok(heartbeat) = agent.seal.open(&buffer[..length]) else { continue };
+            agent.datagrams_from = Some((socket, from));
+            let answer = agent.heard(&heartbeat, now);
+            let sealed = agent.seal.seal(&answer);
+            let _ = self.datagrams[socket].send_to(&sealed, from);
+        }
+    }
+
+    /// A loop that slept cannot tell who was silent meanwhile.
+    fn forgive_if_stalled(&mut self, deadline: Option<Micros>, now: Micros) {
+        let late = deadline.map_or(Duration::ZERO, |at| now.since(at));
+        if late < STALL {
+            return;
+        }
+        for agent in self.sessions.values_mut().filter_map(|s| s.agent.as_mut()) {
+            agent.last_heard = now;
+        }
+        let text = format!("SCS, for {} ms", late.as_millis());
+        let event = LogEvent::new(events::AGENT_STALLED, now).because(text);
+        self.feed(Input::EventReported { event }, now);
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = self.clock.now();
+        let mut lost = Vec::new();
+        let mut suspicious = Vec::new();
+        for (token, session) in &self.sessions {
+            match &session.agent {
+                None if now >= session.begun + HELLO_LIMIT => lost.push(*token),
+                None => {}
+                Some(agent) if now >= agent.silent_at() => lost.push(*token),
+                Some(agent) if now >= agent.suspicious_at() => {
+                    suspicious.push((agent.host.clone(), (agent.silence / 6).max(Duration::from_millis(5))));
+                }
+                Some(agent) => {
+                    if self.probes.is_probing(&agent.host) {
+                        self.probes.end(&agent.host);
+                    }
+                }
+            }
+        }
+        for token in lost {
+            self.lose(token, Lost::Silent, now);
+        }
+        for (host, every) in suspicious {
+            self.probe(&host, every, now);
+        }
+        self.probe_unheard(now);
+        let mut next_token = self.next_token;
+        self.probes.attempt(
+            self.poll.registry(),
+            || {
+                next_token += 1;
+                Token(next_token)
+            },
+            now,
+        );
+        self.next_token = next_token;
+        for (host, answers) in self.probes.verdicts(now) {
+            // While its agent is connected a probe only prepares the verdict for when it is lost.
+            if !self.by_host.contains_key(&host) {
+                self.host_verdict(host, answers, now);
+            }
+        }
+        if self.state.next_deadline(now).is_some_and(|at| at <= now) {
+            self.feed(Input::TimePassed, now);
+        }
+        self.acknowledge(now);
+        self.outbox.work(&self.state, now);
+    }
+
+    fn host_verdict(&mut self, host: HostName, answers: bool, now: Micros) {
+        let said = match self.state.host_status(&host) {
+            Some(HostStatus::AgentDown) => Some(true),
+            Some(HostStatus::Unreachable) => Some(false),
+            Some(HostStatus::Unknown) => None,
+            Some(HostStatus::Up) | None => return,
+        };
+        if said != Some(answers) {
+            self.feed(Input::HostProbed { host, answers }, now);
+        }
+    }
+
+    /// Hosts not heard of since the start are probed once their agents have had time to come.
+    fn probe_unheard(&mut self, now: Micros) {
+        if now < self.state.started_at() + self.state.cluster().scs.boot_grace {
+            return;
+        }
+        let unheard: Vec<_> = self
+            .state
+            .cluster()
+            .hosts
+            .keys()
+            .filter(|host| !self.by_host.contains_key(*host) && !self.probes.is_probing(host))
+            .cloned()
+            .collect();
+        for host in unheard {
+            self.probe(&host, PROBE_LOST_EVERY, now);
+        }
+    }
+
+    fn acknowledge(&mut self, now: Micros) {
+        if self.acknowledge_due.is_none_or(|at| at > now) {
+            return;
+        }
+        self.acknowledge_due = None;
+        for session in self.sessions.values_mut() {
+            if let Some(agent) = session.agent.as_mut().filter(|a| a.acknowledged < a.taken) {
+                agent.acknowledged = agent.taken;
+                // A dead link is found when it is read.
+                let _ = session.link.send(&ToAgent::Acknowledge { seq: agent.taken });
+            }
+        }
+    }
+
+    fn next_deadline(&self, now: Micros) -> Option<Micros> {
+        let sessions = self.sessions.values().map(|s| match &s.agent {
+            None => s.begun + HELLO_LIMIT,
+            Some(agent) if now < agent.suspicious_at() => agent.suspicious_at(),
+            Some(agent) => agent.silent_at(),
+        });
+        let unheard = self.state.started_at() + self.state.cluster().scs.boot_grace;
+        sessions
+            .chain(self.state.next_deadline(now))
+            .chain(self.probes.next_deadline())
+            .chain(self.outbox.next_deadline())
+            .chain(self.acknowledge_due)
+            .chain((unheard > now).then_some(unheard))
+            .min()
+    }
+}
+
+/// A report as an input of the core; none where it is not news.
+fn input_of(agent: &Agent, report: Report, now: Micros) -> Option<Input> {
+    let Report { at, fact, .. } = report;
+    let host = agent.host.clone();
+    // What happened before the agent connected is in its inventory by now; telling it again would be a step back.
+    let is_news = agent.heard_inventory && at >= agent.hello_at;
+    let at = agent.on_our_clock(at, now);
+    match fact {
+        Fact::App(report) => is_news.then_some(Input::AppReported { host, at, report }),
+        Fact::Vip(report) => is_news.then_some(Input::VipReported { host, at, report }),
+        Fact::Interface(report) => is_news.then_some(Input::InterfaceReported { host, at, report }),
+        Fact::Answer(answer) => Some(Input::Answered { host, at, answer }),
+        Fact::LaunchEnded(result) => Some(Input::LaunchEnded { host, at, result }),
+        Fact::Log(mut event) => {
+            event.at = agent.on_our_clock(event.at, now);
+            event.host = Some(host);
+            Some(Input::EventReported { event })
+        }
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
