@@ -27,13 +27,25 @@ pub fn run() -> Result<bool> {
     let mut phases = vec![Phase { name: "test", passed: summary.is_success(), took }];
     phases.push(phase("fmt", || succeeds(cargo().args(["fmt", "--all", "--", "--check"]))));
     phases.push(phase("clippy", || {
-        succeeds(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        succeeds(cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--keep-going",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     }));
     phases.push(phase("shellcheck", shellcheck));
     phases.push(phase("tidy", tidy::run));
     phases.push(phase("deny", deny::run));
     phases.push(phase("doc", || {
-        succeeds(cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+        succeeds(
+            cargo()
+                .args(["doc", "--workspace", "--no-deps", "--keep-going"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        )
     }));
     report(&phases, &summary);
     Ok(phases.iter().all(|phase| phase.passed))

@@ -37,7 +37,7 @@ pub fn run() -> Result<bool> {
         );
         return Ok(rules);
     }
-    let advisories = succeeds(&mut deny(&["--locked", "check", "--disable-fetch", "advisories"]))?;
+    let advisories = succeeds(&mut deny(&["--locked", "--offline", "check", "advisories"]))?;
     Ok(rules && advisories)
 }
 
