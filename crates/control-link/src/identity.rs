@@ -24,6 +24,8 @@ use std::time::{Duration, SystemTime};
 /// Application protocol of the control link (RFC 7301): a certificate of the cluster shown at another of its TLS ports,
 /// such as the API's, is a clear error and not a connection that stays silent.
 pub(crate) const ALPN: &[u8] = b"takeover-control";
+/// Application protocol of the API, HTTP/1.1 as registered with IANA.
+const API_ALPN: &[u8] = b"http/1.1";
 /// Largest certificate or key file, bytes.
 const MAX_FILE: u64 = 1 << 20;
 /// Permission bits that a private key must not have: written or executed by the group, anything for others. Readable
@@ -157,6 +159,24 @@ impl Identity {
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// TLS of the HTTP API at the SCS's end: the same certificates as on the control link under another application
+    /// protocol (RFC 7301), so that neither can be taken for the other. Who the client is, is for the caller to look
+    /// at: [`PeerName::of_certificate`].
+    #[must_use]
+    pub fn api_server(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.server);
+        config.alpn_protocols = vec![API_ALPN.to_vec()];
+        Arc::new(config)
+    }
+
+    /// TLS of the HTTP API at the client's end; see [`Identity::api_server`].
+    #[must_use]
+    pub fn api_client(&self) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.client);
+        config.alpn_protocols = vec![API_ALPN.to_vec()];
+        Arc::new(config)
     }
 }
 

@@ -74,8 +74,11 @@ impl PeerName {
         format!("{SCHEME}{}/{}", self.role, self.name)
     }
 
-    /// Reads the name out of a certificate whose signature was checked before.
-    pub(crate) fn of_certificate(der: &[u8]) -> Result<Self, String> {
+    /// Reads the name out of a certificate (DER) whose signature was checked before.
+    ///
+    /// # Errors
+    /// A sentence that says why it is not a certificate of a cluster.
+    pub fn of_certificate(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate".to_owned())?;
         let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;

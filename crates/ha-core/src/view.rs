@@ -75,8 +75,22 @@ pub struct MemberView {
     pub goal: Option<RunMode>,
     /// Whether what is said here is known now (its host is connected), or only what was known last.
     pub current: bool,
-    /// Whether it could take over now; else why not.
+    /// Whether it could take over now; else why not. In JSON `not_ready`: null, or why not.
+    #[serde(rename = "not_ready", with = "not_ready")]
     pub ready: Result<(), String>,
+}
+
+/// Readiness as JSON has it: `Result` would be `{"Ok":null}`.
+mod not_ready {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ready: &Result<(), String>, to: S) -> Result<S::Ok, S::Error> {
+        ready.as_ref().err().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Result<(), String>, D::Error> {
+        Ok(Option::deserialize(from)?.map_or(Ok(()), Err))
+    }
 }
 
 /// A VIP of a pair.
