@@ -226,7 +226,8 @@ impl Request {
         self.push(&[a, b, c, d]);
     }
 
-    fn finish(&mut self, sequence: u32) -> &[u8] {
+    /// The request as it is sent.
+    pub(crate) fn finish(&mut self, sequence: u32) -> &[u8] {
         self.bytes[..4].copy_from_slice(&(self.length as u32).to_ne_bytes());
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
         &self.bytes[..self.length]
@@ -385,4 +386,73 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 /// `NLMSG_ALIGN` and `NLA_ALIGN`: up to the next multiple of four.
 fn aligned(length: usize) -> usize {
     length.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(request: &mut Request) -> Vec<ListedAddress> {
+        messages(request.finish(1)).filter_map(ListedAddress::read).collect()
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for (text, flags) in [("192.0.2.10", 0), ("2001:db8::10", libc::IFA_F_NODAD)] {
+            let address = text.parse().unwrap();
+            let expected = ListedAddress { index: 7, address, network: address, prefix: 24, flags };
+            assert_eq!(listed(&mut Request::add_address(7, address, 24)), [expected]);
+        }
+    }
+
+    #[test]
+    fn an_address_carries_those_that_the_kernel_would_remove_with_it() {
+        let at = |text: &str, prefix, flags| {
+            let address: IpAddr = text.parse().unwrap();
+            ListedAddress { index: 7, address, network: address, prefix, flags }
+        };
+        let first = at("192.0.2.10", 24, 0);
+        let second = |text, prefix| at(text, prefix, libc::IFA_F_SECONDARY);
+        assert!(first.carries(&second("192.0.2.1", 24)));
+        assert!(!first.carries(&second("192.0.3.1", 24)), "another subnet");
+        assert!(!first.carries(&second("192.0.2.1", 25)), "another mask");
+        assert!(!first.carries(&at("192.0.2.1", 24, 0)), "no secondary");
+        assert!(!first.carries(&ListedAddress { index: 8, ..second("192.0.2.1", 24) }), "another interface");
+        assert!(!second("192.0.2.10", 24).carries(&second("192.0.2.1", 24)), "itself a secondary");
+        assert!(
+            !at("2001:db8::1", 64, 0).carries(&at("2001:db8::2", 64, libc::IFA_F_SECONDARY)),
+            "IPv6 has none"
+        );
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_that_was_given_up_is_passed_over() {
+        let mut route = RouteSocket::open().unwrap();
+        let nowhere = i32::MAX.cast_unsigned();
+        route.socket.send_to_kernel(Request::list_links(nowhere).finish(0)).unwrap(); // answered by ENODEV
+        let mut names = Vec::new();
+        let name = |message: Message<'_>| ListedLink::read(message)?.name.map(str::to_owned);
+        route.list(&Request::list_links(0), &mut names, name).unwrap();
+        assert!(names.contains(&"lo".to_owned()), "{names:?}");
+    }
+
+    #[test]
+    fn no_bytes_panic_or_go_on_for_ever() {
+        let mut request = Request::add_address(7, "2001:db8::10".parse().unwrap(), 64);
+        let whole = request.finish(1).to_vec();
+        for end in 0..=whole.len() {
+            assert!(messages(&whole[..end]).count() <= 1);
+            attributes(&whole[..end]).for_each(drop);
+        }
+        for at in 0..whole.len() {
+            for byte in 0..=u8::MAX {
+                let mut broken = whole.clone();
+                broken[at] = byte;
+                for message in messages(&broken) {
+                    let _ =
+                        (ListedAddress::read(message), ListedLink::read(message).map(|link| link.is_up()));
+                }
+            }
+        }
+    }
 }

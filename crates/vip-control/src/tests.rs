@@ -9,7 +9,10 @@ use crate::{
 };
 use crate::{command, frames};
 use domain::{InterfaceName, InterfaceReport, Micros, VipAddress, VipVerb};
-use lab::{bring_home, drain, far0, in_lab, index, poll, remove, set_up, sip0, sysctl, wait_for};
+use lab::{
+    add_bridge, bring_home, drain, far0, in_lab, index, poll, remove, send_to_process, set_bridge, set_up,
+    sip0, sysctl, wait_for,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -82,13 +85,14 @@ fn enabling_and_disabling_twice_does_no_harm() {
 #[test]
 fn the_kernel_does_not_choose_a_vip_as_a_source() {
     in_lab("the_kernel_does_not_choose_a_vip_as_a_source", |_| {
-        // The VIP of each family is there first for IPv6 and last for IPv4: the worst order for either.
         let mut controller = open();
         controller.enable(&vip(V6), &sip0()).unwrap();
         for address in ["192.0.2.2/24", "2001:db8::2/64"] {
             add_by_hand(address, &sip0(), libc::IFA_F_NODAD);
         }
-        controller.enable(&vip(V4), &sip0()).unwrap();
+        for later in [V4, "2001:db8::11/64"] {
+            controller.enable(&vip(later), &sip0()).unwrap();
+        }
         for (from, to, expected) in
             [("0.0.0.0:0", "192.0.2.99:5060", "192.0.2.2"), ("[::]:0", "[2001:db8::99]:5060", "2001:db8::2")]
         {
@@ -329,6 +333,46 @@ fn what_other_tools_do_is_seen() {
 }
 
 #[test]
+fn leaving_a_bridge_is_not_going_away() {
+    in_lab("leaving_a_bridge_is_not_going_away", |_| {
+        let mut monitor = Monitor::open().unwrap();
+        let bridge = add_bridge("br0");
+        set_bridge(&sip0(), index(&bridge));
+        drain(&mut monitor);
+        set_bridge(&sip0(), 0);
+        let events = drain(&mut monitor);
+        let down = NetEvent::Link(InterfaceReport { interface: sip0(), up: false });
+        assert!(!events.is_empty() && !events.contains(&down), "{events:?}");
+    });
+}
+
+#[test]
+fn an_interface_that_came_and_went_unseen_is_known_by_name() {
+    in_lab("an_interface_that_came_and_went_unseen_is_known_by_name", |_| {
+        let mut monitor = Monitor::open().unwrap();
+        let interface = add_bridge("br0");
+        add_by_hand(V4, &interface, 0);
+        remove(&interface);
+        let events = drain(&mut monitor);
+        let VipAddress { address, prefix } = vip(V4);
+        assert!(events.contains(&NetEvent::AddressAdded { interface: interface.clone(), address, prefix }));
+        assert!(events.contains(&NetEvent::AddressRemoved { interface, address, prefix }), "{events:?}");
+    });
+}
+
+#[test]
+fn only_the_kernel_is_believed() {
+    in_lab("only_the_kernel_is_believed", |_| {
+        let mut monitor = Monitor::open().unwrap();
+        let VipAddress { address, prefix } = vip(V4);
+        let lie = ListedAddress { index: index(&sip0()), address, network: address, prefix, flags: 0 };
+        send_to_process(&monitor, Request::remove_address(&lie).finish(0));
+        assert!(poll(&monitor, Duration::from_secs(10)));
+        assert_eq!(drain(&mut monitor), []);
+    });
+}
+
+#[test]
 fn lost_events_are_told() {
     in_lab("lost_events_are_told", |_| {
         let mut monitor = Monitor::open().unwrap();
@@ -370,6 +414,10 @@ fn another_holder_is_found() {
             their.announce(&vip, &far0()).unwrap();
             assert!(poll(&check, Duration::from_secs(10)));
             assert_eq!(check.answers().unwrap(), [], "nobody wants to know any more");
+            check.start(&vip, &InterfaceName::new("lo").unwrap()).unwrap();
+            their.announce(&vip, &far0()).unwrap();
+            assert!(poll(&check, Duration::from_secs(10)));
+            assert_eq!(check.answers().unwrap(), [], "it is somebody else's on another network");
         }
     });
 }

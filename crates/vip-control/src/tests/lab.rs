@@ -111,6 +111,39 @@ pub(super) fn set_up(interface: &InterfaceName, up: bool) {
     RouteSocket::open().unwrap().order(request).unwrap();
 }
 
+/// Makes a bridge in this namespace.
+pub(super) fn add_bridge(name: &str) -> InterfaceName {
+    let mut bridge = Request::about_link(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_ACK, 0);
+    bridge.attribute(libc::IFLA_IFNAME, format!("{name}\0").as_bytes());
+    bridge.nested(libc::IFLA_LINKINFO, |bridge| bridge.attribute(libc::IFLA_INFO_KIND, b"bridge"));
+    RouteSocket::open().unwrap().order(bridge).expect("a bridge can be made");
+    InterfaceName::new(name).unwrap()
+}
+
+/// Makes an interface a port of a bridge; 0 takes it out.
+pub(super) fn set_bridge(interface: &InterfaceName, bridge: u32) {
+    let mut request = Request::about_link(libc::RTM_NEWLINK, libc::NLM_F_ACK, index(interface));
+    request.attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+    RouteSocket::open().unwrap().order(request).unwrap();
+}
+
+/// Sends a netlink message to a socket that is not the kernel's.
+pub(super) fn send_to_process(to: &impl AsRawFd, bytes: &[u8]) {
+    let from = Socket::route(0).unwrap();
+    // SAFETY: all zeros is a valid `sockaddr_nl`.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: pointer and length describe `address`.
+    let result = unsafe { libc::getsockname(to.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    assert_eq!(result, 0);
+    address.nl_groups = 0; // to that socket alone
+    let address = (&raw const address).cast();
+    // SAFETY: both pointers come with the length of what they point to.
+    let sent =
+        unsafe { libc::sendto(from.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0, address, length) };
+    assert_eq!(usize::try_from(sent).ok(), Some(bytes.len()), "{}", io::Error::last_os_error());
+}
+
 /// Removes an interface of this namespace, and with it the other end of the wire.
 pub(super) fn remove(interface: &InterfaceName) {
     let request = Request::about_link(libc::RTM_DELLINK, libc::NLM_F_ACK, index(interface));
