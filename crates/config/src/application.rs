@@ -96,7 +96,7 @@ fn environment(field: &Field<'_>) -> BTreeMap<String, String> {
                 |f| f.label("set by the agent"),
             );
         } else if SECRET_WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word)) {
-            entry.warning(|| format!("the environment variable {} looks like a secret", shown(name)), |f| {
+            entry.key_warning(|| format!("the environment variable {} looks like a secret", shown(name)), |f| {
                     f.label("readable by whoever may read the configuration").help(
                         "this file goes to every agent and its versions are kept: put the secret into a file that only \
                          the application may read, and name that file here"
@@ -145,6 +145,10 @@ fn restart(name: &AppName, field: &Field<'_>) -> RestartPolicy {
     let default = RestartPolicy::default();
     if field.is_boolean() {
         return RestartPolicy { auto: field.boolean().unwrap_or(default.auto), ..default };
+    }
+    if !field.is_table() {
+        field.wrong_type("true, false, or a table with the keys auto, delay, attempts", None);
+        return default;
     }
     let Some(table) = field.table(&RESTART, format!("`restart` of application \"{name}\"")) else {
         return default;
@@ -242,8 +246,11 @@ fn probe(name: &AppName, field: &Field<'_>) -> Option<Probe> {
 }
 
 fn probe_kind(asks: Asks, table: &Table<'_>) -> Option<ProbeKind> {
-    let target =
-        || table.require("target", "target = \"127.0.0.1:5060\"").and_then(|f| values::socket_address(&f));
+    let target = || {
+        table
+            .require("target", "target = \"127.0.0.1:5060\"")
+            .and_then(|f| values::socket_address(&f, "127.0.0.1:5060"))
+    };
     let (kind, used): (_, &[&str]) = match asks {
         Asks::Process => (Some(ProbeKind::Process), &[]),
         Asks::Tcp => (target().map(|target| ProbeKind::Tcp { target }), &["target"]),

@@ -3,14 +3,14 @@
 
 use crate::names::{Names, named};
 use crate::pair::AddressBook;
-use crate::reader::{Finding, Sink, Table};
+use crate::reader::{Finding, Sink, Table, shown};
 use crate::report::Report;
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
 use crate::values::{self, DAY, HOUR, SECOND};
 use crate::{Checked, DEFAULT_PORT, MAX_FILE, application, condition, pair};
 use domain::{
-    AlarmCondition, Cluster, Host, HostName, Pair, PairName, Reaction, Script, ScriptName, ScsSettings,
-    VipControl,
+    AlarmCondition, AppName, Application, Cluster, Host, HostName, ModeControl, Pair, PairName, Reaction,
+    Redundancy, Script, ScriptName, ScsSettings, VipControl,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,6 +22,12 @@ use toml::de::DeTable;
 
 /// Name of an installation that has none.
 const DEFAULT_NAME: &str = "takeover";
+
+/// Most mistakes of syntax looked at: of a file that is not TOML at all, each character may be one.
+const MAX_SYNTAX_ERRORS: usize = 1_000;
+
+/// The least that a file may have.
+const MINIMAL: &str = "begin with a line [hosts.host1] and below it a line address = \"192.0.2.11\"";
 
 /// Reads the cluster file at `path`.
 ///
@@ -65,9 +71,15 @@ pub(crate) fn check_file<T>(
 ) -> Checked<T> {
     check_size(path, text.len())?;
     let sink = Sink::new(text);
-    let (root, syntax_errors) = DeTable::parse_recoverable(text);
-    for error in &syntax_errors {
-        sink.error(|| syntax(text, error));
+    let (root, mut syntax_errors) = DeTable::parse_recoverable(text);
+    syntax_errors.sort_by_key(|error| error.span().map(|span| span.start));
+    // Of a line only the first: what the parser says behind it follows from that.
+    let mut lines = BTreeSet::new();
+    for error in syntax_errors.iter().take(MAX_SYNTAX_ERRORS) {
+        let at = text.floor_char_boundary(error.span().map_or(0, |span| span.start));
+        if lines.insert(text[..at].rfind('\n')) {
+            sink.error(|| syntax(text, error));
+        }
     }
     // What broken syntax leaves over would only give errors that mislead; a key given twice leaves all the rest.
     let value = if syntax_errors.iter().all(is_duplicate) {
@@ -99,32 +111,66 @@ fn is_duplicate(error: &toml::de::Error) -> bool {
     error.message() == "duplicate key"
 }
 
+/// A mistake of syntax, in words for people who do not write TOML every day where it is one that they make, else in
+/// the parser's.
 fn syntax(text: &str, error: &toml::de::Error) -> Finding {
     let span = error.span().unwrap_or(0..0);
-    if is_duplicate(error) {
-        let key = text.get(span.clone()).unwrap_or_default();
-        return Finding::new(span, format!("`{key}` is defined twice"))
-            .label("defined before")
-            .help("a table or key may stand only once; put everything of it in one place".to_owned());
-    }
+    let at = text.floor_char_boundary(span.start);
+    let before = text[..at].rsplit('\n').next().unwrap_or_default();
+    let rest = text[at..].split('\n').next().unwrap_or_default();
     // The parser's message is "what is wrong, expected this"; the second half belongs under the text.
     let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
-    let label = if expected.is_empty() { String::new() } else { format!("expected {expected}") };
-    Finding::new(span, message).label(label)
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if is_duplicate(error) {
+        let key = text.get(span.clone()).unwrap_or_default();
+        Finding::new(span, format!("`{key}` is defined twice"))
+            .label("the second time")
+            .help("a table or key may stand only once; put everything of it in one place".to_owned())
+    } else if !before.contains('=') && (before.contains(':') || rest.starts_with(':')) {
+        Finding::new(span, "a key and its value are joined by '='").label("expected '='")
+    } else if before.trim_end().ends_with('=') && rest.trim().is_empty() {
+        Finding::new(span, "a key has no value").label("expected a value such as \"text\", 5 or true")
+    } else if let Some(equals) =
+        before.find('=').filter(|_| says(&["quoted", "float", "integer", "number", "date"]))
+    {
+        let line = at - before.len();
+        let value = text[line + equals + 1..at + rest.len()].split('#').next().unwrap_or_default().trim();
+        let start = line + equals + 1 + text[line + equals + 1..].find(value).unwrap_or(0);
+        Finding::new(start..start + value.len(), "a value is neither a number nor in quotation marks")
+            .label(format!("expected {}, if it is text", shown(value)))
+    } else {
+        let label =
+            if matches!(expected, "" | "nothing") { String::new() } else { format!("expected {expected}") };
+        let help = if message == "missing escaped value" {
+            Some("write a backslash twice, or the string in single quotation marks, which know no escapes")
+        } else if says(&["basic string", "literal string"]) {
+            Some("a string ends in the line in which it begins, with a quotation mark")
+        } else {
+            None
+        };
+        Finding::new(span, message).label(label).help(help.map(str::to_owned))
+    }
 }
 
 fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
     let names = Names::collect(root.raw());
     let mut addresses = AddressBook::default();
-    if names.hosts.names.is_empty() && root.get("hosts").is_none() {
-        root.require("hosts", "[hosts.host1] with address = \"192.0.2.11\"");
+    if root.get("hosts").is_none() {
+        root.error(
+            || "the file has no hosts".to_owned(),
+            |f| f.label("expected a table [hosts.NAME] for each host").help(MINIMAL.to_owned()),
+        );
     }
     let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses));
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
     let pairs = pair::pairs(root, &names, &mut addresses);
     let alarm_conditions = condition::conditions(root, &names, &pairs);
-    warn_of_unused_scripts(sink, &names, &scripts, &pairs, &alarm_conditions);
+    // With errors elsewhere, what these miss may be in what could not be read.
+    if !sink.has_errors() {
+        warn_of_unused_scripts(sink, &names, &pairs, &alarm_conditions);
+        warn_of_mute_members(sink, &names, &pairs, &applications);
+    }
     let name = root
         .get("cluster")
         .and_then(|field| field.table(&CLUSTER, "[cluster]".to_owned()))
@@ -163,7 +209,7 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     let listen =
         table.get("listen").and_then(|field| values::socket_addresses(&field)).unwrap_or(default.listen);
     let api_listen = table.get("api-listen").and_then(|field| {
-        let address = values::socket_address(&field)?;
+        let address = values::socket_address(&field, "192.0.2.10:7401")?;
         // The agents' port speaks another protocol; a wildcard address takes the port on every address.
         let clash = |other: &SocketAddr| {
             other.port() == address.port()
@@ -217,7 +263,6 @@ fn script(name: &ScriptName, table: &Table<'_>) -> Option<Script> {
 fn warn_of_unused_scripts(
     sink: &Sink<'_>,
     names: &Names,
-    scripts: &BTreeMap<ScriptName, Script>,
     pairs: &BTreeMap<PairName, Pair>,
     conditions: &BTreeMap<String, AlarmCondition>,
 ) {
@@ -244,16 +289,36 @@ fn warn_of_unused_scripts(
             | Reaction::SwitchOver { .. } => {}
         }
     }
-    // With errors elsewhere the use may be in what could not be read.
-    if sink.has_errors() {
-        return;
-    }
-    for (script, span) in names.scripts.names.iter().filter(|(name, _)| scripts.contains_key(name)) {
+    for (script, span) in &names.scripts.names {
         if !used.contains(script) {
             sink.warning(|| {
                 Finding::new(span.clone(), format!("script \"{script}\" is never launched"))
                     .label("no VIP and no alarm reaction names it")
             });
         }
+    }
+}
+
+/// Hot standby rests on the backup's word that it is in step, and only the mode socket carries that word.
+fn warn_of_mute_members(
+    sink: &Sink<'_>,
+    names: &Names,
+    pairs: &BTreeMap<PairName, Pair>,
+    applications: &BTreeMap<AppName, Application>,
+) {
+    for (name, pair) in pairs.iter().filter(|(_, pair)| pair.redundancy == Redundancy::Hot) {
+        let mute =
+            |app: &&AppName| applications.get(*app).is_some_and(|a| a.mode_control != ModeControl::Socket);
+        let (Some(member), Some(span)) = (pair.members.iter().find(mute), names.pairs.names.get(name)) else {
+            continue;
+        };
+        sink.warning(|| {
+            let message =
+                format!("\"{member}\" of pair \"{name}\" cannot say whether it is ready for hot standby");
+            Finding::new(span.clone(), message).label("a backup that lacks calls would take over").help(
+                "only mode-control = \"socket\" can carry that; use redundancy = \"warm\" without it"
+                    .to_owned(),
+            )
+        });
     }
 }

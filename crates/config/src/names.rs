@@ -50,16 +50,16 @@ impl<N: FromStr<Err: Display> + Ord + AsRef<str> + Display> Known<N> {
 
     fn hint(&self, name: &N) -> String {
         let known = || self.names.keys().map(AsRef::as_ref);
-        did_you_mean(name.as_ref(), known()).unwrap_or_else(|| match self.names.len() {
-            0 => format!("define it in a table [{}.{name}]", self.section),
+        let near = did_you_mean(name.as_ref(), known());
+        let define = format!("define it in a table [{}.{name}]", self.section);
+        let listed = match self.names.len() {
+            0 => return define,
             n if n <= MAX_LISTED => {
                 format!("{} defined in this file: {}", self.section, known().collect::<Vec<_>>().join(", "))
             }
-            n => format!(
-                "define it in a table [{}.{name}]; the file has {n} other {}",
-                self.section, self.section
-            ),
-        })
+            n => format!("{define}; this file has {n} other {}", self.section),
+        };
+        near.map_or_else(|| listed.clone(), |near| format!("{near} {listed}"))
     }
 }
 
@@ -143,7 +143,7 @@ fn name_of<N: FromStr<Err: Display>>(entry: &Field<'_>, kind: &str) -> Option<N>
         Err(why) => {
             entry.key_error(
                 || format!("{} cannot be the name of {} {kind}: {why}", shown(entry.name), article(kind)),
-                |f| f.label("expected a name of letters, digits, '-', '_' and '.', at most 64"),
+                |f| f.label("expected 1 to 64 letters, digits, '-', '_' and '.'"),
             );
             None
         }

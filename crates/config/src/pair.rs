@@ -102,7 +102,7 @@ impl Reader<'_> {
             items.iter().map(|item| self.names.applications.resolve(item)).collect();
         let [first, second] = items.as_slice() else {
             field.error(
-                || format!("pair \"{name}\" has {} members", items.len()),
+                || format!("pair \"{name}\" does not have two members"),
                 |f| f.label(format!("expected {expected}")),
             );
             return None;
@@ -162,10 +162,18 @@ impl Reader<'_> {
 
     fn vips(&mut self, name: &PairName, table: &Table<'_>, hosts: Option<&[HostName; 2]>) -> Vec<Vip> {
         let Some(field) = table.get("vips") else { return Vec::new() };
-        let Some(items) = field.items(&format!("tables [[pairs.{name}.vips]]")) else { return Vec::new() };
+        if field.is_table() {
+            let remedy = format!("one of several has two brackets: [[pairs.{name}.vips]]");
+            field.wrong_type("an array of tables", Some(remedy));
+            return Vec::new();
+        }
+        let Some(items) = field.items("an array of tables") else { return Vec::new() };
         if items.is_empty() || items.len() > MAX_VIPS {
             field.error(
-                || format!("pair \"{name}\" has {} VIPs", items.len()),
+                || match items.len() {
+                    0 => format!("`vips` of pair \"{name}\" is empty"),
+                    n => format!("pair \"{name}\" has {n} VIPs"),
+                },
                 |f| f.label(format!("expected 1 to {MAX_VIPS} VIPs")),
             );
         }
@@ -193,7 +201,7 @@ impl Reader<'_> {
     ) -> Option<BTreeMap<HostName, InterfaceName>> {
         let expected = "an interface's name such as \"eth0\", 1 to 15 bytes, or one for each host";
         if field.is_string() {
-            let interface = field.understood(expected, InterfaceName::new)?;
+            let interface = field.understood(expected, interface_name)?;
             return Some(hosts?.iter().map(|host| (host.clone(), interface.clone())).collect());
         }
         if !field.is_table() {
@@ -205,7 +213,7 @@ impl Reader<'_> {
         }
         let mut interfaces = BTreeMap::new();
         for entry in field.entries(expected) {
-            let interface = entry.understood(expected, InterfaceName::new);
+            let interface = entry.understood(expected, interface_name);
             let host = hosts.and_then(|hosts| hosts.iter().find(|host| host.as_str() == entry.name));
             if let (None, Some(hosts)) = (host, hosts) {
                 let [a, b] = hosts;
@@ -237,6 +245,11 @@ impl Reader<'_> {
         }
         self.names.scripts.resolve(field).map(VipControl::Script)
     }
+}
+
+fn interface_name(text: &str) -> Result<InterfaceName, String> {
+    // The domain's own words are about names in general.
+    InterfaceName::new(text).map_err(|_| format!("{} cannot be the name of an interface", shown(text)))
 }
 
 fn vip_address(field: &Field<'_>) -> Option<VipAddress> {

@@ -133,7 +133,7 @@ impl<'t> Table<'t> {
         section: &'static Section,
         title: String,
     ) -> Self {
-        for key in table.keys().filter(|key| !section.keys.contains(&&*key.get_ref().as_ref())) {
+        for key in table.keys().filter(|key| !section.keys.contains(&key.get_ref().as_ref())) {
             sink.error(|| unknown_key(key, section, &title));
         }
         Self { title, span, section, table, sink }
@@ -245,6 +245,15 @@ impl<'t> Field<'t> {
         finding: impl FnOnce(Finding) -> Finding,
     ) {
         self.sink.error(|| finding(Finding::new(self.key.clone(), message())));
+    }
+
+    /// Reports a warning about the key.
+    pub(crate) fn key_warning(
+        &self,
+        message: impl FnOnce() -> String,
+        finding: impl FnOnce(Finding) -> Finding,
+    ) {
+        self.sink.warning(|| finding(Finding::new(self.key.clone(), message())));
     }
 
     /// Reports a warning about the value.
@@ -364,25 +373,25 @@ impl<'t> Field<'t> {
             format_duration(*range.start()),
             format_duration(*range.end())
         );
-        self.within(&expected, range, parse_duration, "s")
+        self.within(&expected, "ms, s, m, h or d", range, parse_duration)
     }
 
     /// A size in bytes within `range`.
     pub(crate) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let expected =
             format!("a size, \"{}\" to \"{}\"", format_size(*range.start()), format_size(*range.end()));
-        self.within(&expected, range, parse_size, "MiB")
+        self.within(&expected, "KiB, MiB, GiB or TiB", range, parse_size)
     }
 
     fn within<T: PartialOrd + Copy>(
         &self,
         expected: &str,
+        units: &str,
         range: RangeInclusive<T>,
         parse: impl FnOnce(&str) -> Result<T, String>,
-        usual_unit: &str,
     ) -> Option<T> {
-        if let DeValue::Integer(number) = self.value.get_ref() {
-            self.wrong_type(expected, Some(format!("give it a unit: \"{number}{usual_unit}\"")));
+        if self.value.get_ref().is_integer() {
+            self.wrong_type(expected, Some(format!("write it in quotation marks, with a unit: {units}")));
             return None;
         }
         let value = self.understood(expected, parse)?;
@@ -412,8 +421,11 @@ impl<'t> Field<'t> {
 
     /// A table of `section`.
     pub(crate) fn table(&self, section: &'static Section, title: String) -> Option<Table<'t>> {
-        let own = section.path.contains('.').then(|| format!("write it as a table: [{}]", section.path));
-        let table = self.raw_table("a table", own)?;
+        // A table that has its own header is written so; one that is part of another is usually written in braces.
+        let headed = section.path.ends_with("NAME") || !section.path.contains('.');
+        let remedy = headed.then(|| format!("write it as a table: {}", section.title()));
+        let expected = format!("a table; its keys: {}", section.keys.join(", "));
+        let table = self.raw_table(&expected, remedy)?;
         Some(Table::new(self.sink, table, self.span(), section, title))
     }
 

@@ -1,6 +1,5 @@
 //! Values that more than one section has: commands, paths, addresses, and the lengths of time that limits are made of.
 
-use crate::DEFAULT_PORT;
 use crate::reader::{Field, shown};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -30,7 +29,10 @@ pub(crate) fn command(field: &Field<'_>) -> Option<Vec<String>> {
     let items = field.items(expected)?;
     if items.is_empty() || items.len() > MAX_COMMAND_PARTS {
         field.error(
-            || format!("`{}` has {} parts", field.name, items.len()),
+            || match items.len() {
+                0 => format!("`{}` is empty", field.name),
+                n => format!("`{}` has {n} parts", field.name),
+            },
             |f| f.label(format!("expected {expected}; at most {MAX_COMMAND_PARTS} parts")),
         );
         return None;
@@ -114,14 +116,15 @@ pub(crate) fn ip_address(field: &Field<'_>) -> Option<IpAddr> {
     Some(address)
 }
 
-/// An IP address with a port that is not 0.
-pub(crate) fn socket_address(field: &Field<'_>) -> Option<SocketAddr> {
-    let expected = "an IP address and a port such as \"192.0.2.10:7400\" or \"[2001:db8::10]:7400\"";
-    let text = field.string(expected)?;
+/// An IP address with a port that is not 0; `example` is one that would do.
+pub(crate) fn socket_address(field: &Field<'_>, example: &str) -> Option<SocketAddr> {
+    let expected = format!("an IP address and a port such as {example:?} (IPv6: \"[2001:db8::10]:PORT\")");
+    let text = field.string(&expected)?;
     let help = match (text.parse::<SocketAddr>(), text.parse::<IpAddr>()) {
         (Ok(address), _) if address.port() != 0 => return Some(address),
         (Ok(_), _) => Some("port 0 is no port that others could know".to_owned()),
-        (Err(_), Ok(ip)) => Some(format!("add a port: \"{}\"", SocketAddr::from((ip, DEFAULT_PORT)))),
+        (Err(_), Ok(ip)) if ip.is_ipv4() => Some(format!("add a port: \"{ip}:PORT\"")),
+        (Err(_), Ok(ip)) => Some(format!("add brackets and a port: \"[{ip}]:PORT\"")),
         (Err(_), Err(_)) if text.starts_with(char::is_alphabetic) => {
             Some("names are not looked up: DNS may fail when it is needed most".to_owned())
         }
@@ -140,7 +143,10 @@ pub(crate) fn socket_addresses(field: &Field<'_>) -> Option<Vec<SocketAddr>> {
     let items = field.items(expected)?;
     if items.is_empty() || items.len() > MAX_ADDRESSES {
         field.error(
-            || format!("`{}` has {} addresses", field.name, items.len()),
+            || match items.len() {
+                0 => format!("`{}` is empty", field.name),
+                n => format!("`{}` has {n} addresses", field.name),
+            },
             |f| f.label(format!("expected 1 to {MAX_ADDRESSES} addresses")),
         );
         return None;
@@ -148,7 +154,7 @@ pub(crate) fn socket_addresses(field: &Field<'_>) -> Option<Vec<SocketAddr>> {
     let mut addresses = Vec::with_capacity(items.len());
     for item in &items {
         // A wrong item was reported; the file is refused for it, so what is returned does not matter then.
-        let Some(address) = socket_address(item) else { continue };
+        let Some(address) = socket_address(item, "192.0.2.10:7400") else { continue };
         if addresses.contains(&address) {
             item.error(|| format!("`{}` lists {address} twice", field.name), |f| f.label("listed before"));
         }
