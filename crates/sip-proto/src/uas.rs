@@ -5,6 +5,7 @@
 use crate::fields::{expires, required_options};
 use crate::response::{Response, destination, reason_phrase};
 use crate::scan::saturating_number;
+use crate::uri::same_host;
 use crate::{
     ContactChange, Contacts, Defect, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar,
     Registration, StartLine, Uri, UriError, Wish,
@@ -23,7 +24,7 @@ const RETRY_AFTER_S: u32 = 2;
 pub struct Settings {
     /// Value of the Server header field.
     pub server: String,
-    /// Domains that it is registrar for, without port; none: any.
+    /// Domains that it is registrar for, names or addresses (IPv6 in brackets), without port; none: any.
     pub domains: Vec<String>,
     /// Bounds of the registrar.
     pub limits: Limits,
@@ -191,7 +192,7 @@ impl UserAgentServer {
 
     fn is_our_domain(&self, uri: &Uri<'_>) -> bool {
         let domains = &self.settings.domains;
-        domains.is_empty() || domains.iter().any(|domain| domain.eq_ignore_ascii_case(uri.host))
+        domains.is_empty() || domains.iter().any(|domain| same_host(domain, uri.host))
     }
 
     fn list_bindings<'b>(

@@ -152,7 +152,7 @@ fn headers_within(these: &str, those: &str) -> bool {
 }
 
 /// Names without regard to case; addresses by what they are, as IPv6 can be spelled in several ways (RFC 5118).
-fn same_host(these: &str, those: &str) -> bool {
+pub(crate) fn same_host(these: &str, those: &str) -> bool {
     let v6 = |host: &str| {
         host.strip_prefix('[')
             .and_then(|h| h.strip_suffix(']'))
