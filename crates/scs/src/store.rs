@@ -23,7 +23,7 @@ mod retention;
 mod writer;
 
 pub use open::OpenError;
-pub use query::{AlarmRecord, IncidentFilter, LogFilter, LogRow, MAX_ROWS, QueryError};
+pub use query::{AlarmRecord, IncidentFilter, LogFilter, LogPage, LogRow, MAX_ROWS, QueryError};
 
 use domain::{Level, LogEvent, Micros};
 use ha_core::Record;

@@ -92,6 +92,15 @@ pub struct LogRow {
     pub event: LogEvent,
 }
 
+/// A part of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// Where to go on: [`LogFilter::after`] for what comes in behind this page.
+    pub end: u64,
+    /// The events.
+    pub events: Vec<LogRow>,
+}
+
 /// Which incidents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -125,23 +134,21 @@ impl Store {
     ///
     /// # Errors
     /// [`QueryError`].
-    pub fn log(&self, filter: &LogFilter) -> Result<Vec<LogRow>, QueryError> {
+    pub fn log(&self, filter: &LogFilter) -> Result<LogPage, QueryError> {
         let (sql, values) = log_query(filter);
-        let rows: Vec<LogColumns> = self.rows(&sql, values, LogColumns::read)?;
-        let mut rows = rows.into_iter().map(LogColumns::into_row).collect::<Result<Vec<_>, _>>()?;
+        let connection = self.connect()?;
+        // One transaction: the end must belong to the very rows that are read.
+        let transaction = connection.unchecked_transaction()?;
+        let last: Option<i64> = transaction.query_row("SELECT max(seq) FROM log", [], |row| row.get(0))?;
+        let rows = rows(&transaction, &sql, values, LogColumns::read)?;
+        let mut events = rows.into_iter().map(LogColumns::into_row).collect::<Result<Vec<_>, _>>()?;
+        let mut end = last.map_or(0, from_sql);
         if filter.after.is_none() {
-            rows.reverse();
+            events.reverse();
+        } else if events.len() == rows_wanted(filter.limit) {
+            end = events.last().map_or(end, |row| row.seq);
         }
-        Ok(rows)
-    }
-
-    /// The number of the newest log row: where following the log begins. Zero where there is none.
-    ///
-    /// # Errors
-    /// [`QueryError`].
-    pub fn log_end(&self) -> Result<u64, QueryError> {
-        let end: Option<i64> = self.connect()?.query_row("SELECT max(seq) FROM log", [], |row| row.get(0))?;
-        Ok(end.map_or(0, from_sql))
+        Ok(LogPage { end, events })
     }
 
     /// The newest incidents that `filter` asks for, in the order of their numbers.
@@ -239,11 +246,19 @@ impl Store {
         values: Vec<Value>,
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, QueryError> {
-        let connection = self.connect()?;
-        let mut statement = connection.prepare(sql)?;
-        let rows = statement.query_map(params_from_iter(values), read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        rows(&self.connect()?, sql, values, read)
     }
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    values: Vec<Value>,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, QueryError> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map(params_from_iter(values), read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn log_query(filter: &LogFilter) -> (String, Vec<Value>) {
@@ -295,6 +310,10 @@ fn text(value: &str) -> Value {
 
 fn limit(asked: Option<u32>) -> Value {
     Value::Integer(i64::from(asked.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)))
+}
+
+fn rows_wanted(asked: Option<u32>) -> usize {
+    asked.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS) as usize
 }
 
 fn numbered_json(row: &Row<'_>) -> rusqlite::Result<(i64, String)> {

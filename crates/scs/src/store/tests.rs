@@ -57,8 +57,8 @@ fn alarm(number: u64) -> ActiveAlarm {
     }
 }
 
-fn texts(rows: Vec<LogRow>) -> Vec<String> {
-    rows.into_iter().map(|row| row.event.text).collect()
+fn texts(page: LogPage) -> Vec<String> {
+    page.events.into_iter().map(|row| row.event.text).collect()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn what_goes_in_comes_out() {
     let path = dir.path().join("takeover.db");
     let (store, _health) = open(&path);
     assert_eq!(store.load_durable().unwrap(), None);
-    assert_eq!(store.log_end().unwrap(), 0);
+    assert_eq!(store.log(&LogFilter::default()).unwrap(), LogPage { end: 0, events: Vec::new() });
 
     let logged = event(5, events::NOW_PRIMARY, "now primary").with("pair", "sip");
     store.write(StoreItem::Log(logged.clone()));
@@ -92,7 +92,8 @@ fn what_goes_in_comes_out() {
     assert!(store.flush(LIMIT));
 
     for store in [store, open(&path).0] {
-        assert_eq!(store.log(&LogFilter::default()).unwrap(), [LogRow { seq: 1, event: logged.clone() }]);
+        let page = LogPage { end: 1, events: vec![LogRow { seq: 1, event: logged.clone() }] };
+        assert_eq!(store.log(&LogFilter::default()).unwrap(), page);
         assert_eq!(store.incidents(&IncidentFilter::default()).unwrap(), [incident(1, Some(9))]);
         assert_eq!(store.incident(1).unwrap(), Some(incident(1, Some(9))));
         assert_eq!(store.incident(2).unwrap(), None);
@@ -145,6 +146,10 @@ fn the_log_is_filtered() {
     for (filter, expected) in cases {
         assert_eq!(texts(store.log(&filter).unwrap()), expected, "{filter:?}");
     }
+    let follow = LogFilter { after: Some(1), limit: Some(2), ..LogFilter::default() };
+    assert_eq!(store.log(&follow).unwrap().end, 3, "a full page ends with its last row");
+    let follow = LogFilter { after: Some(1), level: Some(Level::Alarm), ..LogFilter::default() };
+    assert_eq!(store.log(&follow).unwrap().end, 4, "what does not match is not looked at again");
 }
 
 #[test]
@@ -213,7 +218,7 @@ fn damage_met_while_writing_costs_neither_the_state_nor_what_waits() {
     assert!(store.flush(LIMIT));
     let told: Vec<_> = health.try_iter().collect();
     assert!(told.iter().any(|h| matches!(h, Health::Renewed { durable_saved: true, .. })), "{told:?}");
-    assert_eq!(store.log(&LogFilter::default()).unwrap().len(), 100);
+    assert_eq!(store.log(&LogFilter::default()).unwrap().events.len(), 100);
     assert_eq!(store.load_durable().unwrap().as_deref(), Some("state"));
 }
 
@@ -267,7 +272,7 @@ fn the_file_stays_within_its_size_the_oldest_go_first() {
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let size = std::fs::metadata(&path).unwrap().len();
     assert!(size <= keep_bytes && size > keep_bytes / 2, "{size}");
-    let rows = store.log(&LogFilter { limit: Some(MAX_ROWS), ..LogFilter::default() }).unwrap();
+    let rows = store.log(&LogFilter { limit: Some(MAX_ROWS), ..LogFilter::default() }).unwrap().events;
     assert!(rows.len() > 1_000 && rows.len() < 5_000);
     assert!(rows.windows(2).all(|w| w[0].seq + 1 == w[1].seq), "no holes");
     assert_eq!(rows.last().unwrap().seq, 5_000, "the newest are there");
@@ -353,7 +358,7 @@ fn child_writes_until_killed() {
     let (store, _health) = open(&path);
     let round = (0..).find(|round| {
         let filter = LogFilter { host: Some(round_host(*round)), ..LogFilter::default() };
-        store.log(&filter).unwrap().is_empty()
+        store.log(&filter).unwrap().events.is_empty()
     });
     let host = round_host(round.unwrap());
     for n in 0..1_000_000_u64 {
@@ -409,7 +414,7 @@ fn child_fills_its_disk() {
     };
     assert!(store.flush(LIMIT));
     assert_eq!(store.load_durable().unwrap().as_deref(), Some("after"));
-    let rows = store.log(&LogFilter { limit: Some(MAX_ROWS), ..LogFilter::default() }).unwrap();
+    let rows = store.log(&LogFilter { limit: Some(MAX_ROWS), ..LogFilter::default() }).unwrap().events;
     assert!(rows.iter().map(|row| row.event.at.0).eq(1..=3_000), "each once, in order");
     println!("all there");
 }
