@@ -70,6 +70,8 @@ impl Acceptor {
         let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let mut registered = Vec::with_capacity(listeners.len());
         for (n, listener) in listeners.into_iter().enumerate() {
+            // Its connections inherit the options.
+            tcp::tune(&listener)?;
             listener.set_nonblocking(true)?;
             let mut listener = TcpListener::from_std(listener);
             poll.registry().register(&mut listener, Token(n), Interest::READABLE)?;
@@ -241,7 +243,6 @@ where
         from: SocketAddr,
         token: usize,
     ) -> Result<Handshake, String> {
-        tcp::tune(&stream).map_err(|e| format!("its socket cannot be set up: {e}"))?;
         let mut handshake = Handshake::accepting(&self.identity, stream, from).map_err(|e| e.to_string())?;
         self.poll
             .registry()

@@ -9,7 +9,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustls::Error as TlsError;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Who should answer.
@@ -112,8 +112,8 @@ pub fn dial(
     let failed = |e: HandshakeError| DialError::Handshake { address, why: e.to_string() };
     let unreachable = |source| DialError::Unreachable { address, source };
 
-    let stream = TcpStream::connect_timeout(&address, time_limit).map_err(unreachable)?;
-    stream.set_nonblocking(true).and_then(|()| tcp::tune(&stream)).map_err(unreachable)?;
+    let stream = tcp::connect(address, time_limit).map_err(unreachable)?;
+    stream.set_nonblocking(true).map_err(unreachable)?;
     let stream = mio::net::TcpStream::from_std(stream);
     let mut handshake = Handshake::dialing(identity, stream, address)
         .map_err(|e: TlsError| failed(HandshakeError::Tls(e)))?;

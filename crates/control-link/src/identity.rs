@@ -14,6 +14,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, ServerConfig,
     SignatureScheme, version,
 };
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -85,7 +86,7 @@ pub enum IdentityError {
 }
 
 /// Certificate, key and trusted CA of one part of the cluster. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Identity {
     name: PeerName,
     not_before: SystemTime,
@@ -177,6 +178,16 @@ impl Identity {
         let mut config = ClientConfig::clone(&self.client);
         config.alpn_protocols = vec![API_ALPN.to_vec()];
         Arc::new(config)
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Without the configurations, which know the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("name", &self.name)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
     }
 }
 

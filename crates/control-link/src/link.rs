@@ -139,6 +139,7 @@ impl Link {
     /// it was. Otherwise the link is dead.
     pub fn send<M: Serialize>(&mut self, message: &M) -> Result<(), LinkError> {
         self.outgoing.clear();
+        self.outgoing.shrink_to(KEEP_BUFFER);
         self.outgoing.extend_from_slice(&[0; PREFIX]);
         serde_json::to_writer(&mut self.outgoing, message).map_err(LinkError::Unencodable)?;
         let size = self.outgoing.len() - PREFIX;
@@ -153,7 +154,6 @@ impl Link {
         }
         self.tls.writer().write_all(&self.outgoing)?;
         self.queued += wanted;
-        self.outgoing.shrink_to(KEEP_BUFFER);
         self.flush()
     }
 
@@ -180,14 +180,17 @@ impl Link {
 
     /// One message, if a whole one has arrived. For the greeting: leaves the next ones to [`Link::receive`].
     pub(crate) fn receive_one<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
-        loop {
+        let mut total = 0;
+        while total < RECEIVE_BUDGET {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
-            if self.read_records()? == 0 {
-                return Ok(None);
+            match self.read_records()? {
+                0 => return Ok(None),
+                read => total += read,
             }
         }
+        Err(LinkError::TooLarge { size: total })
     }
 
     /// Writes what waits, as far as the socket takes it.

@@ -1,5 +1,7 @@
 //! Links between real sockets on loopback: what agents and SCS say to each other arrives, and whoever is not of the
 //! cluster, or does not behave, is refused with a reason and harms nobody else.
+// clippy.toml allows it in tests; clippy does not know that helpers of an integration test are tests too.
+#![allow(clippy::unwrap_used)]
 
 mod lab;
 
