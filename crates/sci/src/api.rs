@@ -1,0 +1,153 @@
+//! The API's own bodies, as client and server share them. All else in it is `ha_core`'s and `scs::store`'s own types.
+//!
+//! Times are microseconds since the Unix epoch. New fields may be added within a version; readers ignore what they do
+//! not know. Requests with unknown fields are refused, so that a misspelt `gracefull` does not stop a server hard.
+
+use domain::{AppName, HostFigures, HostName, Micros};
+use ha_core::{HostView, Incident, Plan, View};
+use scs::store::AlarmRecord;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What every path begins with.
+pub const PREFIX: &str = "/api/v1";
+/// Where the SCS listens for operators on its own host.
+pub const DEFAULT_SOCKET: &str = "/run/takeover/scs.sock";
+/// Largest request body, bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// Longest reason given for an order, bytes.
+pub const MAX_REASON: usize = 1_000;
+
+/// `GET /status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Release of the SCS.
+    pub release: String,
+    /// Pairs, hosts, applications, active alarms.
+    #[serde(flatten)]
+    pub view: View,
+    /// Newest figures by host.
+    pub figures: BTreeMap<HostName, FiguresAt>,
+}
+
+/// Figures of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FiguresAt {
+    /// When they arrived at the SCS.
+    pub received_at: Micros,
+    /// The figures.
+    #[serde(flatten)]
+    pub figures: HostFigures,
+}
+
+/// `GET /hosts`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hosts {
+    /// By name.
+    pub hosts: Vec<HostLine>,
+}
+
+/// A host with its figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostLine {
+    /// What the SCS knows of it.
+    #[serde(flatten)]
+    pub host: HostView,
+    /// Its newest figures; none: not heard of since the SCS started.
+    pub figures: Option<FiguresAt>,
+}
+
+/// `GET /incidents`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incidents {
+    /// In the order of their numbers.
+    pub incidents: Vec<Incident>,
+}
+
+/// `GET /alarms`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarms {
+    /// In the order of their numbers.
+    pub alarms: Vec<AlarmRecord>,
+}
+
+/// `GET /version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Release of the SCS.
+    pub release: String,
+    /// Version of the API.
+    pub api: u32,
+}
+
+/// `POST /pairs/{pair}/switchover`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwitchOver {
+    /// The new primary; none: the member that is not primary.
+    pub to: Option<AppName>,
+    /// Why, for the record.
+    pub reason: String,
+    /// Hash of the plan that was looked at: refused where the state has moved on since. None: no plan was looked at.
+    pub plan: Option<u64>,
+}
+
+/// `POST /applications/{app}/stop` and `restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stop {
+    /// Let it finish what is in hand first.
+    pub graceful: bool,
+    /// Why, for the record.
+    pub reason: String,
+}
+
+/// Every other `POST`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Because {
+    /// Why, for the record.
+    pub reason: String,
+}
+
+/// Answer to a `POST` that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The incident that a switchover opened: it tells how the switchover goes on.
+    pub incident: Option<u64>,
+    /// What is done, in words.
+    pub text: String,
+}
+
+/// What is answered instead of a result (RFC 9457, `application/problem+json`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// HTTP status code.
+    pub status: u16,
+    /// What kind of problem, in a few words.
+    pub title: String,
+    /// What is wrong this time, and what to do.
+    pub detail: String,
+    /// The plan with its failed checks, where a switchover was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// Names of the events of `GET /events` (`text/event-stream`).
+pub mod live {
+    /// A log event; the data is a `LogEvent`.
+    pub const LOG: &str = "log";
+    /// An incident began, went on or ended; the data is an `Incident`.
+    pub const INCIDENT: &str = "incident";
+    /// `GET /status` has something new to say; no data.
+    pub const VIEW: &str = "view";
+    /// The reader was too slow and events were lost; the stream ends. The data is how many.
+    pub const LOST: &str = "lost";
+}
