@@ -1,0 +1,147 @@
+//! Going in, and leaving nothing. The guests here enter namespaces from within a case's own.
+
+use crate::guest::{Output, command};
+use netlab::Lab;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// `nobody` on Debian; in a user namespace that maps only one user, that one.
+const ORDINARY_USER: u32 = 65_534;
+
+pub fn the_exit_code_comes_out(_: &mut Lab) {
+    assert_eq!(command("exit").status().unwrap().code(), Some(7));
+}
+
+pub fn signals_go_in_once(_: &mut Lab) {
+    let mut guardian = command("term").spawn().unwrap();
+    let pid = Pid::from_raw(guardian.id().cast_signed());
+    let mut output = Output::of(&mut guardian);
+    assert_eq!(output.line(), "ready");
+    for signal in [Signal::SIGUSR1, Signal::SIGTERM] {
+        kill(pid, signal).unwrap();
+        assert_eq!(output.line(), signal.as_str());
+    }
+    assert_eq!(guardian.wait().unwrap().code(), Some(9));
+}
+
+pub fn open_descriptors_stay_open(_: &mut Lab) {
+    let mut guardian = command("listen").spawn().unwrap();
+    let address = Output::of(&mut guardian).line();
+    let mut answer = String::new();
+    TcpStream::connect(&address).unwrap().read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "from inside");
+    assert!(guardian.wait().unwrap().success());
+}
+
+pub fn nothing_outlives_a_killed_guardian(_: &mut Lab) {
+    for run_as in [None, ordinary_user()] {
+        let mut command = command("linger");
+        if let Some(user) = run_as {
+            command.uid(user).gid(user);
+        }
+        let mut guardian = command.spawn().unwrap();
+        let mut output = Output::of(&mut guardian);
+        assert_eq!(output.line(), "ready");
+        guardian.kill().unwrap();
+        // Everybody inside has the pipe: its end is theirs.
+        assert_eq!(output.end(), "");
+        guardian.wait().unwrap();
+    }
+}
+
+pub fn mounts_stay_inside(_: &mut Lab) {
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    let mut guardian = command("linger").spawn().unwrap();
+    let mut output = Output::of(&mut guardian);
+    assert_eq!(output.line(), "ready");
+    assert_eq!(mounts(), before);
+    guardian.kill().unwrap();
+    output.end();
+    guardian.wait().unwrap();
+    assert_eq!(mounts(), before);
+}
+
+pub fn an_ordinary_user_can_enter_and_build_a_lab(_: &mut Lab) {
+    let mut command = command("lab 2");
+    if let Some(user) = ordinary_user() {
+        command.uid(user).gid(user);
+    } else {
+        drop_all_rights(&mut command);
+    }
+    let mut guardian = command.spawn().unwrap();
+    let map = Output::of(&mut guardian).end();
+    assert!(guardian.wait().unwrap().success());
+    assert!(
+        map.trim_end().ends_with(" 1") && map.starts_with("0 "),
+        "in a user namespace, as root there: {map}"
+    );
+}
+
+pub fn a_machine_that_forbids_it_is_told_how_to_allow_it(_: &mut Lab) {
+    let mut command = command("forbidden");
+    if let Some(user) = ordinary_user() {
+        command.uid(user).gid(user);
+    } else {
+        drop_all_rights(&mut command);
+    }
+    let mut guardian = command.spawn().unwrap();
+    let text = Output::of(&mut guardian).end();
+    assert_eq!(guardian.wait().unwrap().code(), Some(3), "{text}");
+    assert!(text.contains("sysctl -w user.max_user_namespaces") && text.contains("run as root"), "{text}");
+}
+
+pub fn threads_are_refused(_: &mut Lab) {
+    assert_eq!(command("threads").status().unwrap().code(), Some(4));
+}
+
+pub fn the_harness_reports_panics_and_kills_what_hangs(_: &mut Lab) {
+    let run = |arguments: &[&str]| {
+        let output = command("harness").args(arguments).stderr(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run(&[]);
+    assert_eq!(code, Some(101), "{text}");
+    for expected in [
+        "running 3 tests\ntest passes ... ok",
+        "test panics ... FAILED",
+        "as told",
+        "it panicked",
+        "test hangs ... FAILED",
+        "killed after 300ms",
+        "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    let (code, text) = run(&["--exact", "passes"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out"),
+        "{text}"
+    );
+    assert_eq!(run(&["--list", "an"]), (Some(0), "panics: test\nhangs: test\n".to_owned()));
+    assert_eq!(run(&["--nonsense"]).0, Some(2));
+}
+
+/// Somebody else than root to run as, where there is anybody: in a user namespace of an ordinary user there is only root.
+fn ordinary_user() -> Option<u32> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    (!map.trim_end().ends_with(" 1")).then_some(ORDINARY_USER)
+}
+
+/// Has `command` run without capabilities, as an ordinary user does.
+fn drop_all_rights(command: &mut Command) {
+    // `SECBIT_NOROOT`: executing a program as uid 0 then gives no capabilities.
+    const SECBIT_NOROOT: i32 = 1;
+    // SAFETY: a system call that touches no memory.
+    let drop = || match unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECBIT_NOROOT, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: between fork and exec, `drop` makes a system call only.
+    unsafe { command.pre_exec(drop) };
+}
