@@ -155,11 +155,14 @@ pub fn run(order: Order) -> Outcome {
 
 fn carry_out(order: &Order) -> Result<Effect, VipError> {
     let Order { verb, vip, interface } = order;
-    let mut controller = VipController::open()?;
     match verb {
-        Verb::Control(VipVerb::Enable) => controller.enable(vip, interface).map(Effect::Controlled),
-        Verb::Control(VipVerb::Disable) => controller.disable(vip, interface).map(Effect::Controlled),
-        Verb::Status if controller.present(vip, interface)? => Ok(Effect::Present),
+        Verb::Control(VipVerb::Enable) => {
+            VipController::open()?.enable(vip, interface).map(Effect::Controlled)
+        }
+        Verb::Control(VipVerb::Disable) => {
+            VipController::open_silent()?.disable(vip, interface).map(Effect::Controlled)
+        }
+        Verb::Status if VipController::open_silent()?.present(vip, interface)? => Ok(Effect::Present),
         Verb::Status => Ok(Effect::Absent),
     }
 }

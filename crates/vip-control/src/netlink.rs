@@ -44,6 +44,11 @@ impl RouteSocket {
         Ok(Self { socket, buffer: vec![0; RECEIVE_BUFFER].into_boxed_slice(), sequence: 0 })
     }
 
+    /// The socket, for what else it can be asked about interfaces.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Has the kernel do what `request` says.
     pub(crate) fn order(&mut self, request: Request) -> io::Result<()> {
         self.exchange(request, &mut |_| ()).map(drop)
