@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+/// The link's application protocol.
+pub const CONTROL: &[&[u8]] = &[b"takeover-control"];
 /// No wait in these tests is longer; only a failing test waits that long.
 pub const BOUND: Duration = Duration::from_secs(20);
 
@@ -58,14 +60,14 @@ impl Lab {
         load(&issued)
     }
 
-    /// A TLS client that sends what the test likes, with the certificate of `who` or none.
+    /// A TLS client that sends what the test likes, with the certificate of `who` or none, for the application
+    /// protocols `alpn`.
     pub fn raw_client(
         &self,
         to: SocketAddr,
         who: Option<&ca::Issued>,
+        alpn: &[&[u8]],
     ) -> StreamOwned<ClientConnection, TcpStream> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("ca/ca.pem")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = Arc::new(TrustsEverybody(provider.clone()));
         let builder = ClientConfig::builder_with_provider(provider)
@@ -81,7 +83,7 @@ impl Lab {
                 builder.with_client_auth_cert(vec![certificate], key).unwrap()
             }
         };
-        config.alpn_protocols = vec![b"takeover-control".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let tls = ClientConnection::new(Arc::new(config), to.ip().into()).unwrap();
         let stream = TcpStream::connect(to).unwrap();
         stream.set_read_timeout(Some(BOUND)).unwrap();

@@ -8,7 +8,7 @@ mod lab;
 use control_link::messages::{FromAgent, Heartbeat, MAX_FRAME};
 use control_link::{DialError, Expected, Identity, Limits, Link, LinkError, Received, Role, Seal, ca, dial};
 use domain::Micros;
-use lab::{BOUND, Lab, Peer, Server, load, message};
+use lab::{BOUND, CONTROL, Lab, Peer, Server, load, message};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
@@ -142,7 +142,7 @@ fn a_malformed_or_oversized_message_ends_that_link_only() {
         (&deep, "malformed"),
     ];
     for (frame, expected) in frames {
-        let mut client = lab.raw_client(server.address(), Some(&bad));
+        let mut client = lab.raw_client(server.address(), Some(&bad), CONTROL);
         client.flush().unwrap();
         client.write_all(frame).unwrap();
         let mut scs = Peer::new(server.links.recv_timeout(BOUND).unwrap());
@@ -159,7 +159,7 @@ fn a_malformed_or_oversized_message_ends_that_link_only() {
 fn an_unfinished_message_takes_no_more_room_than_was_sent() {
     let lab = Lab::new();
     let server = Server::start(&lab.identity(Role::Scs, "scs1"));
-    let mut client = lab.raw_client(server.address(), Some(&lab.issue(Role::Agent, "host1")));
+    let mut client = lab.raw_client(server.address(), Some(&lab.issue(Role::Agent, "host1")), CONTROL);
     client.write_all(&(MAX_FRAME as u32).to_be_bytes()).unwrap();
     client.write_all(b"\"only the beginning").unwrap();
     client.conn.send_close_notify();
@@ -213,10 +213,28 @@ fn a_certificate_out_of_its_time_is_refused_with_the_date() {
 fn a_client_without_a_certificate_is_refused() {
     let lab = Lab::new();
     let server = Server::start(&lab.identity(Role::Scs, "scs1"));
-    let mut client = lab.raw_client(server.address(), None);
+    let mut client = lab.raw_client(server.address(), None, CONTROL);
     let error = client.read(&mut [0; 64]).unwrap_err().to_string();
     assert!(error.contains("CertificateRequired"), "{error}");
     assert_eq!(server.refusal(), "the peer showed no certificate");
+}
+
+#[test]
+fn a_client_of_another_protocol_is_refused() {
+    let lab = Lab::new();
+    let server = Server::start(&lab.identity(Role::Scs, "scs1"));
+    let agent = lab.issue(Role::Agent, "host1");
+    let others: [&[&[u8]]; 2] = [&[b"http/1.1"], &[]];
+    for alpn in others {
+        let mut client = lab.raw_client(server.address(), Some(&agent), alpn);
+        // Nothing but the end: no greeting.
+        assert!(matches!(client.read(&mut [0; 64]), Ok(0) | Err(_)));
+        let refusal = server.refusal();
+        assert!(
+            refusal.contains("not this protocol") || refusal.contains("application protocol"),
+            "{refusal}"
+        );
+    }
 }
 
 #[test]
