@@ -1,13 +1,14 @@
-//! When held VIPs are announced again: a burst after a VIP was enabled, since announcements get lost and switches learn late,
-//! then now and then for as long as it is held. Pure: time comes in, what is due goes out, the caller sends it.
+//! When held VIPs are announced again: a burst after a VIP was enabled, since announcements get lost and switches
+//! learn late, then now and then for as long as it is held. Pure: time comes in, what is due goes out, the caller
+//! sends it.
 
 use domain::{InterfaceName, Micros, VipAddress};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// When the repeats come, counted from the first announcement, which [`VipController::enable`](crate::VipController::enable)
-/// sends itself. Short distances first, for the packet that got lost; long ones last, for the switch port that was still
-/// being set up (spanning tree, link aggregation).
+/// When the repeats come, counted from the first announcement, which
+/// [`VipController::enable`](crate::VipController::enable) sends itself. Short distances first, for the packet that
+/// got lost; long ones last, for the switch port that was still being set up (spanning tree, link aggregation).
 const REPEATS: [Duration; 6] = [
     Duration::from_millis(10),
     Duration::from_millis(50),
@@ -18,7 +19,8 @@ const REPEATS: [Duration; 6] = [
 ];
 /// Time between refreshes behind the repeats.
 const REFRESH: Duration = Duration::from_secs(60);
-/// Announcements in one `SLOT` at most. 16 per millisecond tell 500 VIPs in 32 ms and stay under 25 Mbit/s on the wire.
+/// Announcements in one `SLOT` at most. 16 per millisecond tell 500 VIPs in 32 ms and stay under 25 Mbit/s on the
+/// wire.
 const PER_SLOT: u32 = 16;
 const SLOT: Duration = Duration::from_millis(1);
 
@@ -28,8 +30,8 @@ const SLOT: Duration = Duration::from_millis(1);
 ///  start ── 10 ms ── 50 ms ── 200 ms ── 1 s ── 2 s ── 5 s ── every 60 s ── ... ── stop
 /// ```
 ///
-/// The caller sleeps until [`next_deadline`](Self::next_deadline) and sends what [`due`](Self::due) gives. Repeats that the
-/// caller slept through are not made up for: one is sent, and the next comes when it would have come anyway.
+/// The caller sleeps until [`next_deadline`](Self::next_deadline) and sends what [`due`](Self::due) gives. Repeats
+/// that the caller slept through are not made up for: one is sent, and the next comes when it would have come anyway.
 #[derive(Debug, Clone, Default)]
 pub struct Announcer {
     held: BTreeMap<VipAddress, Held>,
@@ -59,8 +61,9 @@ impl Announcer {
         Self::default()
     }
 
-    /// Begins the burst for a VIP that was announced first at `now`. For a VIP that is being announced already, the burst
-    /// begins anew: after a change of interface, or when the neighbours may have been told otherwise (healed split).
+    /// Begins the burst for a VIP that was announced first at `now`. For a VIP that is being announced already, the
+    /// burst begins anew: after a change of interface, or when the neighbours may have been told otherwise (healed
+    /// split).
     pub fn start(&mut self, vip: VipAddress, on: InterfaceName, now: Micros) {
         self.stop(&vip);
         let due = now + REPEATS[0];
@@ -82,8 +85,8 @@ impl Announcer {
         Some(if self.slot.used < PER_SLOT { *due } else { self.slot.ends.max(*due) })
     }
 
-    /// What is to be announced now, the longest overdue first. Gives no more than the pace allows; the rest comes with the
-    /// next deadline, a millisecond later at most. What is not taken from the iterator stays due.
+    /// What is to be announced now, the longest overdue first. Gives no more than the pace allows; the rest comes
+    /// with the next deadline, a millisecond later at most. What is not taken from the iterator stays due.
     pub fn due(&mut self, now: Micros) -> impl Iterator<Item = (VipAddress, InterfaceName)> + '_ {
         std::iter::from_fn(move || {
             if self.next_deadline()? > now {

@@ -1,5 +1,5 @@
-//! What stands behind `takeover vip enable | disable | status ADDRESS/PREFIX INTERFACE`. Facts that are not given as arguments
-//! come from the environment in which LCA launches VIP control scripts, so that `takeover vip` can be one.
+//! What stands behind `takeover vip enable | disable | status ADDRESS/PREFIX INTERFACE`. Facts that are not given as
+//! arguments come from the environment in which LCA launches VIP control scripts, so that `takeover vip` can be one.
 
 use crate::{Changed, VipController, VipError};
 use domain::{InterfaceName, VipAddress, VipVerb};
@@ -69,8 +69,8 @@ pub enum UsageError {
 }
 
 impl Order {
-    /// Makes an order of the arguments, and of what `environment` gives for `TAKEOVER_VIP` and `TAKEOVER_INTERFACE` where an
-    /// argument is absent. An argument wins over the environment.
+    /// Makes an order of the arguments, and of what `environment` gives for `TAKEOVER_VIP` and `TAKEOVER_INTERFACE`
+    /// where an argument is absent. An argument wins over the environment.
     ///
     /// # Errors
     /// [`UsageError`]; exit code [`EXIT_USAGE`].

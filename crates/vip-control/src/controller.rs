@@ -20,8 +20,8 @@ pub enum Changed {
     Now,
 }
 
-/// Changes and reads the addresses of this host (of the network namespace in which it was opened). Interfaces are looked up
-/// by name in every call: one that was removed and made again is found again.
+/// Changes and reads the addresses of this host (of the network namespace in which it was opened). Interfaces are
+/// looked up by name in every call: one that was removed and made again is found again.
 #[derive(Debug)]
 pub struct VipController {
     route: RouteSocket,
@@ -35,7 +35,8 @@ impl VipController {
     /// Opens the two sockets that all calls use. Closing them again takes the kernel some 10 ms: keep the controller.
     ///
     /// # Errors
-    /// [`VipError::NoPermission`] without `CAP_NET_RAW`. A missing `CAP_NET_ADMIN` shows in the first call that changes something.
+    /// [`VipError::NoPermission`] without `CAP_NET_RAW`. A missing `CAP_NET_ADMIN` shows in the first call
+    /// that changes something.
     pub fn open() -> Result<Self, VipError> {
         let mut controller = Self::open_silent()?;
         controller.packets = Some(open_packet_socket()?);
@@ -49,9 +50,9 @@ impl VipController {
         Ok(Self { route, packets: None, listed: Vec::with_capacity(64) })
     }
 
-    /// Puts `vip` onto the interface and announces it once, also where it was there already. The repeats of the announcement
-    /// are for the caller (see [`Announcer`](crate::Announcer)). An IPv6 address whose duplicate address detection is
-    /// running or has failed is replaced by one that is used at once.
+    /// Puts `vip` onto the interface and announces it once, also where it was there already. The repeats of the
+    /// announcement are for the caller (see [`Announcer`](crate::Announcer)). An IPv6 address whose duplicate address
+    /// detection is running or has failed is replaced by one that is used at once.
     ///
     /// # Errors
     /// [`VipError`]. The address is there in spite of [`InterfaceDown`](VipError::InterfaceDown),
@@ -63,13 +64,13 @@ impl VipController {
         Ok(changed)
     }
 
-    /// Removes the VIP's address from the interface, with whatever prefix lengths it is there: a leftover of another tool
-    /// answers all the same. No interface, no address: that counts as removed.
+    /// Removes the VIP's address from the interface, with whatever prefix lengths it is there: a leftover of another
+    /// tool answers all the same. No interface, no address: that counts as removed.
     ///
     /// Linux removes with the first IPv4 address of a subnet all others of that subnet, unless the interface has
-    /// `promote_secondaries`. Where that would happen, it is switched on for the interface first, and stays on. Promoting
-    /// costs the kernel time for each address that is left; who removes many without an own address of the host in their
-    /// subnet begins with the last one added (500 VIPs: 40 ms in place of 700 ms).
+    /// `promote_secondaries`. Where that would happen, it is switched on for the interface first, and stays on.
+    /// Promoting costs the kernel time for each address that is left; who removes many without an own address of the
+    /// host in their subnet begins with the last one added (500 VIPs: 40 ms in place of 700 ms).
     ///
     /// # Errors
     /// [`VipError::NoPermission`], [`VipError::Kernel`].
@@ -93,8 +94,8 @@ impl VipController {
         Ok(changed)
     }
 
-    /// Whether this host answers for the VIP's address on the interface, with whatever prefix length and whoever put it
-    /// there. An IPv6 address that duplicate address detection has switched off does not count.
+    /// Whether this host answers for the VIP's address on the interface, with whatever prefix length and whoever put
+    /// it there. An IPv6 address that duplicate address detection has switched off does not count.
     ///
     /// # Errors
     /// [`VipError::NoInterface`], [`VipError::Kernel`].
@@ -138,9 +139,9 @@ impl VipController {
         }
     }
 
-    /// Sends one set of announcements: gratuitous ARP as request and as reply, since there are hosts that heed only one of
-    /// them, or an unsolicited neighbour advertisement. On an interface without neighbours (loopback, point-to-point) there
-    /// is nobody to tell, and that is no error. Whether the VIP is there is not checked.
+    /// Sends one set of announcements: gratuitous ARP as request and as reply, since there are hosts that heed only
+    /// one of them, or an unsolicited neighbour advertisement. On an interface without neighbours (loopback,
+    /// point-to-point) there is nobody to tell, and that is no error. Whether the VIP is there is not checked.
     ///
     /// # Errors
     /// [`VipError::NoInterface`], [`VipError::InterfaceDown`], [`VipError::NotEthernet`], [`VipError::NotSent`].

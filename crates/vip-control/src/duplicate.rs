@@ -1,5 +1,6 @@
-//! Finds out who else has a VIP. It asks once and then only listens, so that it costs no time on the way to service: a VIP is
-//! enabled first and checked while it is in use (in place of the second that RFC 5227 and RFC 4862 would wait).
+//! Finds out who else has a VIP. It asks once and then only listens, so that it costs no time on the way to service:
+//! a VIP is enabled first and checked while it is in use (in place of the second that RFC 5227 and RFC 4862 would
+//! wait).
 
 use crate::controller::{cannot_look_up, neighbourhood, not_sent};
 use crate::error::VipError;
@@ -28,10 +29,11 @@ pub struct Duplicate {
     pub mac: MacAddress,
 }
 
-/// Asks and listens for other holders of VIPs. Never waits; its descriptor is readable while packets wait that may be answers.
+/// Asks and listens for other holders of VIPs. Never waits; its descriptor is readable while packets wait that may be
+/// answers.
 ///
-/// It hears every answer to the question, and as long as the VIP is checked also every gratuitous announcement of another
-/// holder. The kernel passes on only those packets, not the other traffic.
+/// It hears every answer to the question, and as long as the VIP is checked also every gratuitous announcement of
+/// another holder. The kernel passes on only those packets, not the other traffic.
 #[derive(Debug)]
 pub struct DuplicateCheck {
     readable: AnyReadable,
@@ -57,12 +59,13 @@ impl DuplicateCheck {
         Ok(Self { readable, arp, neighbours, route, checked: BTreeMap::new() })
     }
 
-    /// Asks on the interface who has the VIP, and listens until [`stop`](Self::stop). May be called again to ask again.
-    /// The question changes nobody's ARP table or neighbour cache. Where there are no neighbours, nobody is asked.
+    /// Asks on the interface who has the VIP, and listens until [`stop`](Self::stop). May be called again to ask
+    /// again. The question changes nobody's ARP table or neighbour cache. Where there are no neighbours, nobody is
+    /// asked.
     ///
     /// # Errors
-    /// [`VipError::NoInterface`], [`VipError::InterfaceDown`], [`VipError::NotEthernet`], [`VipError::NotSent`]. It listens
-    /// in spite of them.
+    /// [`VipError::NoInterface`], [`VipError::InterfaceDown`], [`VipError::NotEthernet`],
+    /// [`VipError::NotSent`]. It listens in spite of them.
     pub fn start(&mut self, vip: &VipAddress, on: &InterfaceName) -> Result<(), VipError> {
         self.checked.insert(vip.address, (*vip, on.clone()));
         let Some(mac) = neighbourhood(&self.arp, on)? else { return Ok(()) };
@@ -89,8 +92,8 @@ impl DuplicateCheck {
         self.checked.remove(&vip.address);
     }
 
-    /// Who was heard since the last call, in order; the same station may be there twice. This host's own interfaces do not
-    /// count: one of them may answer for another on the same network.
+    /// Who was heard since the last call, in order; the same station may be there twice. This host's own interfaces
+    /// do not count: one of them may answer for another on the same network.
     ///
     /// # Errors
     /// [`VipError::Kernel`].

@@ -12,7 +12,8 @@ pub enum VipError {
         /// The interface.
         interface: InterfaceName,
     },
-    /// The interface is administratively down: nothing can be sent on it. The address, if it was to be added, is there.
+    /// The interface is administratively down: nothing can be sent on it. The address, if it was to be added, is
+    /// there.
     #[error("network interface {interface} is down; set it up with `ip link set {interface} up`")]
     InterfaceDown {
         /// The interface.
@@ -46,8 +47,8 @@ pub enum VipError {
         /// The interface.
         interface: InterfaceName,
     },
-    /// The neighbours on this kind of interface cannot be told: neither Ethernet nor point-to-point. The address, if it
-    /// was to be added, is there.
+    /// The neighbours on this kind of interface cannot be told: neither Ethernet nor point-to-point. The address, if
+    /// it was to be added, is there.
     #[error("cannot announce on {interface}: its link type {link_type} is not Ethernet")]
     NotEthernet {
         /// The interface.

@@ -42,8 +42,8 @@ pub(crate) fn arp_announcement_request(vip: Ipv4Addr, mac: MacAddress) -> [u8; 2
     arp(ARP_REQUEST, (mac, vip), (NOBODY, vip))
 }
 
-/// A gratuitous ARP reply. Linux takes it for one, and forgets the old owner at once, only where the target's link-layer
-/// address is the sender's (`arp_is_garp()` in the kernel's `net/ipv4/arp.c`).
+/// A gratuitous ARP reply. Linux takes it for one, and forgets the old owner at once, only where the target's
+/// link-layer address is the sender's (`arp_is_garp()` in the kernel's `net/ipv4/arp.c`).
 pub(crate) fn arp_announcement_reply(vip: Ipv4Addr, mac: MacAddress) -> [u8; 28] {
     arp(ARP_REPLY, (mac, vip), (mac, vip))
 }
@@ -73,8 +73,8 @@ pub(crate) fn arp_claim(packet: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
     (header[..6] == ARP_HEADER && !address.is_unspecified()).then_some((address, MacAddress(*mac)))
 }
 
-/// An unsolicited neighbour advertisement from `vip` to all nodes, with the override flag (RFC 4861, section 7.2.6), as an
-/// IPv6 packet.
+/// An unsolicited neighbour advertisement from `vip` to all nodes, with the override flag (RFC 4861, section 7.2.6),
+/// as an IPv6 packet.
 pub(crate) fn neighbour_advertisement(vip: Ipv6Addr, mac: MacAddress) -> [u8; 72] {
     let mut packet = [0; 72];
     ipv6_header(&mut packet, vip, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
@@ -101,8 +101,9 @@ pub(crate) fn neighbour_probe(vip: Ipv6Addr) -> (MacAddress, [u8; 64]) {
     (MacAddress([0x33, 0x33, 0xff, x, y, z]), packet)
 }
 
-/// Who says in a neighbour advertisement that they have which address. `sender` is the frame's source, for an advertisement
-/// without link-layer address. Packets that have passed a router (hop limit below 255) do not count (RFC 4861, section 7.1.2).
+/// Who says in a neighbour advertisement that they have which address. `sender` is the frame's source, for an
+/// advertisement without link-layer address. Packets that have passed a router (hop limit below 255) do not count
+/// (RFC 4861, section 7.1.2).
 pub(crate) fn neighbour_claim(packet: &[u8], sender: MacAddress) -> Option<(Ipv6Addr, MacAddress)> {
     let (header, message) = packet.split_first_chunk::<IPV6_HEADER>()?;
     let (fixed, mut options) = message.split_first_chunk::<NEIGHBOUR_MESSAGE>()?;
@@ -143,7 +144,8 @@ fn icmpv6_checksum(packet: &mut [u8]) {
     packet[42..44].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Over the pseudo-header (addresses, length, protocol) and the message; all ones for a message with a right checksum.
+/// Over the pseudo-header (addresses, length, protocol) and the message; all ones for a message with a right
+/// checksum.
 fn ones_complement_sum(packet: &[u8]) -> u16 {
     let words = packet[8..].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
     let length = (packet.len() - IPV6_HEADER) as u32;

@@ -1,5 +1,5 @@
-//! Tells what changed at this host's interfaces and addresses, whoever changed it: another tool's `ip addr del` is seen within
-//! microseconds. What it means is for the caller to decide.
+//! Tells what changed at this host's interfaces and addresses, whoever changed it: another tool's `ip addr del` is
+//! seen within microseconds. What it means is for the caller to decide.
 
 use crate::error::VipError;
 use crate::netlink::{ListedAddress, ListedLink, Message, RECEIVE_BUFFER, Request, RouteSocket, messages};
@@ -27,7 +27,8 @@ pub enum NetEvent {
         /// Its prefix length.
         prefix: u8,
     },
-    /// The host does not answer for an address any more: it was removed, or duplicate address detection switched it off.
+    /// The host does not answer for an address any more: it was removed, or duplicate address detection switched it
+    /// off.
     AddressRemoved {
         /// Where.
         interface: InterfaceName,
@@ -51,8 +52,8 @@ pub enum Drained {
     MoreWaits,
 }
 
-/// Watches the interfaces and addresses of the network namespace in which it was opened. Never waits; its descriptor is
-/// readable while events wait.
+/// Watches the interfaces and addresses of the network namespace in which it was opened. Never waits; its descriptor
+/// is readable while events wait.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,

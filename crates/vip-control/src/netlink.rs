@@ -1,5 +1,6 @@
-//! Route netlink (rtnetlink(7)) as far as this crate needs it: requests built in place, answers read in place, nothing
-//! allocated on the way. Small enough not to need a general library; what the messages mean is for the callers.
+//! Route netlink (rtnetlink(7)) as far as this crate needs it: requests built in place, answers read in place,
+//! nothing allocated on the way. Small enough not to need a general library; what the messages mean is for the
+//! callers.
 
 use crate::socket::Socket;
 use std::io;
@@ -26,7 +27,8 @@ const DUMP_ATTEMPTS: usize = 8;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
 
-/// A socket for requests: each is answered before the call returns, because the kernel works on a request while it is sent.
+/// A socket for requests: each is answered before the call returns, because the kernel works on a request while it is
+/// sent.
 #[derive(Debug)]
 pub(crate) struct RouteSocket {
     socket: Socket,
@@ -54,7 +56,8 @@ impl RouteSocket {
         self.exchange(request, &mut |_| ()).map(drop)
     }
 
-    /// Fills `out` with what `read` makes of the answer to `request`. A list that changed while it was read is read again.
+    /// Fills `out` with what `read` makes of the answer to `request`. A list that changed while it was read is read
+    /// again.
     pub(crate) fn list<T>(
         &mut self,
         request: &Request,
@@ -317,8 +320,8 @@ impl ListedAddress {
         self.flags & libc::IFA_F_DADFAILED == 0
     }
 
-    /// Whether `other` would be removed together with this one unless it were promoted: IPv4 addresses of a subnet hang
-    /// on the first of them (`inet_del_ifa()` in the kernel's `net/ipv4/devinet.c`).
+    /// Whether `other` would be removed together with this one unless it were promoted: IPv4 addresses of a subnet
+    /// hang on the first of them (`inet_del_ifa()` in the kernel's `net/ipv4/devinet.c`).
     pub(crate) fn carries(&self, other: &ListedAddress) -> bool {
         let (IpAddr::V4(mine), IpAddr::V4(others)) = (self.network, other.network) else {
             return false;

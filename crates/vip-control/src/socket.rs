@@ -1,5 +1,5 @@
-//! The few system calls that this crate makes, and all of its `unsafe`: netlink and packet sockets that never wait, and what
-//! an `ioctl` tells about an interface. What is said over the sockets is for `netlink` and `frames`.
+//! The few system calls that this crate makes, and all of its `unsafe`: netlink and packet sockets that never wait,
+//! and what an `ioctl` tells about an interface. What is said over the sockets is for `netlink` and `frames`.
 
 use crate::frames::MacAddress;
 use domain::InterfaceName;
@@ -81,7 +81,8 @@ impl Socket {
         self.send_to(bytes, &address)
     }
 
-    /// Sends one frame of `protocol` from interface `index` to `destination`; the kernel writes the link-layer header.
+    /// Sends one frame of `protocol` from interface `index` to `destination`; the kernel writes the link-layer
+    /// header.
     pub(crate) fn send_frame(
         &self,
         index: u32,

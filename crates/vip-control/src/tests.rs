@@ -401,7 +401,8 @@ fn another_holder_is_found() {
         for vip in [vip(V4), vip(V6)] {
             check.start(&vip, &sip0()).unwrap();
             their.enable(&vip, &far0()).unwrap();
-            // First their announcement, then their answers to us. An IPv6 host answers a little after it got the address.
+            // First their announcement, then their answers to us. An IPv6 host answers a little after it got the
+            // address.
             for _ in 0..2 {
                 let found = ask_until_answered(&mut check, &vip);
                 assert!(
@@ -500,5 +501,58 @@ fn the_command_does_what_the_environment_says() {
         ] {
             assert_eq!(run(verb), (code, text.to_owned()));
         }
+    });
+}
+
+/// Runs the user's example script as the agent would; `Command` starts it in the namespace of this thread.
+fn run_script(arguments: &[&str], vip: &str, interface: &InterfaceName) -> (Option<i32>, String) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/examples/vip-control.sh");
+    let output = std::process::Command::new(script)
+        .args(arguments)
+        .env("TAKEOVER_VIP", vip)
+        .env("TAKEOVER_INTERFACE", interface.as_str())
+        .env("TAKEOVER_EPOCH", "7")
+        .env("TAKEOVER_MODE", "primary")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn the_example_script_does_what_the_built_in_control_does() {
+    in_lab("the_example_script_does_what_the_built_in_control_does", |_| {
+        let ip = std::process::Command::new("ip").arg("-V").output();
+        assert!(ip.is_ok(), "this test needs the command `ip` (Debian package iproute2)");
+        sysctl("ipv4/conf/all/promote_secondaries", "0");
+        sysctl("ipv4/conf/sip0/promote_secondaries", "0");
+        let mut controller = open();
+        for (verb, says, there) in [
+            ("disable", "was disabled already: ", false),
+            ("enable", "enabled ", true),
+            ("enable", "was enabled already: ", true),
+            ("disable", "disabled ", false),
+        ] {
+            for text in [V4, V6] {
+                let (code, output) = run_script(&[verb], text, &sip0());
+                assert_eq!(code, Some(0), "{output}");
+                assert!(output.contains(&format!("{says}{text} on sip0 (epoch 7, primary)")), "{output}");
+                assert_eq!(controller.present(&vip(text), &sip0()).unwrap(), there, "{verb} {text}");
+            }
+        }
+        // Leftovers with another prefix length go, other addresses of the subnet stay.
+        for address in [V4, "192.0.2.2/24", "192.0.2.10/32"] {
+            add_by_hand(address, &sip0(), 0);
+        }
+        assert_eq!(run_script(&["disable"], V4, &sip0()).0, Some(0));
+        assert_eq!(on_sip0(&mut controller), set(["192.0.2.2/24"]));
+
+        let nowhere = InterfaceName::new("nowhere0").unwrap();
+        assert_eq!(run_script(&["disable"], V4, &nowhere).0, Some(0));
+        assert_eq!(run_script(&["enable"], V4, &nowhere).0, Some(1));
+        for arguments in [&["on"][..], &[]] {
+            assert_eq!(run_script(arguments, V4, &sip0()).0, Some(2));
+        }
+        assert_eq!(run_script(&["enable"], "192.0.2.10", &sip0()).0, Some(2));
     });
 }

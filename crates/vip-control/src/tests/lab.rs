@@ -1,5 +1,5 @@
-//! Two network namespaces with a wire between them, made through netlink. They are gone when the test thread and its sockets
-//! are, so that nothing is left behind.
+//! Two network namespaces with a wire between them, made through netlink. They are gone when the test thread and its
+//! sockets are, so that nothing is left behind.
 
 use crate::netlink::{Request, RouteSocket};
 use crate::socket::Socket;
@@ -21,15 +21,15 @@ const VETH_INFO_PEER: u16 = 1;
 /// A network namespace.
 pub(super) struct Place(File);
 
-/// The host under test with interface `sip0`, and its neighbour with `far0` at the other end of the wire. The test begins
-/// in the namespace of the host.
+/// The host under test with interface `sip0`, and its neighbour with `far0` at the other end of the wire. The test
+/// begins in the namespace of the host.
 pub(super) struct Lab {
     pub(super) host: Place,
     pub(super) neighbour: Place,
 }
 
-/// Runs `test` in a lab and a thread of its own. `name` is the test's own name: without privileges the test is run in a
-/// process of its own, in a user namespace, since a process with several threads cannot enter one.
+/// Runs `test` in a lab and a thread of its own. `name` is the test's own name: without privileges the test is run in
+/// a process of its own, in a user namespace, since a process with several threads cannot enter one.
 pub(super) fn in_lab(name: &str, test: impl FnOnce(&Lab) + Send + 'static) {
     // SAFETY: takes no pointers.
     if unsafe { libc::geteuid() } != 0 {
