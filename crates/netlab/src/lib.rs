@@ -22,8 +22,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What it leaves to others: which programs run on the hosts and what a takeover is; it depends on no other part of the
-//! product but `domain`'s clock type.
+//! What it leaves to others: which programs run on the hosts and what a takeover is. It shares no code with the parts
+//! under test (only `domain`'s time): an instrument that read addresses by the code that sets them would share its faults.
 
 mod cleanup;
 mod enclosure;

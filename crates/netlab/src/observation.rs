@@ -84,8 +84,8 @@ pub struct Observation {
     pub from: Micros,
     /// End of the window; a request sent then is not part of it.
     pub to: Micros,
-    /// How long an answer may take before its request counts as lost.
-    pub patience: Duration,
+    /// A request sent before this has had its time: it is lost where it is not answered. Later ones may still be.
+    pub settled_until: Micros,
     /// Answers other than 2xx since the prober started: somebody is there and gives no service.
     pub refused: u64,
     /// Requests that were not sent, because the machine did not let the prober run in time, since it started.
@@ -111,7 +111,7 @@ impl Observation {
             tags: self.tags.clone(),
             requests: self.requests.iter().filter(|r| within(r.sent)).copied().collect(),
             answers: self.answers.iter().filter(|a| within(a.at)).copied().collect(),
-            patience: self.patience,
+            settled_until: self.settled_until,
             refused: self.refused,
             skipped: self.skipped,
             real_time: self.real_time,
@@ -139,7 +139,7 @@ impl Observation {
     /// Requests that nobody answered, at any time; those sent so late that an answer may still come do not count.
     #[must_use]
     pub fn lost(&self) -> usize {
-        let settled = self.requests.iter().take_while(|r| self.to.since(r.sent) >= self.patience);
+        let settled = self.requests.iter().take_while(|request| request.sent < self.settled_until);
         settled.filter(|r| r.answered.is_none()).count()
     }
 
@@ -198,11 +198,7 @@ mod tests {
     /// One character per millisecond, a request in each: who answered it 0.1 ms later; '.' nobody; "AB" in brackets,
     /// `[AB]`, both, in this order.
     fn seen(script: &str) -> Observation {
-        let mut o = Observation {
-            tags: vec!["A".to_owned(), "B".to_owned()],
-            patience: Duration::from_millis(2),
-            ..Observation::default()
-        };
+        let mut o = Observation { tags: vec!["A".to_owned(), "B".to_owned()], ..Observation::default() };
         let (mut at, mut in_brackets, mut extra) = (1_000, false, 0);
         for c in script.chars() {
             match c {
@@ -230,6 +226,7 @@ mod tests {
         }
         o.from = Micros(2_000);
         o.to = Micros(u64::from(at) + 1_000);
+        o.settled_until = Micros(u64::from(at));
         o
     }
 

@@ -76,6 +76,8 @@ struct Shared {
 /// What the thread has seen.
 struct Record {
     started: Micros,
+    /// When it ceased to ask.
+    stopped: Option<Micros>,
     settings: ProbeSettings,
     real_time: bool,
     tags: Vec<String>,
@@ -116,16 +118,18 @@ impl Prober {
     pub fn stop(mut self) -> Observation {
         self.end();
         let record = self.shared.lock();
-        // Everything due has come: the window ends when the last request is certain to be lost.
-        let end =
-            now().max(record.requests.back().map_or(Micros(0), |last| last.sent + record.settings.patience));
-        record.observation(record.started, end)
+        // The window ends with the asking (and the last answer): the wait after that is no outage.
+        let last_answer = record.answers.back().map_or(Micros(0), |last| last.at + Duration::from_micros(1));
+        let end = record.stopped.unwrap_or_else(now).max(last_answer);
+        record.observation(record.started, end, end)
     }
 
     /// What was seen from `from` on, as far as it is remembered, while it goes on asking.
     #[must_use]
     pub fn observe(&self, from: Micros) -> Observation {
-        self.shared.lock().observation(from, now())
+        let record = self.shared.lock();
+        let at = now();
+        record.observation(from, at, at - record.settings.patience)
     }
 
     /// A picture of the last second; costs microseconds.
@@ -212,6 +216,7 @@ impl Worker {
             self.send_if_due();
         }
         self.timer.unset().expect("the timer is ours");
+        self.shared.lock().stopped = Some(now());
         // Bounded by the patience of the last request.
         while self.shared.lock().awaits_answers(now()) {
             self.wait();
@@ -290,6 +295,7 @@ impl Record {
     fn new(started: Micros, settings: ProbeSettings) -> Self {
         Self {
             started,
+            stopped: None,
             settings,
             real_time: false,
             tags: Vec::new(),
@@ -351,13 +357,13 @@ impl Record {
         recent.into_iter().any(|answer| self.tags[usize::from(answer.by)] == tag)
     }
 
-    fn observation(&self, from: Micros, to: Micros) -> Observation {
+    fn observation(&self, from: Micros, to: Micros, settled_until: Micros) -> Observation {
         let requests = self.requests.range(self.requests.partition_point(|r| r.sent < from)..).copied();
         let answers = self.answers.range(self.answers.partition_point(|a| a.at < from)..).copied();
         Observation {
             from: from.max(self.started),
             to,
-            patience: self.settings.patience,
+            settled_until,
             refused: self.refused,
             skipped: self.skipped,
             real_time: self.real_time,

@@ -94,7 +94,7 @@ fn say(line: &str) {
     std::io::stdout().flush().unwrap();
 }
 
-fn hang() -> ! {
+fn hang() {
     loop {
         std::thread::park();
     }
@@ -128,9 +128,10 @@ fn listen() -> ExitCode {
 fn linger() -> u8 {
     let mut stubborn = Command::new("sh");
     stubborn.args(["-c", "trap '' HUP INT TERM; setsid sleep 1000 & sleep 1000"]);
-    let _child = stubborn.stdin(Stdio::null()).spawn().unwrap();
+    let mut child = stubborn.stdin(Stdio::null()).spawn().unwrap();
     say("ready");
-    hang()
+    child.wait().unwrap();
+    0
 }
 
 /// Two hosts that hear each other.
@@ -172,7 +173,7 @@ fn forbidden() -> u8 {
 }
 
 fn threads() -> ExitCode {
-    std::thread::spawn(|| hang());
+    std::thread::spawn(hang);
     match enter() {
         Err(EnterError::Threads(2)) => ExitCode::from(4),
         other => panic!("{other:?}"),

@@ -1,6 +1,12 @@
 //! The laboratory against the real kernel, as root and as an ordinary user: `cargo test -p netlab` as either. Each case is
 //! a process in namespaces of its own; programs that a case runs are this one, told by an environment variable what to be.
 
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "clippy.toml allows tests to unwrap, and takes this for a program"
+)]
+
 mod enter;
 mod guest;
 mod lab;
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
         enter::nothing_outlives_a_killed_guardian,
         enter::mounts_stay_inside,
         enter::an_ordinary_user_can_enter_and_build_a_lab,
+        enter::root_without_cap_sys_admin_can_enter,
         enter::a_machine_that_forbids_it_is_told_how_to_allow_it,
         enter::threads_are_refused,
         enter::the_harness_reports_panics_and_kills_what_hangs,
