@@ -27,8 +27,8 @@ pub enum NetEvent {
         /// Its prefix length.
         prefix: u8,
     },
-    /// The host does not answer for an address any more: it was removed, or duplicate address detection switched it
-    /// off.
+    /// An address was removed, or duplicate address detection switched it off. Where it was there with another prefix
+    /// length too, the host goes on answering: [`VipController::present`](crate::VipController::present) tells.
     AddressRemoved {
         /// Where.
         interface: InterfaceName,
