@@ -367,8 +367,9 @@ fn only_the_kernel_is_believed() {
         let VipAddress { address, prefix } = vip(V4);
         let lie = ListedAddress { index: index(&sip0()), address, network: address, prefix, flags: 0 };
         send_to_process(&monitor, Request::remove_address(&lie).finish(0));
-        assert!(poll(&monitor, Duration::from_secs(10)));
-        assert_eq!(drain(&mut monitor), []);
+        let believed =
+            drain(&mut monitor).contains(&NetEvent::AddressRemoved { interface: sip0(), address, prefix });
+        assert!(!believed);
     });
 }
 
@@ -388,7 +389,9 @@ fn lost_events_are_told() {
         events.extend(drain(&mut monitor));
         assert!(events.contains(&NetEvent::Overrun));
         controller.enable(&vip(V4), &sip0()).unwrap();
-        assert_eq!(drain(&mut monitor).len(), 1, "it goes on afterwards");
+        let VipAddress { address, prefix } = vip(V4);
+        let added = NetEvent::AddressAdded { interface: sip0(), address, prefix };
+        assert!(drain(&mut monitor).contains(&added), "it goes on afterwards");
     });
 }
 
@@ -473,8 +476,11 @@ fn five_hundred_vips_move_in_and_out() {
         assert_eq!(on_sip0(&mut controller), set(["10.0.0.1/16"]));
         let events = drain(&mut monitor);
         let count = |is: fn(&NetEvent) -> bool| events.iter().filter(|event| is(event)).count();
-        assert_eq!(count(|event| matches!(event, NetEvent::AddressAdded { .. })), 500);
-        assert_eq!(count(|event| matches!(event, NetEvent::AddressRemoved { .. })), 500);
+        let added =
+            |event: &NetEvent| matches!(event, NetEvent::AddressAdded { address, .. } if address.is_ipv4());
+        let removed =
+            |event: &NetEvent| matches!(event, NetEvent::AddressRemoved { address, .. } if address.is_ipv4());
+        assert_eq!((count(added), count(removed)), (500, 500));
         assert!(!events.contains(&NetEvent::Overrun));
     });
 }
