@@ -9,7 +9,7 @@
 //! use sip_proto::{Framing, Method, StartLine};
 //! let bytes = b"OPTIONS sip:example.com SIP/2.0\r\nCSeq: 7 OPTIONS\r\n\r\n";
 //! let message = sip_proto::parse(bytes, Framing::Datagram).unwrap();
-//! assert!(matches!(message.start, StartLine::Request { method: Method::Options, .. }));
+//! assert!(matches!(message.start, StartLine::Request(line) if line.method == Method::Options));
 //! assert_eq!(message.cseq().unwrap().number, 7);
 //! ```
 
@@ -28,7 +28,8 @@ mod via;
 pub use address::NameAddr;
 pub use fields::{CSeq, Contacts, Malformed, Qvalue};
 pub use message::{
-    Defect, Framing, Header, HeaderName, MAX_HEADERS, MAX_MESSAGE, Message, NotSip, StartLine, parse,
+    Defect, Framing, Header, HeaderName, MAX_HEADERS, MAX_MESSAGE, Message, NotSip, RequestLine, StartLine,
+    parse,
 };
 pub use method::Method;
 pub use registrar::{Binding, ContactChange, Limits, Refusal, Registrar, Registration, Wish};

@@ -173,20 +173,24 @@ pub struct Header<'a> {
     pub value: &'a [u8],
 }
 
+/// The first line of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: Method,
+    /// The method as it was sent.
+    pub method_text: &'a str,
+    /// The Request-URI, not yet looked at.
+    pub uri: &'a [u8],
+    /// Whether the version is SIP/2.0.
+    pub version_2: bool,
+}
+
 /// The first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartLine<'a> {
     /// Of a request.
-    Request {
-        /// The method.
-        method: Method,
-        /// The method as it was sent.
-        method_text: &'a str,
-        /// The Request-URI, not yet looked at.
-        uri: &'a [u8],
-        /// Whether the version is SIP/2.0.
-        version_2: bool,
-    },
+    Request(RequestLine<'a>),
     /// Of a response.
     Status {
         /// 100 to 699.
@@ -402,13 +406,13 @@ fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<Defect>), NotSip> {
     let uri = trimmed.get(method_end + 1..version_start - 1).unwrap_or_default();
     let sound = !uri.is_empty() && trimmed.len() == line.len() && uri.iter().all(u8::is_ascii_graphic);
     let method_text = std::str::from_utf8(method).map_err(|_| NotSip::StartLine)?;
-    let start = StartLine::Request {
+    let line = RequestLine {
         method: Method::of(method_text),
         method_text,
         uri,
         version_2: version.eq_ignore_ascii_case(b"SIP/2.0"),
     };
-    Ok((start, (!sound).then_some(Defect::RequestLine)))
+    Ok((StartLine::Request(line), (!sound).then_some(Defect::RequestLine)))
 }
 
 /// Reads what follows the version in a status line: three digits, a space and a reason phrase that may be empty.

@@ -107,9 +107,10 @@ pub const fn reason_phrase(status: u16) -> &'static str {
 fn copy_vias(out: &mut Vec<u8>, request: &Message<'_>, source: SocketAddr) {
     for (index, value) in request.values(HeaderName::Via).enumerate() {
         out.extend_from_slice(b"Via: ");
-        match Via::read(value) {
-            Ok(via) if index == 0 => via.write_answer(value, source, out),
-            Ok(_) | Err(_) => push_unfolded(out, value),
+        let topmost = if index == 0 { Via::read(value).ok() } else { None };
+        match topmost {
+            Some(via) => via.write_answer(value, source, out),
+            None => push_unfolded(out, value),
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -7,8 +7,8 @@ use crate::response::{Response, destination, reason_phrase};
 use crate::scan::saturating_number;
 use crate::uri::same_host;
 use crate::{
-    ContactChange, Contacts, Defect, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar,
-    Registration, StartLine, Uri, UriError, Wish,
+    ContactChange, Contacts, Defect, HeaderName, Limits, MAX_MESSAGE, Message, Method, Qvalue, Refusal,
+    Registrar, Registration, RequestLine, StartLine, Uri, UriError, Wish,
 };
 use domain::Micros;
 use std::net::SocketAddr;
@@ -75,6 +75,8 @@ pub enum Silence {
     Response,
     /// Nothing says where an answer would go.
     NoVia,
+    /// The answer, which repeats parts of the request, would be longer than a message may be.
+    TooLong,
 }
 
 /// An answer other than 200: status, reason phrase, and the header field that explains it.
@@ -91,6 +93,18 @@ enum Detail {
     Unsupported,
     RetryAfter,
     MinExpires(u32),
+}
+
+/// What a method asks for, of those that are served.
+enum Service {
+    Options,
+    Register,
+}
+
+/// What a 200 answer lists.
+enum Served {
+    Capabilities,
+    Registration { address_of_record: String },
 }
 
 /// A user agent server with its registrar.
@@ -121,42 +135,58 @@ impl UserAgentServer {
 
     /// Carries out a request and appends its answer to `out`.
     pub fn answer(&mut self, message: &Message<'_>, arrival: Arrival, out: &mut Vec<u8>) -> Reply {
-        let (method, uri, version_2) = match message.start {
-            StartLine::Request { method: Method::Ack, .. } => return Reply::None(Silence::Ack),
-            StartLine::Request { method, uri, version_2, .. } => (method, uri, version_2),
+        let line = match message.start {
+            StartLine::Request(line) if line.method == Method::Ack => return Reply::None(Silence::Ack),
+            StartLine::Request(line) => line,
             StartLine::Status { .. } => return Reply::None(Silence::Response),
         };
         if message.value(HeaderName::Via).is_none() {
             return Reply::None(Silence::NoVia);
         }
-        let outcome = check_version(version_2)
-            .and_then(|()| check_form(message))
-            .and_then(|()| check_duty(arrival.duty, method))
-            .and_then(|()| check_method(method))
-            .and_then(|()| check_uri(uri))
-            .and_then(|uri| check_extensions(message).map(|()| uri))
-            .and_then(|uri| {
-                if method == Method::Register { self.register(message, &uri, arrival.now) } else { Ok(None) }
-            });
+        let outcome = self.serve(message, line, arrival);
         let status = outcome.as_ref().map_or_else(|rejection| rejection.status, |_| 200);
         let reason = outcome.as_ref().map_or_else(|rejection| rejection.reason, |_| reason_phrase(200));
+        let begin = out.len();
         let response = Response::begin(out, message, status, reason, arrival.source);
         let response = match &outcome {
-            Ok(Some(address_of_record)) => self.list_bindings(response, address_of_record, arrival.now),
-            Ok(None) => list_capabilities(response),
+            Ok(Served::Registration { address_of_record }) => {
+                self.list_bindings(response, address_of_record, arrival.now)
+            }
+            Ok(Served::Capabilities) => list_capabilities(response),
             Err(rejection) => explain(response, rejection, message),
         };
         response.header("Server", &self.settings.server).finish();
+        if out.len() - begin > MAX_MESSAGE {
+            out.truncate(begin);
+            return Reply::None(Silence::TooLong);
+        }
         Reply::Answer { status, to: destination(message.via().ok().as_ref(), arrival.source) }
     }
 
-    /// Carries out a REGISTER (section 10.3); the key of its address-of-record.
-    fn register(
+    /// Checks a request in the order of section 8.2 and carries it out.
+    fn serve(
         &mut self,
         message: &Message<'_>,
-        uri: &Uri<'_>,
-        now: Micros,
-    ) -> Result<Option<String>, Rejection> {
+        line: RequestLine<'_>,
+        arrival: Arrival,
+    ) -> Result<Served, Rejection> {
+        check_version(line.version_2)?;
+        check_form(message, line.method_text)?;
+        let uri = check_uri(line.uri)?;
+        check_duty(arrival.duty, line.method)?;
+        let service = check_method(line.method)?;
+        check_extensions(message)?;
+        match service {
+            Service::Options => Ok(Served::Capabilities),
+            Service::Register => {
+                let address_of_record = self.register(message, &uri, arrival.now)?;
+                Ok(Served::Registration { address_of_record })
+            }
+        }
+    }
+
+    /// Carries out a REGISTER (section 10.3); the key of its address-of-record.
+    fn register(&mut self, message: &Message<'_>, uri: &Uri<'_>, now: Micros) -> Result<String, Rejection> {
         let to = message.to().map_err(malformed)?.sip_uri().map_err(|e| match e {
             UriError::Syntax => bad_request("Malformed To"),
             UriError::Scheme => rejection(404),
@@ -187,7 +217,7 @@ impl UserAgentServer {
             wish,
         };
         self.registrar.register(&registration, now).map_err(refused)?;
-        Ok(Some(address_of_record))
+        Ok(address_of_record)
     }
 
     fn is_our_domain(&self, uri: &Uri<'_>) -> bool {
@@ -238,7 +268,7 @@ fn check_version(version_2: bool) -> Result<(), Rejection> {
 }
 
 /// Checks that everything is there that section 8.1.1 makes mandatory, and can be read.
-fn check_form(message: &Message<'_>) -> Result<(), Rejection> {
+fn check_form(message: &Message<'_>, method: &str) -> Result<(), Rejection> {
     if let Some(defect) = message.defect {
         return Err(bad_request(Defect::reason(defect)));
     }
@@ -248,10 +278,7 @@ fn check_form(message: &Message<'_>) -> Result<(), Rejection> {
     message.call_id().map_err(malformed)?;
     message.max_forwards().map_err(malformed)?;
     let cseq = message.cseq().map_err(malformed)?;
-    match message.start {
-        StartLine::Request { method_text, .. } if method_text == cseq.method => Ok(()),
-        StartLine::Request { .. } | StartLine::Status { .. } => Err(bad_request("CSeq Method Mismatch")),
-    }
+    if cseq.method == method { Ok(()) } else { Err(bad_request("CSeq Method Mismatch")) }
 }
 
 /// Max-Forwards: 0 is no reason to refuse, as the request has arrived: who is named in it answers (section 16.3).
@@ -264,9 +291,10 @@ fn check_duty(duty: Duty, method: Method) -> Result<(), Rejection> {
     }
 }
 
-fn check_method(method: Method) -> Result<(), Rejection> {
+fn check_method(method: Method) -> Result<Service, Rejection> {
     match method {
-        Method::Options | Method::Register => Ok(()),
+        Method::Options => Ok(Service::Options),
+        Method::Register => Ok(Service::Register),
         // There are no calls and no transactions that these could belong to (sections 9.2 and 15.1.2).
         Method::Bye | Method::Cancel => Err(rejection(481)),
         Method::Other => Err(Rejection { detail: Detail::Allow, ..rejection(501) }),
@@ -283,12 +311,15 @@ fn check_method(method: Method) -> Result<(), Rejection> {
     }
 }
 
+/// The Request-URI is a SIP URI that carries no header fields (section 19.1.1, table 1).
 fn check_uri(uri: &[u8]) -> Result<Uri<'_>, Rejection> {
-    let text = std::str::from_utf8(uri).map_err(|_| bad_request("Malformed Request-URI"))?;
-    Uri::parse(text).map_err(|e| match e {
-        UriError::Syntax => bad_request("Malformed Request-URI"),
-        UriError::Scheme => rejection(416),
-    })
+    let malformed = || bad_request("Malformed Request-URI");
+    let text = std::str::from_utf8(uri).map_err(|_| malformed())?;
+    match Uri::parse(text) {
+        Ok(uri) if uri.headers.is_empty() => Ok(uri),
+        Ok(_) | Err(UriError::Syntax) => Err(malformed()),
+        Err(UriError::Scheme) => Err(rejection(416)),
+    }
 }
 
 /// No extension is supported, so each that is required is one too many (section 8.2.2.3).

@@ -1,6 +1,8 @@
 //! The SIP Server as its neighbours see it: clients on loopback, an agent on the mode socket, a manager on the notify
 //! socket. Nothing sleeps: silence is shown by a later probe that is answered, everything else by an event.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
 mod rig;
 
 use control_link::messages::{FromApplication, ToApplication};
