@@ -299,6 +299,9 @@ fn make_writable(directory: &Path) -> io::Result<()> {
     mount_memory(&stage)?;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
+        if PRIVATE_DIRS.iter().any(|(private, _)| entry.path() == Path::new(private)) {
+            continue; // the machine has the product installed: not ours to touch
+        }
         let shown = Path::new(&stage).join(entry.file_name());
         let kind = entry.file_type()?;
         if kind.is_symlink() {
@@ -320,6 +323,7 @@ fn make_writable(directory: &Path) -> io::Result<()> {
 
 /// What process 1 does for the rest of its life.
 fn reap_until_end(program: Pid, signals: &SignalFd, life: &OwnedFd) -> ! {
+    let _ = nix::sys::prctl::set_name(c"netlab-reaper"); // for who looks at the list of processes
     close_all_but([signals.as_fd().as_raw_fd(), life.as_raw_fd()]);
     loop {
         let mut ready = [

@@ -130,7 +130,8 @@ impl EnterError {
     pub(crate) fn new(step: String, errno: Errno) -> Self {
         let source = io::Error::from(errno);
         match errno {
-            Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS => {
+            // ENOSYS: what the seccomp filters of containers answer.
+            Errno::EPERM | Errno::EACCES | Errno::ENOSPC | Errno::EUSERS | Errno::ENOSYS => {
                 EnterError::Forbidden { step, advice: advice(), source }
             }
             _ => EnterError::Setup { step, source },

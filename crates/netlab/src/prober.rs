@@ -16,7 +16,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Live {
 
 struct Shared {
     record: Mutex<Record>,
+    /// Told at every answer.
+    heard: Condvar,
     stop: AtomicBool,
 }
 
@@ -103,6 +105,7 @@ impl Prober {
         let options = Options::new(local, settings.target, started.0);
         let shared = Arc::new(Shared {
             record: Mutex::new(Record::new(started, settings)),
+            heard: Condvar::new(),
             stop: AtomicBool::new(false),
         });
         let worker = Worker { shared: Arc::clone(&shared), socket, timer, options, number: 0 };
@@ -141,16 +144,13 @@ impl Prober {
     /// Waits until `tag` has given an answer at `since` or later; false where it has not within `limit`.
     #[must_use]
     pub fn await_answer(&self, tag: &str, since: Micros, limit: Duration) -> bool {
-        let end = now() + limit;
-        loop {
-            if self.shared.lock().answered_since(tag, since) {
-                return true;
-            }
-            if now() >= end {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let record = self.shared.lock();
+        let (record, _) = self
+            .shared
+            .heard
+            .wait_timeout_while(record, limit, |record| !record.answered_since(tag, since))
+            .unwrap_or_else(PoisonError::into_inner);
+        record.answered_since(tag, since)
     }
 
     fn end(&mut self) {
@@ -256,6 +256,7 @@ impl Worker {
                 Ok((length, at)) => {
                     if let Some(response) = sip::parse(&buffer[..length]) {
                         self.shared.lock().note_response(&response, at);
+                        self.shared.heard.notify_all(); // costs nothing where nobody waits
                     }
                 }
                 Err(Errno::EAGAIN) => return,

@@ -2,10 +2,13 @@
 
 use crate::guest::{Output, command};
 use netlab::Lab;
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -16,7 +19,7 @@ pub fn the_exit_code_comes_out(_: &mut Lab) {
     assert_eq!(command("exit").status().unwrap().code(), Some(7));
 }
 
-pub fn signals_go_in_once(_: &mut Lab) {
+pub fn signals_go_in(_: &mut Lab) {
     let mut guardian = command("term").spawn().unwrap();
     let pid = Pid::from_raw(guardian.id().cast_signed());
     let mut output = Output::of(&mut guardian);
@@ -26,6 +29,37 @@ pub fn signals_go_in_once(_: &mut Lab) {
         assert_eq!(output.line(), signal.as_str());
     }
     assert_eq!(guardian.wait().unwrap().code(), Some(9));
+}
+
+pub fn the_terminal_stays_in_use(_: &mut Lab) {
+    let (terminal, far) = terminal();
+    let mut command = command("term");
+    let far_number = far.as_raw_fd();
+    // SAFETY: between fork and exec, system calls that touch no memory: a session of its own with this terminal.
+    let control = move || match unsafe { (libc::setsid(), libc::ioctl(far_number, libc::TIOCSCTTY, 0)) } {
+        (1.., 0) => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: as said there.
+    let mut guardian = unsafe { command.pre_exec(control) }.spawn().unwrap();
+    let mut output = Output::of(&mut guardian);
+    assert_eq!(output.line(), "ready");
+    File::from(terminal).write_all(b"\x03").unwrap();
+    assert_eq!(output.line(), "SIGINT");
+    // Were it passed on by the guardian as well, a second one would come before this.
+    kill(Pid::from_raw(guardian.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(output.line(), "SIGTERM");
+    assert_eq!(guardian.wait().unwrap().code(), Some(9));
+}
+
+/// The two ends of a pseudo-terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut near, mut far) = (-1, -1);
+    let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
+    // SAFETY: both numbers are written before it returns; the rest may be absent.
+    assert_eq!(unsafe { libc::openpty(&raw mut near, &raw mut far, name, settings, size) }, 0);
+    // SAFETY: just opened, and nobody else's.
+    unsafe { (OwnedFd::from_raw_fd(near), OwnedFd::from_raw_fd(far)) }
 }
 
 pub fn open_descriptors_stay_open(_: &mut Lab) {
@@ -54,6 +88,8 @@ pub fn nothing_outlives_a_killed_guardian(_: &mut Lab) {
 }
 
 pub fn mounts_stay_inside(_: &mut Lab) {
+    // As systemd has it: what is mounted in a copy of the namespace shows up here, unless that copy is made private.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>).unwrap();
     let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let before = mounts();
     let mut guardian = command("linger").spawn().unwrap();

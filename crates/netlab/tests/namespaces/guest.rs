@@ -100,16 +100,19 @@ fn hang() {
     }
 }
 
+/// Says which signals come, to the first SIGTERM.
 fn wait_for_term() -> u8 {
     use nix::sys::signal::{SigSet, Signal};
-    let awaited: SigSet = [Signal::SIGTERM, Signal::SIGUSR1].into_iter().collect();
+    let awaited: SigSet = [Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGINT].into_iter().collect();
     awaited.thread_block().unwrap();
     say("ready");
-    let first = awaited.wait().unwrap();
-    say(first.as_str());
-    let second = awaited.wait().unwrap();
-    say(second.as_str());
-    9
+    loop {
+        let signal = awaited.wait().unwrap();
+        say(signal.as_str());
+        if signal == Signal::SIGTERM {
+            return 9;
+        }
+    }
 }
 
 /// Listens outside, answers one connection inside.
