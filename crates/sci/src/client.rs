@@ -74,7 +74,9 @@ pub enum TargetError {
     #[error("{0:?} is not an address of an SCS, expected unix:PATH or https://HOST:PORT")]
     Syntax(String),
     /// Certificates are missing.
-    #[error("an SCS at https://... wants to know who asks: give --certificate, --key and --ca (`takeover ca issue` makes them)")]
+    #[error(
+        "an SCS at https://... wants to know who asks: give --certificate, --key and --ca (`takeover ca issue` makes them)"
+    )]
     NoIdentity,
     /// Certificates are no use.
     #[error(transparent)]
@@ -161,7 +163,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let query = serde_urlencoded::to_string(query).map_err(|error| self.broken(&error))?;
         let path = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
         self.ask(Method::GET, &path, Bytes::new()).await
@@ -171,7 +177,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
         self.ask(Method::POST, path, body.into()).await
     }
@@ -188,7 +198,12 @@ impl Client {
         Ok(Events { client: self.clone(), body: response.into_body(), buffer: Vec::new() })
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
         let response = self.send(method, path, body).await?;
         if !response.status().is_success() {
             return Err(self.problem(response).await);
@@ -211,9 +226,11 @@ impl Client {
     }
 
     async fn connected<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, ClientError> {
-        let result = timeout(CONNECT_LIMIT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        result.map_err(|error| {
-            ClientError::Unreachable { target: self.target.to_string(), why: self.explain(&error) }
+        let result =
+            timeout(CONNECT_LIMIT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        result.map_err(|error| ClientError::Unreachable {
+            target: self.target.to_string(),
+            why: self.explain(&error),
         })
     }
 
@@ -280,7 +297,9 @@ impl Client {
                 "permission denied; only root and the user of the SCS may use it, try sudo".to_owned()
             }
             (_, io::ErrorKind::ConnectionRefused) => format!("connection refused; {running}"),
-            (_, io::ErrorKind::TimedOut) => "no answer; is its host up, and does a firewall let the port through?".to_owned(),
+            (_, io::ErrorKind::TimedOut) => {
+                "no answer; is its host up, and does a firewall let the port through?".to_owned()
+            }
             _ => error.to_string(),
         }
     }

@@ -1,1 +1,412 @@
-//! 
+//! The operator's verbs on the command line. Arguments and exit codes are here, what a verb does in [`show`] and
+//! [`order`], what it prints in [`crate::render`].
+
+mod order;
+mod out;
+mod show;
+mod time;
+
+use crate::client::{Client, ClientError, Credentials, Target, TargetError};
+use clap::{Args, Subcommand};
+use domain::{AppName, EventId, HostName, Level, Micros, PairName, parse_duration};
+use out::Out;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What every verb's help ends with.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused, or it failed
+  2  the command line is wrong
+  3  the SCS cannot be reached
+  4  `status --check`: something is in trouble";
+
+/// The operator's verbs, to be flattened into the program's own.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Show pairs with their modes and VIPs, hosts, active alarms
+    #[command(after_long_help = help("
+  takeover status
+  takeover status --watch          again every second, until Ctrl-C
+  takeover status --check          for monitoring: exit code 4 when something is in trouble
+  takeover status --json | jq -r '.pairs[] | [.name, .primary] | @tsv'"))]
+    Status(Status),
+    /// Exchange the modes of a pair: planned, without a call lost
+    #[command(after_long_help = help("
+  takeover switchover sip                            to the member that is not primary
+  takeover switchover sip --to sip1 --reason \"kernel update of host2\"
+  takeover switchover sip --plan                     only show pre-checks and steps; exit code 1 when a check fails
+  takeover switchover sip --yes --json               for scripts: no question, the incident as JSON"))]
+    Switchover(Switchover),
+    /// Start an application
+    #[command(after_long_help = help("
+  takeover start sip1"))]
+    Start(Start),
+    /// Stop an application; never a failure: nothing is restarted, nothing fails over
+    #[command(after_long_help = help("
+  takeover stop sip2 --graceful --reason maintenance
+  To have the other member take over first: takeover switchover PAIR"))]
+    Stop(Stop),
+    /// Stop and start an application
+    #[command(after_long_help = help("
+  takeover restart sip2 --graceful"))]
+    Restart(Stop),
+    /// Acknowledge a pair that was frozen because it flapped: it fails over by itself again
+    #[command(after_long_help = help("
+  takeover acknowledge sip --reason \"bad cable replaced\""))]
+    Acknowledge(Acknowledge),
+    /// List alarms, or clear one
+    #[command(after_long_help = help("
+  takeover alarms                  the active ones
+  takeover alarms --history        those that ended, too
+  takeover alarms clear 17 --reason \"known, being repaired\""))]
+    Alarms(Alarms),
+    /// Show the log, or follow it
+    #[command(after_long_help = help("
+  takeover log --since 10m
+  takeover log --follow --app sip1
+  takeover log --id 00-05150 --since 2026-01-31 --until '2026-02-01 12:00'
+  takeover log --level alarm --limit 1000 --json"))]
+    Log(Log),
+    /// List role changes, or show one with its numbered steps and their times
+    #[command(after_long_help = help("
+  takeover incidents --pair sip
+  takeover incidents show 7"))]
+    Incidents(Incidents),
+    /// Show hosts with their figures
+    #[command(after_long_help = help("
+  takeover hosts"))]
+    Hosts(Hosts),
+}
+
+fn help(examples: &str) -> String {
+    format!("Examples:{examples}\n\n{EXIT_CODES}")
+}
+
+/// Where the SCS is and how to answer.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Print JSON, the API's own
+    #[arg(long)]
+    pub json: bool,
+    /// The SCS: unix:PATH or https://HOST:PORT
+    #[arg(long, env = "TAKEOVER_SCS", default_value_t = Target::default().to_string(), help_heading = "Connection")]
+    pub scs: String,
+    /// Certificate of an operator, for https://
+    #[arg(long, env = "TAKEOVER_CERTIFICATE", value_name = "FILE", help_heading = "Connection")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, env = "TAKEOVER_KEY", value_name = "FILE", help_heading = "Connection")]
+    pub key: Option<PathBuf>,
+    /// Certificate of the cluster's CA
+    #[arg(long, env = "TAKEOVER_CA", value_name = "FILE", help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct Status {
+    /// Again every second, until Ctrl-C
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// End with exit code 4 when a pair is in trouble, a host is not up or an alarm is active
+    #[arg(long, conflicts_with = "watch")]
+    pub check: bool,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `switchover`.
+#[derive(Debug, Clone, Args)]
+pub struct Switchover {
+    /// The pair
+    pub pair: PairName,
+    /// The new primary; the member that is not primary unless given
+    #[arg(long, value_name = "APP")]
+    pub to: Option<AppName>,
+    /// Why, for the log and the audit
+    #[arg(long, value_name = "TEXT", default_value_t)]
+    pub reason: String,
+    /// Only show what would be done and whether it may
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// How long to wait for the end
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    pub wait: Duration,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Clone, Args)]
+pub struct Start {
+    /// The application
+    pub app: AppName,
+    /// Why, for the log and the audit
+    #[arg(long, value_name = "TEXT", default_value_t)]
+    pub reason: String,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `stop` and `restart`.
+#[derive(Debug, Clone, Args)]
+pub struct Stop {
+    /// The application
+    pub app: AppName,
+    /// Let it finish what is in hand first
+    #[arg(long)]
+    pub graceful: bool,
+    /// Why, for the log and the audit
+    #[arg(long, value_name = "TEXT", default_value_t)]
+    pub reason: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `acknowledge`.
+#[derive(Debug, Clone, Args)]
+pub struct Acknowledge {
+    /// The pair
+    pub pair: PairName,
+    /// Why, for the log and the audit
+    #[arg(long, value_name = "TEXT", default_value_t)]
+    pub reason: String,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `alarms`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Alarms {
+    /// Those that ended, too
+    #[arg(long)]
+    pub history: bool,
+    /// At most this many, the newest
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// Clear one.
+    #[command(subcommand)]
+    pub verb: Option<AlarmVerb>,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Verbs below `alarms`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AlarmVerb {
+    /// Clear an active alarm
+    Clear {
+        /// Its number
+        number: u64,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT", default_value_t)]
+        reason: String,
+        /// Where the SCS is and how to answer.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// Arguments of `log`.
+#[derive(Debug, Clone, Args)]
+pub struct Log {
+    /// Go on with what is logged from now on, until Ctrl-C; with --json one event per line
+    #[arg(long, short)]
+    pub follow: bool,
+    /// This level and what is more severe: alarm, standard, interaction, trace
+    #[arg(long, value_parser = time::parse_level)]
+    pub level: Option<Level>,
+    /// About this host
+    #[arg(long)]
+    pub host: Option<HostName>,
+    /// About this application
+    #[arg(long)]
+    pub app: Option<AppName>,
+    /// With this id, for example 00-05150 or 00-5150
+    #[arg(long)]
+    pub id: Option<EventId>,
+    /// With this in the text
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Not before: '2026-01-31 12:00', 2026-01-31T12:00:00Z, 12:00, or how long ago: 10m
+    #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
+    pub since: Option<Micros>,
+    /// Before; as --since
+    #[arg(long, value_name = "TIME", value_parser = time::parse_time, conflicts_with = "follow")]
+    pub until: Option<Micros>,
+    /// At most this many, the newest; up to 10,000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `incidents`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Incidents {
+    /// Of this pair
+    #[arg(long)]
+    pub pair: Option<PairName>,
+    /// At most this many, the newest
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+    /// Show one.
+    #[command(subcommand)]
+    pub verb: Option<IncidentVerb>,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Verbs below `incidents`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IncidentVerb {
+    /// Show one: who, what, when to the microsecond, why
+    Show {
+        /// Its number
+        id: u64,
+        /// Where the SCS is and how to answer.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// Arguments of `hosts`.
+#[derive(Debug, Clone, Args)]
+pub struct Hosts {
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// How a verb ended; the number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done = 0,
+    Refused = 1,
+    Usage = 2,
+    Unreachable = 3,
+    Trouble = 4,
+}
+
+/// Why a verb did not end as it should.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("cannot read or write the terminal")]
+    Io(#[from] io::Error),
+    #[error("not done: not confirmed")]
+    NotConfirmed,
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Failure::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => {
+                Exit::Unreachable
+            }
+            // A bad name or a filter that makes no sense is a mistake on the command line, wherever it is noticed.
+            Failure::Client(ClientError::Problem(problem)) if problem.status == 400 => Exit::Usage,
+            Failure::Client(ClientError::Problem(_)) | Failure::Io(_) | Failure::NotConfirmed => {
+                Exit::Refused
+            }
+            Failure::Target(_) => Exit::Usage,
+        }
+    }
+
+    /// Whoever read our output has seen enough: `takeover log | head`.
+    fn is_broken_pipe(&self) -> bool {
+        matches!(self, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Carries out a verb, speaking on standard output and, where it fails, on standard error.
+#[must_use]
+pub fn run(command: Command) -> ExitCode {
+    let out = Out::new(command.options().json);
+    let exit = match run_to_end(command, &out) {
+        Ok(exit) => exit,
+        Err(failure) if failure.is_broken_pipe() => Exit::Done,
+        Err(failure) => {
+            out.fail(&failure);
+            failure.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
+    let options = command.options();
+    let credentials = Credentials {
+        certificate: options.certificate.as_deref(),
+        key: options.key.as_deref(),
+        ca: options.ca.as_deref(),
+    };
+    let client = Client::new(Target::parse(&options.scs, credentials)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Status(args) => show::status(&client, &args, out).await,
+            Command::Hosts(_) => show::hosts(&client, out).await,
+            Command::Log(args) => show::log(&client, args, out).await,
+            Command::Alarms(args) => match args.verb {
+                Some(AlarmVerb::Clear { number, reason, .. }) => {
+                    order::clear_alarm(&client, number, reason, out).await
+                }
+                None => show::alarms(&client, args.history, args.limit, out).await,
+            },
+            Command::Incidents(args) => match args.verb {
+                Some(IncidentVerb::Show { id, .. }) => show::incident(&client, id, out).await,
+                None => show::incidents(&client, args.pair, args.limit, out).await,
+            },
+            Command::Switchover(args) => order::switch_over(&client, args, out).await,
+            Command::Start(args) => order::start(&client, args, out).await,
+            Command::Stop(args) => order::stop(&client, args, "stop", out).await,
+            Command::Restart(args) => order::stop(&client, args, "restart", out).await,
+            Command::Acknowledge(args) => order::acknowledge(&client, args, out).await,
+        }
+    })
+}
+
+impl Command {
+    fn options(&self) -> &Options {
+        match self {
+            Command::Status(args) => &args.options,
+            Command::Switchover(args) => &args.options,
+            Command::Start(args) => &args.options,
+            Command::Stop(args) | Command::Restart(args) => &args.options,
+            Command::Acknowledge(args) => &args.options,
+            Command::Alarms(Alarms { verb: Some(AlarmVerb::Clear { options, .. }), .. }) => options,
+            Command::Alarms(args) => &args.options,
+            Command::Log(args) => &args.options,
+            Command::Incidents(Incidents { verb: Some(IncidentVerb::Show { options, .. }), .. }) => options,
+            Command::Incidents(args) => &args.options,
+            Command::Hosts(args) => &args.options,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

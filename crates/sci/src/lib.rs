@@ -12,6 +12,3 @@ pub mod client;
 pub mod command;
 pub mod render;
 pub mod server;
-
-#[cfg(test)]
-mod tests;

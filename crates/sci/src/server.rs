@@ -51,8 +51,10 @@ impl Drop for Server {
 /// # Errors
 /// The thread or its event loop cannot be made.
 pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> io::Result<Server> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(QUERY_THREADS).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(QUERY_THREADS)
+        .build()?;
     let Listeners { unix, tls } = listeners;
     unix.set_nonblocking(true)?;
     let context = runtime.enter();

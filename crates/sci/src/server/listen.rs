@@ -66,7 +66,9 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
         Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::InUse(path.to_owned())),
         Ok(_) => fs::remove_file(path).map_err(failed)?,
     }
@@ -168,7 +170,9 @@ fn remote_peer(certificate: &[u8]) -> Result<String, String> {
     let peer = PeerName::of_certificate(certificate)?;
     match peer.role {
         Role::Operator => Ok(peer.name),
-        Role::Scs | Role::Agent => Err(format!("the certificate is that of {peer}; the API is for operators")),
+        Role::Scs | Role::Agent => {
+            Err(format!("the certificate is that of {peer}; the API is for operators"))
+        }
     }
 }
 

@@ -28,7 +28,9 @@ impl Problem {
     }
 
     pub(super) fn no_route(path: &str) -> Self {
-        Self::not_found(format!("there is no {path}; {PREFIX}/status, /pairs, /applications, /alarms, /log, /incidents, /hosts, /events and /version are there, see the documentation"))
+        Self::not_found(format!(
+            "there is no {path}; {PREFIX}/status, /pairs, /applications, /alarms, /log, /incidents, /hosts, /events and /version are there, see the documentation"
+        ))
     }
 }
 
@@ -67,7 +69,8 @@ impl From<JsonRejection> for Problem {
         let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
             format!("the body is larger than {} KiB", MAX_BODY / 1024)
         } else if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            "send a JSON object with Content-Type: application/json; {} where there is nothing to say".to_owned()
+            "send a JSON object with Content-Type: application/json; {} where there is nothing to say"
+                .to_owned()
         } else {
             format!("the body is not what was expected: {}", innermost(&rejection))
         };

@@ -2,8 +2,8 @@
 
 use super::live;
 use crate::api::{
-    Accepted, Alarms, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON, PREFIX, Problem, Status, Stop,
-    SwitchOver, Version,
+    Accepted, Alarms, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON, PREFIX, Problem,
+    Status, Stop, SwitchOver, Version,
 };
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -76,12 +76,17 @@ pub(super) fn router(api: Api) -> Router {
 async fn limit_time(request: Request, next: Next) -> Response {
     match timeout(REQUEST_LIMIT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took longer than 30 s; try again").into_response(),
+        Err(_) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took longer than 30 s; try again")
+            .into_response(),
     }
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!("{} does not take {}; orders are POST, all else is GET", request.uri().path(), request.method());
+    let detail = format!(
+        "{} does not take {}; orders are POST, all else is GET",
+        request.uri().path(),
+        request.method()
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
@@ -94,7 +99,10 @@ async fn status(State(api): State<Api>) -> Json<Status> {
     Json(Status {
         release: api.release.to_string(),
         view: api.handle.view().as_ref().clone(),
-        figures: figures.into_iter().map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures })).collect(),
+        figures: figures
+            .into_iter()
+            .map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures }))
+            .collect(),
     })
 }
 
@@ -135,7 +143,11 @@ async fn alarms(State(api): State<Api>, query: Params<WhichAlarms>) -> Answer<Al
         ask_store(&api, move |store| store.alarms(true, limit)).await?
     } else {
         // The view, not the store: the store may be behind, and what is active now is what matters.
-        let active = |alarm: &alarms::ActiveAlarm| scs::store::AlarmRecord { alarm: alarm.clone(), ended_at: None, ending: None };
+        let active = |alarm: &alarms::ActiveAlarm| scs::store::AlarmRecord {
+            alarm: alarm.clone(),
+            ended_at: None,
+            ending: None,
+        };
         api.handle.view().alarms.iter().map(active).collect()
     };
     Ok(Json(Alarms { alarms: alarms.into_iter().filter(|record| !record.alarm.hidden).collect() }))
@@ -152,7 +164,8 @@ async fn incidents(State(api): State<Api>, query: Params<IncidentFilter>) -> Ans
 }
 
 async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Answer<Incident> {
-    let id: u64 = id.parse().map_err(|_| Problem::bad_request(format!("{id:?} is not the number of an incident")))?;
+    let id: u64 =
+        id.parse().map_err(|_| Problem::bad_request(format!("{id:?} is not the number of an incident")))?;
     match ask_store(&api, move |store| store.incident(id)).await? {
         Some(incident) => Ok(Json(incident)),
         None => Err(Problem::not_found(format!("there is no incident {id}; {PREFIX}/incidents lists them"))),
@@ -240,7 +253,12 @@ async fn clear_alarm(
 
 /// Has an order carried out and audits it, whatever becomes of it. In a task of its own, because both must happen also
 /// when the client goes away meanwhile.
-async fn carry_out(api: Api, peer: Peer, what: String, order: Result<(OperatorOrder, String), Problem>) -> Response {
+async fn carry_out(
+    api: Api,
+    peer: Peer,
+    what: String,
+    order: Result<(OperatorOrder, String), Problem>,
+) -> Response {
     let task = tokio::spawn(async move {
         let reason = order.as_ref().map_or_else(|_| String::new(), |(_, reason)| short(reason, MAX_REASON));
         let answer = match order {
@@ -286,7 +304,8 @@ async fn ask_store<T: Send + 'static>(
 }
 
 fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Result<T, Problem> {
-    name.parse().map_err(|error| Problem::bad_request(format!("{name:?} is not the name of a {what}: {error}")))
+    name.parse()
+        .map_err(|error| Problem::bad_request(format!("{name:?} is not the name of a {what}: {error}")))
 }
 
 fn no_answer() -> Problem {
