@@ -1,4 +1,45 @@
 //! The Local Control Agent: starts, stops and watches the applications of its host, passes run modes on, runs scripts,
 //! holds VIPs, and reports all of it to the SCS. What is to happen in the cluster is decided by the SCS.
+//!
+//! ```text
+//!            real-time thread (SCHED_FIFO, never waits)                 worker (ordinary thread, tokio)
+//!  SCS <──> session ── agent ── supervisor (pure, one per application)    spawn, find   processes
+//!             │          ├───── launches, journal (pure)        Job ──>   scripts       launches, mode commands
+//!         heartbeats     ├───── vips ── vip-control (netlink)   <── News  probes        tcp, http, sip, command
+//!                        └───── controlled: pidfd, notify, mode socket    figures, state_file
+//!                                                                        dialer (thread): connects to the SCSs
+//! ```
+//!
+//! - The supervisor decides about an application, without I/O; `applications` carries out what it decides.
+//! - The real-time thread does what must be quick: it notices the death of a process by pidfd and removes the VIPs of a
+//!   dead primary by netlink before it reports. It opens no files and starts no processes.
+//! - Nothing of what runs depends on the agent: it may end, crash or be replaced, and the next one takes over what it
+//!   finds (`state_file`).
 
-pub mod supervisor;
+mod agent;
+mod applications;
+mod cgroup;
+mod clock;
+mod controlled;
+mod dialer;
+mod figures;
+mod journal;
+mod launches;
+mod mailbox;
+mod messages;
+mod orders;
+mod probes;
+mod put_back;
+mod real_time;
+mod run;
+mod say;
+mod scripts;
+mod session;
+mod spawn;
+mod state_file;
+mod supervisor;
+mod sys;
+mod vips;
+mod worker;
+
+pub use run::{Options, run};

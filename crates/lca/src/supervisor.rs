@@ -387,10 +387,10 @@ impl Supervised {
         &self.settings
     }
 
-    /// The process id, where there is a process.
+    /// Whether it is no longer configured and only waits for its process to end.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
-        self.pid
+    pub fn is_removed(&self) -> bool {
+        self.removed
     }
 
     /// Whether it confirmed that it is primary.

@@ -1,0 +1,480 @@
+//! The agent's state on the real-time thread, and what each message from the SCS or from the worker leads to.
+//! Applications are in `applications`, launches in `orders`; when this is called is for `real_time`.
+
+use crate::applications::Controlled;
+use crate::journal::Journal;
+use crate::launches::Launches;
+use crate::messages::{Job, News};
+use crate::say::Say;
+use crate::session::{Change, Session};
+use crate::spawn::Found;
+use crate::state_file::{Files, RunState};
+use crate::supervisor::{Actions, Input, Saved, Settings};
+use crate::vips::{Facts, Vips};
+use control_link::messages::{Fact, FromAgent, ToAgent};
+use domain::{
+    Answer, AnswerOutcome, AppName, AppStatus, Cluster, Epoch, HostFigures, HostName, Instruction, LogEvent,
+    Micros, Order, PairName, VipAddress, events,
+};
+use mio::Registry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+/// How long an adopted application may take to tell its run mode before what was known of it last counts.
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the agent was started with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its host.
+    pub host: HostName,
+    /// Where its files are.
+    pub files: Files,
+    /// The kernel's boot.
+    pub boot_id: String,
+    /// Its part of the cluster, as told last.
+    pub cluster: Cluster,
+    /// What its last run on this boot knew.
+    pub last: RunState,
+    /// Who was stopped by order.
+    pub stopped: BTreeSet<AppName>,
+    /// Whether the memory is locked.
+    pub memory_locked: bool,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent {
+    pub(crate) host: HostName,
+    pub(crate) files: Files,
+    pub(crate) say: Say,
+    pub(crate) registry: Registry,
+    pub(crate) jobs: Sender<Job>,
+    pub(crate) session: Session,
+    pub(crate) vips: Vips,
+    pub(crate) launches: Launches,
+    pub(crate) apps: BTreeMap<AppName, Controlled>,
+    pub(crate) runs: BTreeMap<usize, AppName>,
+    pub(crate) next_run: usize,
+    pub(crate) stopped: BTreeSet<AppName>,
+    /// Pairs whose VIPs were not looked at yet since the agent started.
+    pub(crate) unsettled: BTreeSet<PairName>,
+    /// To be carried out; kept to be used again.
+    pub(crate) actions: Actions,
+    /// Inputs that a step itself led to.
+    pub(crate) inbox: VecDeque<(AppName, Input)>,
+    pub(crate) facts: Facts,
+    pub(crate) released: Vec<VipAddress>,
+    boot_id: String,
+    cluster: Cluster,
+    last: BTreeMap<AppName, Saved>,
+    journal: Journal,
+    /// Something changed that the next run should know.
+    pub(crate) dirty: bool,
+    saving: bool,
+    terminated: bool,
+    real_time: bool,
+    memory_locked: bool,
+    stalls: Stalls,
+}
+
+/// Lateness of the real-time thread.
+#[derive(Debug, Default)]
+struct Stalls {
+    since_beat: Duration,
+    since_figures: Duration,
+}
+
+impl Agent {
+    /// The agent as it starts: nothing is looked at or begun before [`Agent::begin`].
+    #[must_use]
+    pub fn new(
+        start: Start,
+        registry: Registry,
+        jobs: Sender<Job>,
+        session: Session,
+        say: Say,
+        now: Micros,
+    ) -> Self {
+        let mut launches = Launches::default();
+        launches.restore(start.last.launches);
+        Self {
+            vips: Vips::open(&start.host, &say, start.last.vips_put_back),
+            host: start.host,
+            files: start.files,
+            say,
+            registry,
+            jobs,
+            session,
+            launches,
+            apps: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            next_run: 0,
+            stopped: start.stopped,
+            unsettled: BTreeSet::new(),
+            actions: Actions::new(),
+            inbox: VecDeque::new(),
+            facts: Facts::new(),
+            released: Vec::new(),
+            boot_id: start.boot_id,
+            cluster: start.cluster,
+            last: start.last.apps,
+            // No run of the agent repeats the numbers of an earlier one on the same boot: it cannot have written more
+            // than one report per microsecond.
+            journal: Journal::new(now.0),
+            dirty: false,
+            saving: false,
+            terminated: false,
+            real_time: false,
+            memory_locked: start.memory_locked,
+            stalls: Stalls::default(),
+        }
+    }
+
+    /// Takes up work, with the cluster as it was told last: also without an SCS.
+    pub fn begin(&mut self, real_time: Result<(), String>, now: Micros) {
+        match real_time {
+            Ok(()) => self.real_time = true,
+            Err(why) => {
+                self.say.warning(format_args!("{why}"));
+                let event = LogEvent::new(events::AGENT_LIMITED, now).on(&self.host).because(why);
+                self.report(Fact::Log(event), now);
+            }
+        }
+        let cluster = std::mem::take(&mut self.cluster);
+        self.configure(cluster, now);
+    }
+
+    /// Whether the agent is to end.
+    #[must_use]
+    pub fn terminated(&self) -> bool {
+        self.terminated
+    }
+
+    /// When [`Agent::time_passed`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let apps = self.apps.values().filter_map(Controlled::next_deadline).min();
+        [self.session.next_deadline(), self.vips.next_deadline(), apps].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn time_passed(&mut self, now: Micros) {
+        let (change, beaten) = self.session.time_passed(now, self.stalls.since_beat);
+        if beaten {
+            self.stalls.since_beat = Duration::ZERO;
+        }
+        self.changed(change, now);
+        self.apps_time_passed(now);
+        if self.vips.next_deadline().is_some_and(|due| due <= now) {
+            self.vips.time_passed(now, &mut self.facts);
+            self.report_facts(now);
+        }
+    }
+
+    /// The loop was late by this much.
+    pub fn stalled(&mut self, late: Duration, now: Micros) {
+        self.stalls.since_beat = self.stalls.since_beat.max(late);
+        self.stalls.since_figures = self.stalls.since_figures.max(late);
+        let heartbeat = self.session.heartbeat().unwrap_or(Duration::from_millis(100));
+        if late > 2 * heartbeat {
+            let event = LogEvent::new(events::AGENT_STALLED, now).on(&self.host);
+            let event =
+                event.because(format_args!("for {} ms", late.as_millis())).with("stall_us", late.as_micros());
+            self.report(Fact::Log(event), now);
+            self.session.grant(late);
+            self.step_all(&Input::Stalled(late), now);
+        }
+    }
+
+    /// Messages of the SCS.
+    pub fn listen(&mut self, messages: &mut Vec<ToAgent>, now: Micros) {
+        for message in messages.drain(..) {
+            match message {
+                ToAgent::Welcome(welcome) => match self.session.welcomed(&welcome, &self.registry, now) {
+                    Ok(()) => self.welcomed(welcome.cluster, now),
+                    Err(why) => self.say.warning(format_args!("{why}")),
+                },
+                ToAgent::Goodbye { why } => {
+                    let change = self.session.lose(&format!("the SCS says goodbye: {why}"), now);
+                    self.changed(change, now);
+                }
+                ToAgent::Assign { cluster } => {
+                    self.say.notice(format_args!("the configuration changed"));
+                    self.assigned(*cluster, now);
+                    self.send_inventory(now);
+                }
+                ToAgent::Instruct(instruction) => self.instructed(instruction, now),
+                ToAgent::Launch(launch) => self.launch_ordered(launch, now),
+                ToAgent::Acknowledge { seq } => self.journal.acknowledge(seq),
+            }
+        }
+    }
+
+    /// News of the worker.
+    pub fn hear(&mut self, news: News, now: Micros) {
+        match news {
+            News::Found(app, found) => self.found(&app, found, now),
+            News::Started(app, started) => self.started(&app, started, now),
+            News::Probed { app, run, result } => self.probed(&app, run, result, now),
+            News::ModeCommandEnded(app, ref_id, result) => {
+                self.step(&app, Input::ModeCommandEnded { ref_id, result }, now);
+            }
+            News::ScriptEnded(result) => self.script_ended(result, now),
+            News::Saved => self.saving = false,
+            News::Figures(figures) => self.figures(*figures, now),
+            News::Linked(link) => self.session.linked(link, &self.registry, now),
+            News::Terminate => self.terminated = true,
+        }
+    }
+
+    /// What netlink tells. True: there is more.
+    pub fn watch_network(&mut self, now: Micros) -> bool {
+        let more = self.vips.watch(now, &mut self.facts);
+        self.report_facts(now);
+        more
+    }
+
+    /// Who else answers for our VIPs.
+    pub fn hear_duplicates(&mut self, now: Micros) {
+        self.vips.hear_duplicates(now, &mut self.facts);
+        self.report_facts(now);
+    }
+
+    /// The agent's part of the cluster.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Something changed on the connection.
+    pub fn changed(&mut self, change: Change, now: Micros) {
+        match change {
+            Change::None => {}
+            Change::Lost(why) => {
+                let event = LogEvent::new(events::CONNECTION_LOST, now).on(&self.host);
+                self.report(Fact::Log(event.because(format_args!("SCS: {why}"))), now);
+            }
+        }
+    }
+
+    /// Numbers a fact, keeps it until it is acknowledged, and sends it if there is a connection.
+    pub(crate) fn report(&mut self, fact: Fact, now: Micros) {
+        let dropped = self.journal.push(now, fact);
+        if dropped > 0 {
+            self.say
+                .warning(format_args!("{dropped} reports are dropped: the SCS has been away for too long"));
+        }
+        if self.session.is_up()
+            && let Some(report) = self.journal.last()
+        {
+            let change = self.session.send(&FromAgent::Report(report.clone()), now);
+            self.changed(change, now);
+        }
+    }
+
+    /// Reports what was collected, in order.
+    pub(crate) fn report_facts(&mut self, now: Micros) {
+        let mut facts = std::mem::take(&mut self.facts);
+        for fact in facts.drain(..) {
+            self.report(fact, now);
+        }
+        self.facts = facts;
+    }
+
+    /// Gives the worker a job; false where it is not taken because too much waits already.
+    pub(crate) fn give(&self, job: Job) -> bool {
+        match self.jobs.try_send(job) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.say.error(format_args!("the worker has too much to do; a job is left undone"));
+                false
+            }
+            // The worker ends only when the agent does.
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Has the state written if it changed; one write at a time, so that a slow disk does not pile them up.
+    pub fn save(&mut self) {
+        if self.dirty && !self.saving {
+            self.saving = self.give(Job::Save(Box::new(self.run_state()), self.stopped.clone()));
+            self.dirty = !self.saving;
+        }
+    }
+
+    /// The last thing before the end: whatever changed is written.
+    pub fn save_for_good(&mut self) {
+        self.give(Job::Save(Box::new(self.run_state()), self.stopped.clone()));
+    }
+
+    fn run_state(&self) -> RunState {
+        let apps = self.apps.iter().map(|(name, app)| (name.clone(), app.supervised.saved())).collect();
+        RunState {
+            boot_id: self.boot_id.clone(),
+            apps,
+            launches: self.launches.newest(100).collect(),
+            vips_put_back: self.vips.put_back(),
+        }
+    }
+
+    fn welcomed(&mut self, cluster: Cluster, now: Micros) {
+        self.assigned(cluster, now);
+        self.send_inventory(now);
+        // What happened while there was no connection, and what may have been on its way when it was lost.
+        let mut change = Change::None;
+        for report in self.journal.iter() {
+            change = self.session.send(&FromAgent::Report(report.clone()), now);
+            if change != Change::None {
+                break;
+            }
+        }
+        self.changed(change, now);
+        self.report(Fact::Log(LogEvent::new(events::CONNECTED, now).on(&self.host).because("SCS")), now);
+    }
+
+    fn assigned(&mut self, cluster: Cluster, now: Micros) {
+        if cluster != self.cluster {
+            self.give(Job::SaveCluster(Box::new(cluster.clone())));
+            self.configure(cluster, now);
+        }
+    }
+
+    fn send_inventory(&mut self, now: Micros) {
+        let inventory = FromAgent::Inventory {
+            apps: self.apps.values().map(|app| app.supervised.report()).collect(),
+            vips: self.vips.reports(),
+            interfaces: self.vips.interfaces(),
+        };
+        let change = self.session.send(&inventory, now);
+        self.changed(change, now);
+    }
+
+    /// Takes a configuration. What runs goes on running; what is new is looked for and then started, what is no longer
+    /// there is stopped.
+    fn configure(&mut self, cluster: Cluster, now: Micros) {
+        self.cluster = cluster;
+        let here: Vec<(AppName, Settings)> = self
+            .cluster
+            .applications
+            .iter()
+            .filter(|(_, application)| application.host == self.host)
+            .map(|(name, application)| {
+                let pair =
+                    self.cluster.pair_of(name).map(|(pair, settings)| (pair.clone(), settings.redundancy));
+                (name.clone(), Settings { application: application.clone(), pair })
+            })
+            .collect();
+        let gone: Vec<AppName> =
+            self.apps.keys().filter(|name| !here.iter().any(|(here, _)| here == *name)).cloned().collect();
+        for app in gone {
+            self.step(&app, Input::Reconfigured(None), now);
+        }
+        for (name, settings) in here {
+            match self.apps.get(&name) {
+                Some(known) if *known.supervised.settings() == settings && !known.supervised.is_removed() => {
+                }
+                Some(_) => self.step(&name, Input::Reconfigured(Some(Box::new(settings))), now),
+                None => self.look_for(name, Box::new(settings)),
+            }
+        }
+        let new_pairs = self.vips.configure(&self.cluster, now, &mut self.facts);
+        self.unsettled.extend(new_pairs);
+        self.report_facts(now);
+        self.settle(now);
+        self.dirty = true;
+    }
+
+    /// What is there of an application is known now.
+    fn found(&mut self, app: &AppName, found: Result<Found, String>, now: Micros) {
+        let saved = self.last.remove(app);
+        let never_started = |saved: &Saved| match saved.status {
+            AppStatus::Stopped | AppStatus::StartPending | AppStatus::Unknown => true,
+            AppStatus::Initializing
+            | AppStatus::Started
+            | AppStatus::ServiceUnavailable
+            | AppStatus::Suspending
+            | AppStatus::Suspended
+            | AppStatus::StopPending => false,
+        };
+        let Some(controlled) = self.apps.get_mut(app) else { return };
+        controlled.looked_for = true;
+        let autostart = controlled.supervised.settings().application.autostart;
+        let wanted = autostart && !self.stopped.contains(app);
+        let input = match (found, saved) {
+            (Ok(Found::Alive(running)), saved) => {
+                let pid = running.pid;
+                let saved = saved.unwrap_or_else(|| unknown(wanted));
+                // It was wanted when it was started; an order to stop that came later is on file.
+                let wanted = !self.stopped.contains(app) && (saved.wanted || wanted);
+                if !self.hold(app, running, now) {
+                    return;
+                }
+                Input::Adopted { pid, saved: Saved { wanted, ..saved } }
+            }
+            (Ok(Found::Gone), Some(saved)) if !never_started(&saved) => Input::FoundGone { saved },
+            (Ok(Found::Gone | Found::Never), Some(saved)) => {
+                self.step(app, Input::EpochSeen(saved.greatest), now);
+                Input::Booted { wanted: saved.wanted && !self.stopped.contains(app) }
+            }
+            (Ok(Found::Gone | Found::Never), None) => Input::Booted { wanted },
+            (Err(why), _) => {
+                self.say.error(format_args!("application {app}: {why}"));
+                Input::Booted { wanted }
+            }
+        };
+        self.step(app, input, now);
+        self.settle(now);
+    }
+
+    fn instructed(&mut self, instruction: Instruction, now: Micros) {
+        let Instruction { ref_id, app, order } = instruction;
+        if !self.apps.contains_key(&app) {
+            let why = format!("this host has no application {app}");
+            let answer = Answer { ref_id, outcome: AnswerOutcome::Refused { why } };
+            return self.report(Fact::Answer(answer), now);
+        }
+        let input = match order {
+            Order::SetRunMode { mode, epoch } => Input::RunModeOrdered { ref_id, mode, epoch },
+            Order::Start => {
+                self.stopped.remove(&app);
+                Input::StartOrdered { ref_id }
+            }
+            Order::Stop { graceful } => {
+                self.stopped.insert(app.clone());
+                Input::StopOrdered { ref_id, graceful }
+            }
+        };
+        self.dirty = true;
+        self.step(&app, input, now);
+    }
+
+    fn figures(&mut self, figures: HostFigures, now: Micros) {
+        let stall = std::mem::take(&mut self.stalls.since_figures);
+        let figures = HostFigures {
+            longest_stall_us: u64::try_from(stall.as_micros()).unwrap_or(u64::MAX),
+            real_time: self.real_time,
+            memory_locked: self.memory_locked,
+            vips_put_back: self.vips.put_back(),
+            at: now,
+            ..figures
+        };
+        let change = self.session.send(&FromAgent::Figures(figures), now);
+        self.changed(change, now);
+    }
+}
+
+/// What is known of a process of which only its file tells.
+fn unknown(wanted: bool) -> Saved {
+    Saved {
+        wanted,
+        status: AppStatus::Initializing,
+        mode: None,
+        epoch: Epoch(0),
+        greatest: Epoch(0),
+        promised: false,
+        synced: false,
+        restarts: 0,
+    }
+}

@@ -1,0 +1,111 @@
+//! The thread that dials the SCSs, one address after another, until one answers. Dialing blocks; the connection that comes
+//! of it is handed to the real-time thread.
+
+use crate::mailbox::Mailbox;
+use crate::messages::News;
+use crate::say::Say;
+use control_link::{Expected, Identity, Role, dial};
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+/// Pause after all addresses were tried once; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long one attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Whom to dial, and as whom.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    /// The SCSs.
+    pub addresses: Vec<SocketAddr>,
+    /// The agent's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CA that both ends trust.
+    pub ca: PathBuf,
+}
+
+/// Order to dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dial {
+    /// At once: the last connection was in use.
+    AtOnce,
+    /// After a pause: the last one was refused right away.
+    AfterPause,
+}
+
+impl Dialer {
+    /// Dials whenever it is ordered to, until the orders end.
+    pub fn run(&self, mut identity: Identity, orders: &Receiver<Dial>, mailbox: &Mailbox, say: &Say) {
+        let expected = Expected::any(Role::Scs);
+        let mut pause = FIRST_PAUSE;
+        let (mut told, mut unreadable) = (String::new(), String::new());
+        while let Ok(order) = orders.recv() {
+            match order {
+                Dial::AtOnce => pause = FIRST_PAUSE,
+                Dial::AfterPause => pause = rest(pause),
+            }
+            'until_linked: loop {
+                // Certificates are replaced while the agent runs; the new ones count from the next attempt on.
+                match Identity::load(&self.certificate, &self.key, &self.ca) {
+                    Ok(new) => {
+                        identity = new;
+                        unreadable.clear();
+                    }
+                    Err(e) => say_once(
+                        say,
+                        &mut unreadable,
+                        &format!("the certificate in use is kept: {}", chain(&e)),
+                    ),
+                }
+                let mut failures = Vec::new();
+                for address in &self.addresses {
+                    match dial(*address, &identity, &expected, ATTEMPT) {
+                        Ok(link) => {
+                            told.clear();
+                            mailbox.send(News::Linked(Box::new(link)));
+                            break 'until_linked;
+                        }
+                        Err(e) => failures.push(chain(&e)),
+                    }
+                }
+                say_once(say, &mut told, &format!("no connection to the SCS: {}", failures.join("; ")));
+                pause = rest(pause);
+            }
+        }
+    }
+}
+
+/// Sleeps for `pause`, half of it by chance so that the agents of a cluster do not all dial at once; returns the next one.
+fn rest(pause: Duration) -> Duration {
+    // Each RandomState has keys of its own.
+    let chance = u32::try_from(RandomState::new().hash_one(0) % 1_000).expect("below 1,000");
+    thread::sleep(pause / 2 + pause / 2 * chance / 1_000);
+    (pause * 2).min(LONGEST_PAUSE)
+}
+
+/// The same sentence again and again helps nobody.
+fn say_once(say: &Say, told: &mut String, sentence: &str) {
+    if told != sentence {
+        say.warning(format_args!("{sentence}"));
+        sentence.clone_into(told);
+    }
+}
+
+/// An error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
