@@ -1,10 +1,10 @@
 //! What of the state must survive a restart of the SCS: who is wanted, under which epoch, what operators ordered.
 
-use crate::state::State;
+use crate::state::{State, Wish};
 use alarms::Alarms;
 use domain::{AppName, Epoch, Micros, PairName, RunMode};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// References that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
 const SKIP_REFS: u64 = 1_000_000;
@@ -15,8 +15,8 @@ const SKIP_REFS: u64 = 1_000_000;
 pub struct Durable {
     /// Per pair.
     pub pairs: BTreeMap<PairName, DurablePair>,
-    /// Applications that an operator stopped.
-    pub stop_ordered: BTreeSet<AppName>,
+    /// What operators ordered of applications.
+    pub wishes: BTreeMap<AppName, Wish>,
     /// The modes that were logged last.
     pub logged: BTreeMap<AppName, (RunMode, Epoch)>,
     /// Active alarms.
@@ -59,12 +59,7 @@ impl State {
         };
         Durable {
             pairs: self.pairs.iter().map(|(name, p)| (name.clone(), pair(p))).collect(),
-            stop_ordered: self
-                .apps
-                .iter()
-                .filter(|(_, a)| a.stop_ordered)
-                .map(|(name, _)| name.clone())
-                .collect(),
+            wishes: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.wish?))).collect(),
             logged: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.logged?))).collect(),
             alarms: self.alarms.clone(),
             last_ref: self.last_ref,
@@ -87,9 +82,9 @@ impl State {
                 state.failovers = kept.failovers.into_iter().filter(|at| *at <= now).collect();
             }
         }
-        for app in durable.stop_ordered {
+        for (app, wish) in durable.wishes {
             if let Some(state) = self.apps.get_mut(&app) {
-                state.stop_ordered = true;
+                state.wish = Some(wish);
             }
         }
         for (app, logged) in durable.logged {

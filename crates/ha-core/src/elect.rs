@@ -98,7 +98,11 @@ impl State {
             HostStatus::Unknown => return Holder::Unknown,
         }
         let state = &self.apps[app];
-        if state.stop_ordered || state.restart {
+        // Also between an order to start and the start: still the operator's doing.
+        // (A cold backup was stopped by our own order; it is started again when it has the role.)
+        let by_order = pair.redundancy != Redundancy::Cold
+            && state.report.as_ref().is_some_and(|r| r.cause == Some(Cause::Ordered));
+        if state.held_by_order() || by_order {
             return Holder::Stopped;
         }
         let reported = Some(format!("the agent on {host_name} reported it"));
@@ -107,8 +111,23 @@ impl State {
             return gone(IncidentKind::Failure, why, now, reported);
         }
         match state.status() {
+            AppStatus::Started if state.mode() != Some(RunMode::Primary) => {
+                match state.refuses_primary(now) {
+                    Some(refusal) => {
+                        let why = format!("{app} on {host_name} refuses primary mode: {}", refusal.why);
+                        gone(IncidentKind::Failure, why, refusal.at, reported)
+                    }
+                    None => Holder::Fine,
+                }
+            }
             AppStatus::Started => Holder::Fine,
             AppStatus::Unknown => Holder::Unknown,
+            // A cold member that has the role is started because it has it.
+            AppStatus::Stopped | AppStatus::StartPending | AppStatus::Initializing
+                if pair.redundancy == Redundancy::Cold && !state.failed() =>
+            {
+                Holder::Fine
+            }
             status @ (AppStatus::Stopped
             | AppStatus::StartPending
             | AppStatus::Initializing
@@ -135,16 +154,14 @@ impl State {
             return Err(format!("{host_name} is {}", host.status));
         }
         let state = &self.apps[app];
-        if state.stop_ordered {
+        if state.stop_ordered() {
             return Err(format!("stopped by an operator; `takeover start {app}` starts it"));
         }
         if let Some(interface) = self.without_carrier(pair, host_name) {
             return Err(format!("{interface} on {host_name} has no carrier"));
         }
-        if let Some((why, at)) = &state.refused
-            && now.since(*at) < REFUSAL_LASTS
-        {
-            return Err(format!("it refused: {why}"));
+        if let Some(refusal) = state.refuses_primary(now) {
+            return Err(format!("it refused primary mode: {}", refusal.why));
         }
         let Some(report) = &state.report else {
             return Err("its agent has not told of it yet".to_owned());
@@ -192,11 +209,12 @@ impl State {
     }
 
     /// When time alone may change the election of this pair.
-    pub(crate) fn election_deadline(&self, name: &PairName, now: Micros) -> Option<Micros> {
+    pub(crate) fn election_deadline(&self, name: &PairName) -> Option<Micros> {
         let (pair, state) = (&self.cluster.pairs[name], &self.pairs[name]);
         let mut next: Option<Micros> = None;
+        // What was due when the pair was settled last has had its effect, or has none.
         let mut consider = |at: Micros| {
-            if at > now {
+            if at > state.settled_at {
                 next = Some(next.map_or(at, |n| n.min(at)));
             }
         };
@@ -207,14 +225,14 @@ impl State {
             }
         }
         for member in &pair.members {
-            if let Some((_, at)) = &self.apps[member].refused {
-                consider(*at + REFUSAL_LASTS);
+            if let Some(refusal) = &self.apps[member].refused {
+                consider(refusal.at + REFUSAL_LASTS);
             }
         }
         if let Some(change) = &state.change
             && change.kind == IncidentKind::Manual
         {
-            consider(change.begun + PLANNED_LIMIT);
+            consider(change.begun + self.planned_limit(pair, &change.to));
         }
         if let Some(until) = state.held {
             consider(until);
@@ -239,6 +257,11 @@ impl State {
         }
         if let Some(until) = state.held.filter(|until| *until > now) {
             return format!("failover held back for another {} s", until.since(now).as_secs() + 1);
+        }
+        if self.apps[holder].stop_ordered() {
+            return format!(
+                "nothing: an operator stopped {holder}; `takeover start {holder}` or `takeover switchover {name}` goes on"
+            );
         }
         let other = pair.other(holder);
         let failure = match self.ready(pair, other, now) {
@@ -320,9 +343,11 @@ impl State {
     ) {
         let to = pair.other(holder).clone();
         if let Err(why) = self.ready(pair, &to, now) {
+            // One that still runs as primary (no carrier, say) keeps its grant; one that lost the mode needs a new one.
+            let lost_the_mode = self.reachable(holder) && self.apps[holder].mode() != Some(RunMode::Primary);
             let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
             state.reason = format!("{}; {to} cannot take over: {why}", gone.why);
-            if gone.kind == IncidentKind::Failure {
+            if gone.kind == IncidentKind::Failure && lost_the_mode {
                 state.regrant.get_or_insert(gone);
             }
             return;
@@ -470,6 +495,14 @@ impl State {
         }
     }
 
+    /// How long a planned switchover to `to` may take before it is rolled back.
+    fn planned_limit(&self, pair: &Pair, to: &AppName) -> Duration {
+        match pair.redundancy {
+            Redundancy::Hot | Redundancy::Warm => PLANNED_LIMIT,
+            Redundancy::Cold => PLANNED_LIMIT + self.cluster.applications[to].start_limit,
+        }
+    }
+
     /// Rolls a planned switchover back that does not get on. True where it did.
     fn roll_back_if_stuck(
         &mut self,
@@ -483,17 +516,18 @@ impl State {
         };
         let confirmed = self.runs_as_primary(name, &change.to);
         let Some(from) = change.from.filter(|_| !confirmed) else { return false };
+        let limit = self.planned_limit(pair, &change.to);
+        let starting = pair.redundancy == Redundancy::Cold
+            && matches!(self.apps[&change.to].status(), AppStatus::StartPending | AppStatus::Initializing);
         let why = match self.ready(pair, &change.to, now) {
-            Err(why) => format!("{}: {why}", change.to),
-            Ok(()) if now.since(change.begun) < PLANNED_LIMIT => return false,
-            Ok(()) if self.apps[&from].mode() == Some(RunMode::Primary) => {
-                format!("{from} did not confirm backup mode within {}", format_duration(PLANNED_LIMIT))
+            Err(why) if !starting => format!("{}: {why}", change.to),
+            Ok(()) | Err(_) if now.since(change.begun) < limit => return false,
+            Ok(()) | Err(_) if self.apps[&from].mode() == Some(RunMode::Primary) && !starting => {
+                format!("{from} did not confirm backup mode within {}", format_duration(limit))
             }
-            Ok(()) => format!(
-                "{} did not confirm primary mode within {}",
-                change.to,
-                format_duration(PLANNED_LIMIT)
-            ),
+            Ok(()) | Err(_) => {
+                format!("{} did not confirm primary mode within {}", change.to, format_duration(limit))
+            }
         };
         // Where the old primary cannot have the role back either, the ordinary election decides.
         if !matches!(self.holder(pair, &from, now), Holder::Fine) {

@@ -4,8 +4,8 @@ use crate::incidents::Phase;
 use crate::state::{PendingLaunch, State};
 use crate::{Action, LaunchRequest};
 use domain::{
-    AppName, HostName, Launch, LaunchOutcome, LaunchResult, LaunchWhat, LogEvent, Micros, Pair, PairName,
-    RefId, RunMode, ScriptName, VipAddress, VipVerb, events,
+    AppName, HostName, HostStatus, Launch, LaunchOutcome, LaunchResult, LaunchWhat, LogEvent, Micros, Pair,
+    PairName, RefId, RunMode, ScriptName, VipAddress, VipVerb, events,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,7 +175,8 @@ impl State {
         let pair = &self.cluster.pairs[name];
         let others = pair.members.iter().filter_map(|m| self.host_of(m)).filter(|h| *h != host);
         others.into_iter().all(|other| {
-            !self.hosts.get(other).is_some_and(|h| h.usable())
+            // A host that has just connected is about to tell: worth the millisecond.
+            self.hosts.get(other).is_none_or(|h| h.status != HostStatus::Up)
                 || self.vips.get(&(other.clone(), *vip)).is_some_and(|place| place.present == Some(false))
         })
     }

@@ -45,9 +45,6 @@ pub use durable::Durable;
 pub use incidents::{Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, Step};
 pub use input::{Action, By, Input, LaunchRequest, Lost, OperatorOrder, OrderId, OrderOutcome, Record};
 pub use orders::{Check, Plan};
-pub use state::State;
+pub use state::{State, Wish};
 pub use step::{run, step};
 pub use view::{AppView, HostView, MemberView, PairView, View, VipPlace, VipView};
-
-#[cfg(test)]
-mod tests;

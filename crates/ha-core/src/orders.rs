@@ -1,9 +1,9 @@
 //! What operators order: plans with their pre-checks, switchover, start, stop, restart, acknowledge, clear.
 
 use crate::incidents::{Begin, IncidentKind};
-use crate::state::State;
+use crate::state::{State, Wish};
 use crate::{Action, By, OperatorOrder, OrderOutcome};
-use domain::{AppName, AppStatus, LogEvent, Micros, Order, PairName, RunMode, events};
+use domain::{AppName, AppStatus, Cause, LogEvent, Micros, Order, PairName, RunMode, events};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -215,24 +215,24 @@ impl State {
     }
 
     fn start(&mut self, app: &AppName, by: &By, now: Micros, out: &mut Vec<Action>) -> OrderOutcome {
-        let Some(why) = self.cannot_be_instructed(app) else {
-            if let Some(state) = self.apps.get_mut(app) {
-                state.stop_ordered = false;
-                state.restart = false;
-            }
-            self.changed = true;
-            self.touch_app(app);
-            self.log_order(events::START_ORDERED, app, by, now, out);
-            if matches!(
-                self.apps[app].status(),
-                AppStatus::Started | AppStatus::Initializing | AppStatus::StartPending
-            ) {
-                return accepted(format!("{app} is {} already", self.apps[app].status()));
-            }
+        if let Some(why) = self.cannot_be_instructed(app) {
+            return refused(why);
+        }
+        let status = self.apps[app].status();
+        // A stop not answered yet is not sent again; it may still arrive, and then the wish starts the application anew.
+        let is_stop = |o: &crate::state::Outstanding| &o.app == app && matches!(o.order, Order::Stop { .. });
+        let stopping = self.outstanding.values().any(is_stop);
+        self.outstanding.retain(|_, o| !is_stop(o));
+        self.wish(app, Wish::Started);
+        self.log_order(events::START_ORDERED, app, by, now, out);
+        if status == AppStatus::Stopped {
             self.instruct(app, Order::Start, now, out);
             return accepted(format!("{app} is being started"));
-        };
-        refused(why)
+        }
+        if !stopping {
+            self.see_to_wish(app, now, out);
+        }
+        accepted(format!("{app} is {status} already"))
     }
 
     fn stop(
@@ -250,22 +250,17 @@ impl State {
         let id = if restart { events::RESTART_ORDERED } else { events::STOP_ORDERED };
         let was_primary = self.apps[app].mode() == Some(RunMode::Primary);
         let stopped = self.apps[app].status() == AppStatus::Stopped;
-        if let Some(state) = self.apps.get_mut(app) {
-            state.stop_ordered = !restart;
-            state.restart = restart;
-        }
-        self.changed = true;
-        self.touch_app(app);
+        self.wish(app, if restart { Wish::Restarted } else { Wish::Stopped { graceful } });
         self.log_order(id, app, by, now, out);
-        let verb = if restart { "restarted" } else { "stopped" };
-        if stopped && !restart {
-            return accepted(format!("{app} is stopped already and will stay so"));
-        }
         if stopped {
-            self.go_on_with_restart(app, now, out);
+            self.see_to_wish(app, now, out);
         } else {
             self.instruct(app, Order::Stop { graceful }, now, out);
         }
+        if stopped && !restart {
+            return accepted(format!("{app} is stopped already and will stay so"));
+        }
+        let verb = if restart { "restarted" } else { "stopped" };
         let note = match self.cluster.pair_of(app) {
             Some((pair, _)) if was_primary => {
                 format!(
@@ -277,12 +272,49 @@ impl State {
         accepted(format!("{app} is being {verb}{note}"))
     }
 
-    /// The stop of a restart is done: start.
-    pub(crate) fn go_on_with_restart(&mut self, app: &AppName, now: Micros, out: &mut Vec<Action>) {
-        let Some(state) = self.apps.get_mut(app) else { return };
-        if state.restart && state.status() == AppStatus::Stopped {
-            state.restart = false;
-            self.instruct(app, Order::Start, now, out);
+    fn wish(&mut self, app: &AppName, wish: Wish) {
+        if let Some(state) = self.apps.get_mut(app) {
+            state.wish = Some(wish);
+        }
+        self.changed = true;
+        self.touch_app(app);
+    }
+
+    /// Compares what an operator ordered with what is reported: an instruction may have been lost with its host.
+    pub(crate) fn see_to_wish(&mut self, app: &AppName, now: Micros, out: &mut Vec<Action>) {
+        let Some(state) = self.apps.get(app) else { return };
+        let Some(wish) = state.wish else { return };
+        let under_way = self.outstanding.values().any(|o| &o.app == app);
+        let by_order = state.report.as_ref().is_some_and(|r| r.cause == Some(Cause::Ordered));
+        let runs = match state.status() {
+            AppStatus::Stopped => false,
+            AppStatus::StartPending
+            | AppStatus::Initializing
+            | AppStatus::Started
+            | AppStatus::ServiceUnavailable => true,
+            AppStatus::Unknown | AppStatus::Suspending | AppStatus::Suspended | AppStatus::StopPending => {
+                return;
+            }
+        };
+        let (wish, order) = match (wish, runs) {
+            (Wish::Stopped { .. }, false) => return,
+            (Wish::Stopped { graceful }, true) => (Some(wish), Some(Order::Stop { graceful })),
+            (Wish::Restarted, false) => (Some(Wish::Started), Some(Order::Start)),
+            // Running with nothing under way: the restart that was, is over.
+            (Wish::Restarted, true) if under_way => return,
+            (Wish::Restarted | Wish::Started, true) => (None, None),
+            (Wish::Started, false) if by_order || under_way => (Some(wish), Some(Order::Start)),
+            // It was started and failed: its agent's restart policy goes on from there.
+            (Wish::Started, false) => (None, None),
+        };
+        if let Some(state) = self.apps.get_mut(app)
+            && state.wish != wish
+        {
+            state.wish = wish;
+            self.changed = true;
+        }
+        if let Some(order) = order {
+            self.instruct(app, order, now, out);
         }
     }
 
@@ -346,9 +378,9 @@ impl State {
         for check in checks {
             text.push_str(&format!("{}|{}|{}|", check.what, check.passed, check.seen));
         }
-        let hash = text
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         // 53 bits: what a number in JSON holds for every reader (RFC 8259, section 6).
         hash >> 11
     }

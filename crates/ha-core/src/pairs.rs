@@ -23,9 +23,8 @@ const NOT_READY_LASTS: Duration = Duration::from_secs(10);
 
 impl State {
     pub(crate) fn settle(&mut self, name: &PairName, now: Micros, out: &mut Vec<Action>) {
-        if !self.pairs.contains_key(name) {
-            return;
-        }
+        let Some(state) = self.pairs.get_mut(name) else { return };
+        state.settled_at = now;
         let cluster = Arc::clone(&self.cluster);
         let pair = &cluster.pairs[name];
         self.elect(name, now, out);
@@ -59,7 +58,9 @@ impl State {
         let mut members: Vec<&AppName> = pair.members.iter().collect();
         members.sort_by_key(|m| wanted.as_ref() == Some(*m));
         for app in members {
-            if let Some(order) = self.order_for(name, pair, app) {
+            if let Some(order) =
+                self.order_for(name, pair, app).filter(|o| !self.apps[app].refused_like(o, now))
+            {
                 if matches!(order, Order::SetRunMode { mode: RunMode::Primary, .. }) {
                     self.open_regrant(name, app, now, out);
                 }
@@ -74,7 +75,7 @@ impl State {
         let state = &self.pairs[name];
         let member = &self.apps[app];
         let report = member.report.as_ref().filter(|_| self.reachable(app))?;
-        if member.stop_ordered || member.restart {
+        if member.held_by_order() {
             return None;
         }
         let is_wanted = state.wanted.as_ref() == Some(app);
@@ -92,6 +93,9 @@ impl State {
         }
         // Nobody is wanted yet: whatever runs stays as it is.
         state.wanted.as_ref()?;
+        if !is_wanted && self.must_wait_for_start(name, pair, app) {
+            return None;
+        }
         if !is_wanted {
             return match report.mode {
                 Some(RunMode::Backup) if cold => Some(Order::Stop { graceful: false }),
@@ -106,6 +110,15 @@ impl State {
             return None;
         }
         Some(Order::SetRunMode { mode: RunMode::Primary, epoch: state.epoch })
+    }
+
+    /// In a planned switchover of a cold pair the old primary serves on until the new one has been started.
+    fn must_wait_for_start(&self, name: &PairName, pair: &Pair, app: &AppName) -> bool {
+        let change = self.pairs[name].change.as_ref().filter(|c| c.kind == IncidentKind::Manual);
+        pair.redundancy == Redundancy::Cold
+            && change.is_some_and(|c| {
+                c.from.as_ref() == Some(app) && self.apps[&c.to].status() != AppStatus::Started
+            })
     }
 
     /// In a planned switchover the old primary confirms backup mode before the new one is instructed.
@@ -324,7 +337,7 @@ impl State {
             .iter()
             .filter(|m| self.reachable(m) && self.apps[*m].mode() == Some(RunMode::Primary))
             .count();
-        let by_order = wanted.as_ref().is_some_and(|w| self.apps[w].stop_ordered);
+        let by_order = wanted.as_ref().is_some_and(|w| self.apps[w].stop_ordered());
         // A holder out of sight may still serve; only what is known counts.
         let out_of_sight = wanted.as_ref().is_some_and(|w| !self.reachable(w));
         let known = self.started_at + self.cluster.scs.boot_grace <= now;
@@ -340,7 +353,7 @@ impl State {
         let backup = wanted.as_ref().map(|w| pair.other(w).clone());
         let not_ready = backup
             .as_ref()
-            .and_then(|b| if self.apps[b].stop_ordered { None } else { self.ready(pair, b, now).err() });
+            .and_then(|b| if self.apps[b].stop_ordered() { None } else { self.ready(pair, b, now).err() });
         let no_primary = known && primaries == 0 && !by_order && !out_of_sight;
 
         let state = self.pairs.get_mut(name).expect("settle looked the pair up");
@@ -382,7 +395,7 @@ impl State {
     }
 
     /// When time alone may change something about this pair.
-    pub(crate) fn pair_deadline(&self, name: &PairName, now: Micros) -> Option<Micros> {
+    pub(crate) fn pair_deadline(&self, name: &PairName) -> Option<Micros> {
         let state = &self.pairs[name];
         let watches = [
             state.no_primary.deadline(FAULT_LASTS),
@@ -394,8 +407,8 @@ impl State {
         watches
             .into_iter()
             .flatten()
-            .chain(self.election_deadline(name, now))
-            .chain(self.vip_deadline(&self.cluster.pairs[name]))
+            .chain(self.election_deadline(name))
+            .chain(self.vip_deadline(name, &self.cluster.pairs[name]))
             .min()
     }
 }

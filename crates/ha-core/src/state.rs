@@ -1,14 +1,15 @@
 //! All that the core knows: the configuration, what was reported, what is wanted, and what is not answered yet.
 
-use crate::elect::Gone;
+use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
 use crate::watch::Watch;
 use crate::{Durable, Lost};
 use alarms::Alarms;
 use domain::{
-    AppName, AppReport, AppStatus, Cluster, Epoch, HostName, HostStatus, InterfaceName, Launch, Micros,
-    Order, Pair, PairName, RefId, RunMode, VipAddress,
+    AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName, Launch,
+    Micros, Order, Pair, PairName, RefId, RunMode, VipAddress,
 };
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -57,22 +58,80 @@ pub(crate) struct AppState {
     pub at: Micros,
     /// Since when its status has been what it is.
     pub since: Micros,
-    /// Stopped by an operator's order, and not started since.
-    pub stop_ordered: bool,
-    /// A restart that waits for the stop.
-    pub restart: bool,
+    /// What an operator ordered and that has to be seen to, however often its host goes out of sight meanwhile.
+    pub wish: Option<Wish>,
     /// The mode that was logged last, with its epoch; what differs from it is a change. Kept while the host is out of
     /// sight: heard again is not known again.
     pub logged: Option<(RunMode, Epoch)>,
     /// The goal mode: what was instructed last.
     pub goal: Option<(RunMode, Epoch)>,
-    /// The last refusal of an instruction, with its time.
-    pub refused: Option<(String, Micros)>,
+    /// The last instruction that was refused.
+    pub refused: Option<Refusal>,
+}
+
+/// What an operator wants of an application's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Stopped until started by order.
+    Stopped {
+        /// Whether it may finish what is in hand.
+        graceful: bool,
+    },
+    /// Stopped, then started.
+    Restarted,
+    /// Started.
+    Started,
 }
 
 impl AppState {
+    pub(crate) fn stop_ordered(&self) -> bool {
+        matches!(self.wish, Some(Wish::Stopped { .. }))
+    }
+
+    /// Whether an operator wants it stopped, or is having it restarted.
+    pub(crate) fn held_by_order(&self) -> bool {
+        match self.wish {
+            Some(Wish::Stopped { .. } | Wish::Restarted) => true,
+            Some(Wish::Started) | None => false,
+        }
+    }
+}
+
+/// A refused instruction.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub order: Order,
+    pub why: String,
+    pub at: Micros,
+}
+
+impl AppState {
+    /// The refusal of primary mode, while it counts.
+    pub(crate) fn refuses_primary(&self, now: Micros) -> Option<&Refusal> {
+        let primary = |r: &&Refusal| matches!(r.order, Order::SetRunMode { mode: RunMode::Primary, .. });
+        self.refused.as_ref().filter(|r| now.since(r.at) < REFUSAL_LASTS).filter(primary)
+    }
+
+    /// Whether an order like this one was refused a moment ago, so that giving it again is no use yet.
+    pub(crate) fn refused_like(&self, order: &Order, now: Micros) -> bool {
+        let kind = |o: &Order| match o {
+            Order::SetRunMode { mode, .. } => (0, Some(*mode)),
+            Order::Start => (1, None),
+            Order::Stop { .. } => (2, None),
+        };
+        self.refused
+            .as_ref()
+            .is_some_and(|r| now.since(r.at) < REFUSAL_LASTS && kind(&r.order) == kind(order))
+    }
+
     pub(crate) fn status(&self) -> AppStatus {
         self.report.as_ref().map_or(AppStatus::Unknown, |r| r.status)
+    }
+
+    /// Whether it is reported to have failed, as opposed to stopped by order or not started yet.
+    pub(crate) fn failed(&self) -> bool {
+        self.report.as_ref().and_then(|r| r.cause.as_ref()).is_some_and(Cause::is_failure)
     }
 
     /// The reported mode of a process that runs.
@@ -84,6 +143,8 @@ impl AppState {
 /// What is wanted of a pair, and what it has been through.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PairState {
+    /// When wanted was compared with known last.
+    pub settled_at: Micros,
     pub wanted: Option<AppName>,
     pub epoch: Epoch,
     /// The reason of the last decision, one sentence.
@@ -197,6 +258,12 @@ impl State {
     #[must_use]
     pub fn host_status(&self, host: &HostName) -> Option<HostStatus> {
         self.hosts.get(host).map(|h| h.status)
+    }
+
+    /// Instructions and launches that wait for their answer.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.outstanding.len() + self.launches.len()
     }
 
     /// Takes over a configuration: what is gone is forgotten, what is new is unknown, the rest stays as it is.

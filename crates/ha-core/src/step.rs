@@ -1,6 +1,6 @@
 //! One step: record the fact, then settle the pairs that it touches. The match is here, the work in the other rooms.
 
-use crate::state::State;
+use crate::state::{Refusal, State};
 use crate::{Action, Input, Lost, Record};
 use alarms::Happened;
 use domain::{
@@ -63,8 +63,8 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
 impl State {
     /// When [`Input::TimePassed`] is due next, if nothing else happens before.
     #[must_use]
-    pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
-        let pairs = self.pairs.keys().filter_map(|name| self.pair_deadline(name, now));
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let pairs = self.pairs.keys().filter_map(|name| self.pair_deadline(name));
         let instructions = self.outstanding.values().map(|o| o.retry_at);
         let launches = self.launches.values().filter_map(|l| l.retry_at);
         pairs.chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
@@ -200,7 +200,7 @@ impl State {
         state.at = at;
         state.report = Some(report);
         self.touch_app(&app);
-        self.go_on_with_restart(&app, now, out);
+        self.see_to_wish(&app, now, out);
     }
 
     fn vip_reported(&mut self, host: &HostName, report: &VipReport) {
@@ -246,7 +246,7 @@ impl State {
             }
             AnswerOutcome::Refused { why } => {
                 if let Some(state) = self.apps.get_mut(&app) {
-                    state.refused = Some((why.clone(), now));
+                    state.refused = Some(Refusal { order: outstanding.order, why: why.clone(), at: now });
                 }
                 let text = format!("{app}: {}: {why}", outstanding.order);
                 self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);

@@ -245,7 +245,7 @@ impl State {
             pid: report.and_then(|r| r.pid),
             restarts: report.map_or(0, |r| r.restarts),
             text: cause.unwrap_or(said),
-            stop_ordered: state.stop_ordered,
+            stop_ordered: state.stop_ordered(),
         })
     }
 
@@ -262,6 +262,9 @@ impl State {
         say(&state.two_primaries, "two primaries");
         say(&state.no_holder, "a VIP has no holder");
         say(&state.two_holders, "a VIP is on two hosts");
+        if let Some(app) = state.wanted.as_ref().filter(|w| self.apps[*w].stop_ordered()) {
+            out.push(format!("{app} was stopped by an operator while it had the role"));
+        }
         if state.frozen {
             out.push(
                 "frozen after flapping: `takeover acknowledge` switches automatic failover on again"

@@ -1,6 +1,7 @@
 //! The safety net under the alarm-driven moves: what is known of a VIP is compared with where it belongs, and put right
 //! when it has been wrong for a while and nothing is under way.
 
+use crate::incidents::IncidentKind;
 use crate::state::State;
 use crate::{Action, LaunchRequest};
 use domain::{
@@ -17,6 +18,12 @@ const PATIENCE_MOST: Duration = Duration::from_secs(10);
 impl State {
     /// Puts right what has been out of place for too long.
     pub(crate) fn place_vips(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        // While a planned switchover is between the two members, the address is where the workflow has it.
+        let planned = |c: &crate::state::RoleChange| c.kind == IncidentKind::Manual;
+        if self.pairs[name].change.as_ref().is_some_and(|c| planned(c) && !self.runs_as_primary(name, &c.to))
+        {
+            return;
+        }
         for app in &pair.members {
             let Some(host) = self.host_of(app).cloned().filter(|_| self.reachable(app)) else { continue };
             let belongs = self.belongs(name, app);
@@ -119,7 +126,8 @@ impl State {
     }
 
     /// When the safety net has waited long enough for an address of this pair.
-    pub(crate) fn vip_deadline(&self, pair: &Pair) -> Option<Micros> {
+    pub(crate) fn vip_deadline(&self, name: &PairName, pair: &Pair) -> Option<Micros> {
+        let settled_at = self.pairs[name].settled_at;
         let hosts = pair.members.iter().filter_map(|m| self.host_of(m));
         hosts
             .flat_map(|host| pair.vips.iter().map(move |vip| (host, vip)))
@@ -128,6 +136,7 @@ impl State {
             })
             .filter_map(|(host, vip)| self.vips.get(&(host.clone(), vip.address)))
             .filter_map(|place| place.misplaced.map(|since| since + patience(place.tries)))
+            .filter(|due| *due > settled_at)
             .min()
     }
 }

@@ -428,6 +428,8 @@ impl CoreLoop {
             match &session.agent {
                 None if now >= session.begun + HELLO_LIMIT => lost.push(*token),
                 None => {}
+                // Connected without an inventory it would hold up what waits for its host.
+                Some(agent) if !agent.heard_inventory && now >= session.begun + HELLO_LIMIT => lost.push(*token),
                 Some(agent) if now >= agent.silent_at() => lost.push(*token),
                 Some(agent) if now >= agent.suspicious_at() => {
                     suspicious.push((agent.host.clone(), (agent.silence / 6).max(Duration::from_millis(5))));
@@ -462,7 +464,7 @@ impl CoreLoop {
                 self.host_verdict(host, answers, now);
             }
         }
-        if self.state.next_deadline(now).is_some_and(|at| at <= now) {
+        if self.state.next_deadline().is_some_and(|at| at <= now) {
             self.feed(Input::TimePassed, now);
         }
         self.acknowledge(now);
@@ -521,7 +523,7 @@ impl CoreLoop {
         });
         let unheard = self.state.started_at() + self.state.cluster().scs.boot_grace;
         sessions
-            .chain(self.state.next_deadline(now))
+            .chain(self.state.next_deadline())
             .chain(self.probes.next_deadline())
             .chain(self.outbox.next_deadline())
             .chain(self.acknowledge_due)

@@ -1,0 +1,205 @@
+//! Golden transcripts: conversations with the core, one file each under `scripts/`. Numbers in parentheses are the step
+//! numbers of the workflow. UPDATE_GOLDENFILES=1 rewrites them: only if you can say why every line moved.
+
+use crate::world::{World, app, host, pair};
+use domain::{AppStatus, Cause, VipAddress, parse_duration};
+use goldenscript::{Command, Context};
+use ha_core::OperatorOrder;
+use std::error::Error;
+use std::fmt::Write as _;
+
+struct Script {
+    world: Option<World>,
+}
+
+impl goldenscript::Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut args = command.consume_args();
+        if command.name == "cluster" {
+            let edits: Vec<String> = std::iter::from_fn(|| args.next_pos().map(str::to_owned)).collect();
+            self.world = Some(World::new(&edited(&edits)?));
+            return Ok(String::new());
+        }
+        let world = self.world.as_mut().ok_or("begin with `cluster`")?;
+        let from = world.lines.len();
+        let mut word = || -> Result<String, Box<dyn Error>> {
+            Ok(args.next_pos().ok_or("a word is missing")?.to_owned())
+        };
+        match command.name.as_str() {
+            "start" => world.start(),
+            "connect" => world.connect(&host(&word()?)),
+            "kill" => world.kill(&app(&word()?)),
+            "agent-restarts" => world.restart(&app(&word()?)),
+            "cut" => world.cut(&host(&word()?)),
+            "heal" => world.heal(&host(&word()?)),
+            "kill-agent" => world.kill_agent(&host(&word()?)),
+            "restart-agent" => world.restart_agent(&host(&word()?)),
+            "restart-scs" => world.restart_scs(),
+            "pass" => world.advance(parse_duration(&word()?)?),
+            "deaf" => world.sim_mut(&app(&word()?)).deaf = true,
+            "refuses" => world.sim_mut(&app(&word()?)).refuses = true,
+            "willing" => world.sim_mut(&app(&word()?)).refuses = false,
+            "hangs" => world.set_app(&app(&word()?), |a| {
+                (a.status, a.cause) = (AppStatus::ServiceUnavailable, Some(Cause::Hung));
+            }),
+            "lags" => world.set_app(&app(&word()?), |a| a.synced = false),
+            "syncs" => world.set_app(&app(&word()?), |a| a.synced = true),
+            "carrier-lost" => world.set_carrier(&host(&word()?), false),
+            "carrier-back" => world.set_carrier(&host(&word()?), true),
+            "scripts-fail" => world.hosts.get_mut(&host(&word()?)).ok_or("no such host")?.scripts_fail = true,
+            "add-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, true),
+            "remove-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, false),
+            "switchover" => {
+                let to = word().ok().map(|name| app(&name));
+                world.order(
+                    OperatorOrder::SwitchOver { pair: pair("sip"), to, plan: None },
+                    "alice",
+                    "maintenance",
+                );
+            }
+            "stale-switchover" => {
+                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1) };
+                world.order(order, "alice", "");
+            }
+            "plan" => return plan(world),
+            "stop" => {
+                forget(world.order(OperatorOrder::Stop { app: app(&word()?), graceful: false }, "alice", ""))
+            }
+            "stop-gracefully" => {
+                forget(world.order(OperatorOrder::Stop { app: app(&word()?), graceful: true }, "alice", ""))
+            }
+            "order-start" => forget(world.order(OperatorOrder::Start { app: app(&word()?) }, "alice", "")),
+            "restart" => forget(world.order(
+                OperatorOrder::Restart { app: app(&word()?), graceful: false },
+                "alice",
+                "",
+            )),
+            "acknowledge" => {
+                forget(world.order(OperatorOrder::Acknowledge { pair: pair("sip") }, "alice", "checked"))
+            }
+            "status" => return status(world),
+            unknown => return Err(format!("unknown command {unknown}").into()),
+        }
+        world.quiet();
+        if !world.violations.is_empty() {
+            return Err(world.violations.join("; ").into());
+        }
+        Ok(world.lines[from..].iter().fold(String::new(), |text, line| text + line + "\n"))
+    }
+}
+
+/// The pretend cluster with lines replaced: `KEY=VALUE` below [pairs.sip].
+fn edited(edits: &[String]) -> Result<String, Box<dyn Error>> {
+    let mut toml = match edits.first().map(String::as_str) {
+        Some("scripted") => include_str!("world/scripted.toml").to_owned(),
+        Some("cold") => include_str!("world/cold.toml").to_owned(),
+        _ => include_str!("world/cluster.toml").to_owned(),
+    };
+    for edit in edits.iter().filter(|e| e.contains('=')) {
+        let (key, _) = edit.split_once('=').ok_or("KEY=VALUE")?;
+        let keep = toml.lines().filter(|line| !line.starts_with(&format!("{key} ")) || key == "command");
+        toml = keep.fold(String::new(), |text, line| text + line + "\n");
+        toml = toml.replace("[pairs.sip]\n", &format!("[pairs.sip]\n{edit}\n"));
+    }
+    Ok(toml)
+}
+
+fn plan(world: &World) -> Result<String, Box<dyn Error>> {
+    let plan = world.core.plan_switchover(&pair("sip"), None, world.now)?;
+    let mut text = String::new();
+    for check in &plan.checks {
+        let verdict = if check.passed { "pass" } else { "FAIL" };
+        writeln!(text, "{verdict}: {}: {}{}", check.what, check.seen, remedy(&check.remedy))?;
+    }
+    for step in &plan.steps {
+        writeln!(text, "would {step}")?;
+    }
+    Ok(text)
+}
+
+fn remedy(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" -> {text}") }
+}
+
+fn status(world: &World) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    for p in world.core.view(world.now).pairs {
+        let wanted = p.wanted_primary.map_or("nobody".to_owned(), |w| w.to_string());
+        writeln!(text, "{}: wanted {wanted}, epoch {}: {}", p.name, p.epoch, p.reason)?;
+        for m in p.members {
+            let mode = m.mode.map_or("-".to_owned(), |m| m.to_string());
+            let sight = if m.current { "" } else { " (last known)" };
+            writeln!(text, "  {} on {}: {}, {mode}{sight}", m.app, m.host, m.status)?;
+        }
+        for v in p.vips {
+            let places = v.places.iter().map(|place| {
+                let enabled = place.enabled.map_or("unknown", |e| if e { "enabled" } else { "disabled" });
+                format!("{} {enabled}", place.host)
+            });
+            writeln!(text, "  {}: {}", v.address, places.collect::<Vec<_>>().join(", "))?;
+        }
+        for trouble in p.trouble {
+            writeln!(text, "  trouble: {trouble}")?;
+        }
+        writeln!(text, "  next: {}", p.next)?;
+    }
+    Ok(text)
+}
+
+fn run(name: &str) {
+    let path = format!("{}/tests/nets/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
+    if let Err(e) = goldenscript::run(&mut Script { world: None }, &path) {
+        panic!("{name}: {e}");
+    }
+}
+
+macro_rules! scripts {
+    ($($test:ident)*) => {
+        $(#[test] fn $test() { run(stringify!($test)); })*
+
+        #[test]
+        fn every_script_is_run() {
+            let known = [$(stringify!($test)),*];
+            for entry in std::fs::read_dir(format!("{}/tests/nets/scripts", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                assert!(known.contains(&name.as_str()), "{name} is run by no test");
+            }
+        }
+    };
+}
+
+scripts! {
+    workflow_1_manual_switchover
+    workflow_2_primary_server_failure
+    workflow_3_primary_server_disconnected
+    workflow_4_reconnection
+    twice_in_a_row_and_back
+    switchover_is_refused_with_reasons
+    switchover_rolls_back_when_the_other_refuses
+    switchover_rolls_back_when_the_old_primary_is_deaf
+    operator_stop_is_no_failure
+    restart_and_start_by_order
+    backup_not_ready_is_not_elected
+    nobody_else_the_failed_one_comes_back
+    hung_primary
+    hot_standby_waits_for_sync
+    cold_standby_is_started_when_needed
+    cold_standby_switches_over_planned
+    flap_guard_holds_back_and_freezes
+    failback_after_stable_time
+    failback_manual_only_tells
+    misplaced_vip_is_put_right
+    missed_change_cut_fail_reconnect
+    script_fails_built_in_helps
+    unanswered_instruction_is_sent_again
+    agent_away_is_no_host_lost
+    carrier_lost
+    scs_restart_changes_nothing
+    boot_with_one_host
+    two_primaries_are_reported_when_they_last
+}
+
+/// The outcome is in the transcript.
+fn forget(_: ha_core::OrderId) {}

@@ -1,0 +1,136 @@
+//! Long histories from a seed, with faults between any two messages: thousands here, more with TAKEOVER_SEEDS. A failing
+//! one prints its seed; TAKEOVER_SEED runs that one alone.
+
+use crate::world::{World, app, host, pair};
+use domain::{AppStatus, Cause, VipAddress};
+use ha_core::OperatorOrder;
+use std::time::Duration;
+
+const CLUSTER: &str = include_str!("world/cluster.toml");
+const SCRIPTED: &str = include_str!("world/scripted.toml");
+const COLD: &str = include_str!("world/cold.toml");
+
+/// SplitMix64: small, good enough, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+#[test]
+fn long_histories_with_faults_between_messages() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    if let Some(seed) = number("TAKEOVER_SEED") {
+        return check(seed);
+    }
+    let seeds = number("TAKEOVER_SEEDS").unwrap_or(5_000);
+    for seed in 0..seeds {
+        check(seed);
+    }
+    println!("{seeds} seeded histories");
+}
+
+fn check(seed: u64) {
+    let mut random = Random(seed);
+    let toml = match random.below(4) {
+        0 => SCRIPTED,
+        1 => COLD,
+        _ => CLUSTER,
+    };
+    let mut world = World::new(toml);
+    world.start();
+    for _ in 0..40 + random.below(40) {
+        fault(&mut world, &mut random);
+        pass(&mut world, &mut random);
+    }
+    world.quiet();
+    world.heal_all();
+    world.check_whole();
+    assert!(
+        world.violations.is_empty(),
+        "seed {seed} (TAKEOVER_SEED={seed} runs it alone):\n{}\n{}",
+        world.violations.join("\n"),
+        world.lines.join("\n")
+    );
+}
+
+/// One fault or order.
+fn fault(world: &mut World, random: &mut Random) {
+    let a = app(if random.below(2) == 0 { "sip1" } else { "sip2" });
+    let h = host(if random.below(2) == 0 { "host1" } else { "host2" });
+    let vip: VipAddress = "192.0.2.100/24".parse().unwrap();
+    match random.below(22) {
+        0..=2 => world.kill(&a),
+        3..=5 => world.restart(&a),
+        6..=7 => world.cut(&h),
+        8..=10 => world.heal(&h),
+        11 => world.kill_agent(&h),
+        12..=13 => world.restart_agent(&h),
+        14 => world.restart_scs(),
+        15 => {
+            world.order(OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None }, "alice", "");
+        }
+        16 => match random.below(4) {
+            0 => forget(world.order(
+                OperatorOrder::Stop { app: a, graceful: random.below(2) == 0 },
+                "alice",
+                "",
+            )),
+            1 => forget(world.order(OperatorOrder::Restart { app: a, graceful: false }, "alice", "")),
+            _ => forget(world.order(OperatorOrder::Start { app: a }, "alice", "")),
+        },
+        17 => world.set_vip(&h, vip, random.below(2) == 0),
+        18 => world.set_carrier(&h, random.below(2) == 0),
+        19 => world.sim_mut(&a).deaf = random.below(2) == 0,
+        20 => world.sim_mut(&a).refuses = random.below(2) == 0,
+        21 => {
+            if world.sim_mut(&a).status == AppStatus::Started {
+                let hung = random.below(2) == 0;
+                world.set_app(&a, |sim| {
+                    (sim.status, sim.cause) = if hung {
+                        (AppStatus::ServiceUnavailable, Some(Cause::Hung))
+                    } else {
+                        (AppStatus::Started, None)
+                    };
+                    sim.synced = !hung;
+                });
+            } else if world.sim_mut(&a).status == AppStatus::ServiceUnavailable {
+                world.set_app(&a, |sim| {
+                    (sim.status, sim.cause, sim.synced) = (AppStatus::Started, None, true)
+                });
+            }
+        }
+        _ => unreachable!("below(22)"),
+    }
+}
+
+/// Some messages are delivered, or some time passes, or neither.
+fn pass(world: &mut World, random: &mut Random) {
+    match random.below(4) {
+        0 => {}
+        1 => {
+            for _ in 0..random.below(12) {
+                if random.below(2) == 0 {
+                    world.deliver_to_agent();
+                } else {
+                    world.deliver_to_scs();
+                }
+            }
+        }
+        2 => world.quiet(),
+        _ => world.advance(Duration::from_millis(random.below(3_000))),
+    }
+}
+
+/// The outcome is in the transcript.
+fn forget(_: ha_core::OrderId) {}
