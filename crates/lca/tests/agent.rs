@@ -1,0 +1,258 @@
+//! The agent as a process of its own, real children, and this test in the SCS's place: over the real link, on loopback.
+
+mod scs;
+
+use control_link::messages::Fact;
+use domain::{
+    AnswerOutcome, AppStatus, Cause, Epoch, EventId, LaunchOutcome, ModeControl, OnHang, Order, RunMode,
+    events,
+};
+use scs::{Agent, Scs, application, cluster, script, sh};
+use std::time::Duration;
+
+fn is_log(fact: &Fact, id: EventId) -> bool {
+    matches!(fact, Fact::Log(event) if event.id == id)
+}
+
+/// Tells the agent by `systemd-notify`'s protocol from a shell: needs nothing but the shell's own tools.
+const READY: &str = "python3 -c 'import os,socket;s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM);s.sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"])'";
+
+#[test]
+fn starts_reports_readiness_death_and_restarts() {
+    let mut scs = Scs::start();
+    let mut app = sh(&format!("{READY}; exec sleep 1000"));
+    app.notify = true;
+    let _agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", app)]));
+    let started = scs.app_is("app1", AppStatus::Started);
+    let pid = started.pid.expect("a started application has a process");
+
+    // SAFETY: a process that this test's agent has just started.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    let stopped = scs.app_is("app1", AppStatus::Stopped);
+    assert_eq!(stopped.cause, Some(Cause::Killed(9)));
+    assert_eq!(stopped.mode, None);
+    scs.fact(|fact| is_log(fact, events::APP_TERMINATED));
+    let again = scs.app_is("app1", AppStatus::Started);
+    assert_eq!(again.restarts, 1);
+    assert_ne!(again.pid, Some(pid));
+}
+
+#[test]
+fn a_stop_by_order_is_no_failure_and_outlives_the_agent() {
+    let mut scs = Scs::start();
+    let mut agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    scs.app_is("app1", AppStatus::Started);
+    let done = scs.instruct("app1", Order::Stop { graceful: false });
+    assert_eq!(done, AnswerOutcome::Done);
+    let stopped = scs.app_is("app1", AppStatus::Stopped);
+    assert_eq!(stopped.cause, Some(Cause::Ordered));
+    scs.fact(|fact| is_log(fact, events::APP_STOP_DETECTED));
+
+    agent.kill();
+    agent.start_again(&scs);
+    let inventory = scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    assert!(inventory.iter().all(|app| app.status == AppStatus::Stopped), "{inventory:?}");
+    // Had it been started, this would come before the answer.
+    assert_eq!(scs.instruct("app1", Order::Stop { graceful: false }), AnswerOutcome::Done);
+    assert!(!scs.seen.iter().any(|fact| is_log(fact, events::APP_STARTED)));
+}
+
+#[test]
+fn a_stop_that_is_ignored_is_followed_by_a_kill_of_the_whole_group() {
+    let mut scs = Scs::start();
+    let mut app = sh("trap '' TERM; sleep 1001 & echo $! > $CHILD; while :; do wait; done");
+    app.stop_limit = Duration::from_millis(300);
+    let agent = Agent::start(&scs, "host1");
+    let child = agent.directory().join("child");
+    app.environment.insert("CHILD".to_owned(), child.display().to_string());
+    scs.welcome(cluster([("app1", app)]));
+    scs.app_is("app1", AppStatus::Started);
+    let child: u32 = scs::wait_for(|| std::fs::read_to_string(&child).ok()?.trim().parse().ok());
+    scs.instruct("app1", Order::Stop { graceful: false });
+    scs.fact(|fact| is_log(fact, events::STOP_LIMIT_OVERRUN));
+    assert_eq!(scs.app_is("app1", AppStatus::Stopped).cause, Some(Cause::StopLimit));
+    scs::wait_for(|| scs::is_dead(child).then_some(()));
+}
+
+#[test]
+fn silence_of_one_that_promised_heartbeats_is_a_hang() {
+    let mut scs = Scs::start();
+    let alive = READY.replace("READY=1", "READY=1\\nWATCHDOG=1");
+    let mut app = sh(&format!("{alive}; exec sleep 1000"));
+    app.notify = true;
+    app.watchdog = Some(Duration::from_millis(300));
+    let _agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", app.clone())]));
+    scs.app_is("app1", AppStatus::Started);
+    assert_eq!(scs.app_is("app1", AppStatus::ServiceUnavailable).cause, Some(Cause::Hung));
+    assert_eq!(scs.app_is("app1", AppStatus::Stopped).cause, Some(Cause::Hung));
+    app.on_hang = OnHang::Report;
+    scs.assign(cluster([("app1", app)]));
+    scs.app_is("app1", AppStatus::Started);
+    assert_eq!(scs.app_is("app1", AppStatus::ServiceUnavailable).cause, Some(Cause::Hung));
+}
+
+#[test]
+fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs() {
+    let mut scs = Scs::start();
+    let mut app = sh("exec sleep 1000");
+    app.mode_control = ModeControl::None;
+    let mut agent = Agent::start(&scs, "host1");
+    let part = cluster([("app1", app)]);
+    scs.welcome(part.clone());
+    let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
+    assert_eq!(scs.set_mode("app1", RunMode::Primary, 7), AnswerOutcome::Done);
+    agent.state_is_saved(|state| state.contains("\"greatest\":7"));
+
+    agent.kill();
+    assert!(!scs::is_dead(pid), "the application outlives its agent");
+    agent.start_again(&scs);
+    scs.welcome(part);
+    let adopted = scs.app(|app| app.status == AppStatus::Started);
+    assert_eq!((adopted.pid, adopted.mode, adopted.epoch), (Some(pid), Some(RunMode::Primary), Epoch(7)));
+    scs.fact(|fact| is_log(fact, events::APP_START_DETECTED));
+    let refused = scs.set_mode("app1", RunMode::Backup, 6);
+    assert!(matches!(refused, AnswerOutcome::Refused { why } if why.contains("older than 7")));
+
+    // Its death is noticed although it is nobody's child any more.
+    // SAFETY: a process that this test's agent has started.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    assert_eq!(scs.app_is("app1", AppStatus::Stopped).cause, Some(Cause::Ended));
+    assert_eq!(scs.app_is("app1", AppStatus::Started).restarts, 1);
+}
+
+#[test]
+fn what_ended_while_no_agent_was_there_is_noticed() {
+    let mut scs = Scs::start();
+    let mut agent = Agent::start(&scs, "host1");
+    let part = cluster([("app1", sh("exec sleep 1000"))]);
+    scs.welcome(part.clone());
+    let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
+    agent.state_is_saved(|state| state.contains("\"status\":\"started\""));
+    agent.kill();
+    // SAFETY: a process that this test's agent has started.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs::wait_for(|| scs::is_dead(pid).then_some(()));
+    agent.start_again(&scs);
+    scs.welcome(part);
+    scs.fact(|fact| is_log(fact, events::APP_TERMINATED));
+    assert_ne!(scs.app_is("app1", AppStatus::Started).pid, Some(pid));
+}
+
+#[test]
+fn sigterm_ends_the_agent_alone() {
+    let mut scs = Scs::start();
+    let mut agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
+    assert!(agent.terminate().success());
+    assert!(!scs::is_dead(pid));
+    agent.start_again(&scs);
+    scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    assert_eq!(scs.app(|app| app.status == AppStatus::Started).pid, Some(pid));
+}
+
+#[test]
+fn reports_that_were_not_acknowledged_come_again() {
+    let mut scs = Scs::start();
+    scs.acknowledging = false;
+    let _agent = Agent::start(&scs, "host1");
+    let part = cluster([("app1", sh("exec sleep 1000"))]);
+    scs.welcome(part.clone());
+    let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
+    let before = scs.numbers.clone();
+    scs.hang_up();
+    // Happens while nobody listens.
+    // SAFETY: a process that this test's agent has started.
+    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs.numbers.clear();
+    scs.welcome(part.clone());
+    scs.fact(|fact| is_log(fact, events::APP_TERMINATED));
+    assert_eq!(scs.numbers[..before.len()], before, "the same reports, under their numbers, in order");
+    assert!(scs.numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", scs.numbers);
+
+    scs.acknowledging = true;
+    scs.app_is("app1", AppStatus::Started);
+    let acknowledged = *scs.numbers.last().unwrap();
+    // Answered in order: the acknowledgements have arrived.
+    scs.instruct("app1", Order::Start);
+    scs.hang_up();
+    scs.numbers.clear();
+    scs.welcome(part);
+    scs.fact(|fact| is_log(fact, events::CONNECTED));
+    assert!(scs.numbers[0] > acknowledged, "{:?} after {acknowledged}", scs.numbers);
+}
+
+#[test]
+fn scripts_have_their_facts_their_limits_and_run_once() {
+    let mut scs = Scs::start();
+    let _agent = Agent::start(&scs, "host1");
+    let mut part = cluster([]);
+    part.scripts.insert(
+        "facts".parse().unwrap(),
+        script("echo $TAKEOVER_HOST $TAKEOVER_EPOCH $TAKEOVER_ALARM; exit 3"),
+    );
+    part.scripts.insert("loud".parse().unwrap(), script("yes | head -c 1000000"));
+    part.scripts.insert("endless".parse().unwrap(), script("sleep 1000 & wait"));
+    scs.welcome(part);
+    let facts = scs.launch(1, "facts", 5_000);
+    assert_eq!(facts.outcome, LaunchOutcome::Exited { code: 3 });
+    assert_eq!(facts.output, "host1 9 wiring\n");
+    let again = scs.launch(1, "facts", 5_000);
+    assert_eq!((again.outcome, again.took_us), (facts.outcome, facts.took_us), "the result, not another run");
+    let loud = scs.launch(2, "loud", 5_000);
+    assert!(loud.outcome.succeeded() && loud.output.len() <= domain::LAUNCH_OUTPUT_LIMIT);
+    assert_eq!(scs.launch(3, "endless", 200).outcome, LaunchOutcome::TimedOut);
+    assert!(matches!(scs.launch(4, "none", 200).outcome, LaunchOutcome::Failed { .. }));
+}
+
+#[test]
+fn heartbeats_flow_and_silence_ends_the_connection() {
+    let mut scs = Scs::start();
+    let _agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([]));
+    let answered = scs::wait_for(|| Some(scs.heartbeat()).filter(|heartbeat| heartbeat.heard.0 > 0));
+    assert!(answered.heard < answered.at, "our own clock, one later than the agent's");
+    // Not answered any more: the agent hangs up by itself and dials again.
+    scs.wait_for_hang_up();
+    scs.welcome(cluster([]));
+    let lost = scs.fact(|fact| is_log(fact, events::CONNECTION_LOST));
+    assert!(matches!(lost, Fact::Log(event) if event.text.contains("nothing was heard")));
+}
+
+#[test]
+fn what_is_configured_anew_starts_and_what_is_not_any_more_stops() {
+    let mut scs = Scs::start();
+    let _agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
+    scs.assign(cluster([("app1", sh("exec sleep 1001")), ("app2", sh("exec sleep 1000"))]));
+    scs.app_is("app2", AppStatus::Started);
+    assert!(!scs::is_dead(pid), "a new command counts from the next start on");
+    scs.assign(cluster([("app2", sh("exec sleep 1000"))]));
+    scs.app_is("app1", AppStatus::Stopped);
+    scs::wait_for(|| scs::is_dead(pid).then_some(()));
+}
+
+#[test]
+fn an_application_that_cannot_be_started_says_why() {
+    let mut scs = Scs::start();
+    let mut app = application(&["/no/such/program"]);
+    app.restart.auto = false;
+    let _agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([("app1", app)]));
+    let stopped = scs.app(|app| app.cause.is_some());
+    assert!(matches!(stopped.cause, Some(Cause::NotStarted(why)) if why.contains("/no/such/program")));
+}
+
+#[test]
+fn two_agents_do_not_share_a_run_directory() {
+    let mut scs = Scs::start();
+    let agent = Agent::start(&scs, "host1");
+    scs.welcome(cluster([]));
+    let second = agent.second(&scs);
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another agent runs"));
+}

@@ -1,0 +1,405 @@
+//! The other end of the agent's connection, played by hand: accepts it with the real acceptor, says welcome, reads what
+//! the agent reports. Every wait has a bound.
+
+use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, ToAgent, Welcome};
+use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, SEALED_LEN, Seal, ca};
+use domain::{
+    Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
+    Instruction, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId, RestartPolicy,
+    RunMode, Script,
+};
+use mio::{Events, Interest, Poll, Token};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// No event of these tests takes longer, unless something is broken.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub struct Scs {
+    address: SocketAddr,
+    links: Receiver<Link>,
+    _acceptor: Acceptor,
+    udp: UdpSocket,
+    poll: Poll,
+    link: Option<Link>,
+    seal: Option<Seal>,
+    answering: bool,
+    queue: VecDeque<FromAgent>,
+    next_ref: u64,
+    sessions: u64,
+    tls: tempfile::TempDir,
+    /// Whether reports are acknowledged as they come.
+    pub acknowledging: bool,
+    /// The numbers of all reports on this connection.
+    pub numbers: Vec<u64>,
+    /// All facts on this connection.
+    pub seen: Vec<Fact>,
+}
+
+impl Scs {
+    pub fn start() -> Self {
+        let tls = tempfile::tempdir().unwrap();
+        let ca_dir = tls.path().join("ca");
+        ca::init(&ca_dir, "test").unwrap();
+        let issued = ca::issue(&ca_dir, Role::Scs, "scs1", &tls.path().join("scs")).unwrap();
+        let identity = Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap();
+        let (listener, udp) = same_port();
+        let address = listener.local_addr().unwrap();
+        let (sender, links) = channel();
+        let on_link = move |link| drop(sender.send(link));
+        let refused = |address, why| eprintln!("refused {address}: {why}");
+        let acceptor =
+            Acceptor::start(vec![listener], &identity, Limits::default(), |_| Ok(()), on_link, refused)
+                .unwrap();
+        udp.set_nonblocking(true).unwrap();
+        Self {
+            address,
+            links,
+            _acceptor: acceptor,
+            udp,
+            poll: Poll::new().unwrap(),
+            link: None,
+            seal: None,
+            answering: true,
+            queue: VecDeque::new(),
+            next_ref: 1_000,
+            sessions: 0,
+            tls,
+            acknowledging: true,
+            numbers: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for the agent, takes its hello, says welcome, takes its inventory.
+    pub fn welcome(&mut self, cluster: Cluster) -> Vec<AppReport> {
+        let mut link = self.links.recv_timeout(LIMIT).expect("the agent dials");
+        self.queue.clear();
+        self.seen.clear();
+        self.poll.registry().register(link.source(), Token(0), Interest::READABLE).unwrap();
+        self.link = Some(link);
+        let FromAgent::Hello(hello) = self.next() else { panic!("the first message is the hello") };
+        assert_eq!((hello.protocol, hello.host.as_str()), (PROTOCOL, "host1"));
+        self.sessions += 1;
+        let session = self.sessions;
+        let link = self.link.as_mut().unwrap();
+        self.seal = Some(link.seal(session).unwrap());
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            release: "test".to_owned(),
+            session,
+            cluster,
+            heartbeat_ms: 50,
+            silence_ms: 1_500,
+        };
+        link.send(&ToAgent::Welcome(Box::new(welcome))).unwrap();
+        match self.next() {
+            FromAgent::Inventory { apps, .. } => apps,
+            other => panic!("the inventory follows the welcome, not {other:?}"),
+        }
+    }
+
+    pub fn assign(&mut self, cluster: Cluster) {
+        self.send(&ToAgent::Assign { cluster: Box::new(cluster) });
+    }
+
+    pub fn hang_up(&mut self) {
+        self.link = None;
+    }
+
+    /// Waits, without answering heartbeats, until the agent hangs up.
+    pub fn wait_for_hang_up(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        self.answering = false;
+        while self.receive(deadline).is_ok() {}
+        self.answering = true;
+        self.link = None;
+    }
+
+    pub fn instruct(&mut self, app: &str, order: Order) -> AnswerOutcome {
+        self.next_ref += 1;
+        let ref_id = RefId(self.next_ref);
+        self.send(&ToAgent::Instruct(Instruction { ref_id, app: app.parse().unwrap(), order }));
+        match self.fact(|fact| matches!(fact, Fact::Answer(answer) if answer.ref_id == ref_id)) {
+            Fact::Answer(Answer { outcome, .. }) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn set_mode(&mut self, app: &str, mode: RunMode, epoch: u64) -> AnswerOutcome {
+        self.instruct(app, Order::SetRunMode { mode, epoch: Epoch(epoch) })
+    }
+
+    pub fn launch(&mut self, ref_id: u64, script: &str, limit_ms: u64) -> LaunchResult {
+        let ref_id = RefId(ref_id);
+        self.send(&ToAgent::Launch(Box::new(Launch {
+            ref_id,
+            what: LaunchWhat::Script { script: script.parse().unwrap() },
+            pair: None,
+            app: None,
+            mode: None,
+            epoch: Epoch(9),
+            event: None,
+            alarm: "wiring".to_owned(),
+            time_limit: Duration::from_millis(limit_ms),
+        })));
+        match self.fact(|fact| matches!(fact, Fact::LaunchEnded(result) if result.ref_id == ref_id)) {
+            Fact::LaunchEnded(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The next report of an application that is as wanted.
+    pub fn app(&mut self, wanted: impl Fn(&AppReport) -> bool) -> AppReport {
+        match self.fact(|fact| matches!(fact, Fact::App(report) if wanted(report))) {
+            Fact::App(report) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn app_is(&mut self, app: &str, status: AppStatus) -> AppReport {
+        self.app(|report| report.app.as_str() == app && report.status == status)
+    }
+
+    /// The next fact that is as wanted; those before it are passed over.
+    pub fn fact(&mut self, wanted: impl Fn(&Fact) -> bool) -> Fact {
+        loop {
+            if let FromAgent::Report(report) = self.next()
+                && wanted(&report.fact)
+            {
+                return report.fact;
+            }
+        }
+    }
+
+    /// The next heartbeat of the agent, answered with one of ours.
+    pub fn heartbeat(&mut self) -> Heartbeat {
+        wait_for(|| self.answer_heartbeat())
+    }
+
+    fn answer_heartbeat(&mut self) -> Option<Heartbeat> {
+        let seal = self.seal.as_mut()?;
+        let mut datagram = [0; SEALED_LEN * 2];
+        let (size, from) = self.udp.recv_from(&mut datagram).ok()?;
+        let heartbeat = seal.open(&datagram[..size]).ok()?;
+        let ours = Heartbeat { at: Micros(heartbeat.at.0 + 1), heard: heartbeat.at, held_us: 0, stall_us: 0 };
+        self.udp.send_to(&seal.seal(&ours), from).unwrap();
+        Some(heartbeat)
+    }
+
+    fn send(&mut self, message: &ToAgent) {
+        self.link.as_mut().unwrap().send(message).unwrap();
+    }
+
+    fn next(&mut self) -> FromAgent {
+        let deadline = Instant::now() + LIMIT;
+        match self.receive(deadline) {
+            Ok(message) => message,
+            Err(e) => panic!("no message of the agent: {e}; seen so far: {:#?}", self.seen),
+        }
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Result<FromAgent, LinkError> {
+        let mut events = Events::with_capacity(8);
+        loop {
+            if let Some(message) = self.queue.pop_front() {
+                self.took(&message);
+                return Ok(message);
+            }
+            let mut messages = Vec::new();
+            let received = self.link.as_mut().expect("connected").receive(&mut messages);
+            self.queue.extend(messages);
+            if self.queue.is_empty() {
+                let _ = received?;
+                let left = deadline.saturating_duration_since(Instant::now());
+                assert!(!left.is_zero(), "nothing came; seen so far: {:#?}", self.seen);
+                self.poll.poll(&mut events, Some(left.min(Duration::from_millis(50)))).unwrap();
+                if self.answering {
+                    self.answer_heartbeat();
+                }
+            }
+        }
+    }
+
+    fn took(&mut self, message: &FromAgent) {
+        if let FromAgent::Report(report) = message {
+            self.numbers.push(report.seq);
+            self.seen.push(report.fact.clone());
+            if self.acknowledging {
+                let seq = report.seq;
+                // It may have hung up meanwhile, which the next receive tells.
+                let _ = self.link.as_mut().unwrap().send(&ToAgent::Acknowledge { seq });
+            }
+        }
+    }
+}
+
+/// An agent as a process of its own, in a directory of its own. Killed, with its applications, when dropped.
+pub struct Agent {
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+    host: String,
+}
+
+impl Agent {
+    pub fn start(scs: &Scs, host: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        ca::issue(&scs.tls.path().join("ca"), Role::Agent, host, &directory.path().join("tls")).unwrap();
+        let mut agent = Self { directory, child: None, host: host.to_owned() };
+        agent.start_again(scs);
+        agent
+    }
+
+    pub fn start_again(&mut self, scs: &Scs) {
+        assert!(self.child.is_none(), "the last one has ended");
+        self.child = Some(self.command(scs).spawn().unwrap());
+    }
+
+    pub fn second(&self, scs: &Scs) -> Output {
+        self.command(scs).stderr(Stdio::piped()).output().unwrap()
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        // SAFETY: a child of this process that was not waited for.
+        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        wait_for(|| child.try_wait().unwrap())
+    }
+
+    /// Waits until the run state on file is as wanted.
+    pub fn state_is_saved(&self, wanted: impl Fn(&str) -> bool) {
+        let path = self.directory.path().join("run/lca-state.json");
+        wait_for(|| std::fs::read_to_string(&path).ok().filter(|state| wanted(state)));
+    }
+
+    fn command(&self, scs: &Scs) -> Command {
+        let mut command = Command::new(agent_program());
+        command.arg(&self.host).arg(self.directory.path()).arg(scs.address.to_string());
+        command
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // Its applications live on by design; each file names one that this test's agent has started.
+        for entry in std::fs::read_dir(self.directory.path().join("run")).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with(".process.json")
+                && let Ok(text) = std::fs::read_to_string(entry.path())
+                && let Some(pid) =
+                    text.split("\"pid\":").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok())
+            {
+                // SAFETY: a system call without pointers.
+                unsafe { libc::killpg(pid, libc::SIGKILL) };
+            }
+        }
+    }
+}
+
+/// Built by cargo beside the tests.
+fn agent_program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("examples/agent");
+    assert!(program.exists(), "{} is missing: run `cargo test -p lca`, which builds it", program.display());
+    program
+}
+
+/// Looks again and again until there is something, with a bound.
+pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "what was waited for did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub fn is_dead(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_or(true, |stat| stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+}
+
+pub fn application(command: &[&str]) -> Application {
+    let seconds = Duration::from_secs;
+    Application {
+        host: HostName::new("host1").unwrap(),
+        command: command.iter().map(ToString::to_string).collect(),
+        directory: None,
+        environment: BTreeMap::new(),
+        user: None,
+        mode_control: ModeControl::Socket,
+        autostart: true,
+        restart: RestartPolicy { auto: true, delay: Duration::from_millis(50), attempts: 10 },
+        notify: false,
+        start_limit: seconds(20),
+        stop_limit: seconds(20),
+        suspend_limit: seconds(5),
+        watchdog: None,
+        on_hang: OnHang::Restart,
+        probe: None,
+    }
+}
+
+pub fn sh(text: &str) -> Application {
+    application(&["/bin/sh", "-c", text])
+}
+
+pub fn script(text: &str) -> Script {
+    Script {
+        command: ["/bin/sh", "-c", text].map(str::to_owned).to_vec(),
+        time_limit: Duration::from_secs(10),
+    }
+}
+
+/// A cluster of two hosts in which the applications are on the first; each is in a pair with one on the second.
+pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
+    let mut cluster = Cluster { name: "test".to_owned(), ..Cluster::default() };
+    for host in ["host1", "host2"] {
+        cluster.hosts.insert(host.parse().unwrap(), Host { address: "127.0.0.1".parse().unwrap() });
+    }
+    for (name, application) in apps {
+        let member = AppName::new(name).unwrap();
+        let other = AppName::new(&format!("{name}-2")).unwrap();
+        let pair = domain::Pair {
+            members: [member.clone(), other],
+            redundancy: domain::Redundancy::Warm,
+            profile: domain::Profile::Normal,
+            failback: domain::Failback::Never,
+            flap_guard: domain::FlapGuard::default(),
+            vips: Vec::new(),
+        };
+        cluster.pairs.insert(format!("pair-{name}").parse().unwrap(), pair);
+        cluster.applications.insert(member, application);
+    }
+    cluster
+}
+
+/// A TCP listener and a UDP socket on the same free port.
+fn same_port() -> (TcpListener, UdpSocket) {
+    for _ in 0..100 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Ok(udp) = UdpSocket::bind(listener.local_addr().unwrap()) {
+            return (listener, udp);
+        }
+    }
+    panic!("no port is free for both TCP and UDP");
+}
