@@ -3,7 +3,7 @@
 use crate::incidents::{Begin, IncidentKind};
 use crate::state::{State, Wish};
 use crate::{Action, By, OperatorOrder, OrderOutcome};
-use domain::{AppName, AppStatus, Cause, LogEvent, Micros, Order, PairName, RunMode, events};
+use domain::{AppName, AppStatus, Cause, LogEvent, Micros, Order, PairName, Redundancy, RunMode, events};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -283,7 +283,7 @@ impl State {
     /// Compares what an operator ordered with what is reported: an instruction may have been lost with its host.
     pub(crate) fn see_to_wish(&mut self, app: &AppName, now: Micros, out: &mut Vec<Action>) {
         let Some(state) = self.apps.get(app) else { return };
-        let Some(wish) = state.wish else { return };
+        let Some(wish) = state.wish else { return self.adopt_stop(app) };
         let under_way = self.outstanding.values().any(|o| &o.app == app);
         let by_order = state.report.as_ref().is_some_and(|r| r.cause == Some(Cause::Ordered));
         let runs = match state.status() {
@@ -315,6 +315,17 @@ impl State {
         }
         if let Some(order) = order {
             self.instruct(app, order, now, out);
+        }
+    }
+
+    /// Stopped by an order that this SCS does not know (it lost its state): the order stands, and is shown.
+    fn adopt_stop(&mut self, app: &AppName) {
+        let cold = self.cluster.pair_of(app).is_some_and(|(_, p)| p.redundancy == Redundancy::Cold);
+        let under_way = self.outstanding.values().any(|o| &o.app == app);
+        let report = self.apps.get(app).and_then(|a| a.report.as_ref());
+        let stopped = report.is_some_and(|r| r.status == AppStatus::Stopped && r.cause == Some(Cause::Ordered));
+        if stopped && !cold && !under_way {
+            self.wish(app, Wish::Stopped { graceful: false });
         }
     }
 

@@ -198,6 +198,9 @@ impl World {
         }
         sim.linked = true;
         sim.silent_at = None;
+        // What was on its way over the connection before is lost with it.
+        self.to_agents.retain(|(to, _)| to != name);
+        self.to_scs.retain(|(from, _)| from != name);
         self.feed(Input::AgentConnected { host: name.clone(), release: "1".to_owned() });
         let inventory = self.inventory(name);
         self.to_scs.push_back((name.clone(), inventory));
