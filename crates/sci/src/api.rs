@@ -1,4 +1,25 @@
-//! The API's own bodies, as client and server share them. All else in it is `ha_core`'s and `scs::store`'s own types.
+//! The API: its endpoints, and its own bodies as client and server share them. All else is of `ha_core` and
+//! `scs::store`.
+//!
+//! | below [`PREFIX`] | asks or gives | answers |
+//! |---|---|---|
+//! | `GET /status` | | [`Status`] |
+//! | `GET /hosts` | | [`Hosts`] |
+//! | `GET /pairs/{pair}/plan` | `to` | [`Plan`] |
+//! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
+//! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
+//! | `POST /applications/{app}/start` | [`Because`] | [`Accepted`] |
+//! | `POST /applications/{app}/stop`, `restart` | [`Stop`] | [`Accepted`] |
+//! | `GET /alarms` | `history`, `limit` | [`Alarms`] |
+//! | `POST /alarms/{number}/clear` | [`Because`] | [`Accepted`] |
+//! | `GET /log` | [`LogFilter`](scs::store::LogFilter) | [`LogPage`](scs::store::LogPage) |
+//! | `GET /incidents` | [`IncidentFilter`](scs::store::IncidentFilter) | [`Incidents`] |
+//! | `GET /incidents/{id}` | | [`Incident`] |
+//! | `GET /events` | | server-sent events, see [`live`] |
+//! | `GET /version` | | [`Version`] |
+//!
+//! Whatever is not answered is a [`Problem`]. An accepted order is answered with 202, a refused one with 409; each is
+//! in the audit. `POST` takes `application/json` only, which keeps web pages of others from sending one unasked.
 //!
 //! Times are microseconds since the Unix epoch. New fields may be added within a version; readers ignore what they do
 //! not know. Requests with unknown fields are refused, so that a misspelt `gracefull` does not stop a server hard.
@@ -131,7 +152,7 @@ pub struct Problem {
     pub detail: String,
     /// The plan with its failed checks, where a switchover was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Plan>,
+    pub plan: Option<Box<Plan>>,
 }
 
 impl fmt::Display for Problem {

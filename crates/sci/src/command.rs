@@ -407,6 +407,3 @@ impl Command {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -32,7 +32,7 @@ pub(super) async fn switch_over(client: &Client, args: Switchover, out: &Out) ->
     let accepted: Accepted = client.post(&format!("/pairs/{}/switchover", plan.pair), &order).await?;
     let Some(id) = accepted.incident else { return say(&accepted, out) };
     let mut following = Following { client, events, id, shown: 0 };
-    match following.to_the_end(Instant::now() + args.wait, out).await? {
+    match following.until_the_end(Instant::now() + args.wait, out).await? {
         Some(incident) => end(&incident, out),
         None => {
             out.remark(&format!(
@@ -81,7 +81,7 @@ struct Following<'c> {
 
 impl Following<'_> {
     /// Shows steps as they come. Returns the ended incident; none when `deadline` comes first.
-    async fn to_the_end(&mut self, deadline: Instant, out: &Out) -> Result<Option<Incident>, Failure> {
+    async fn until_the_end(&mut self, deadline: Instant, out: &Out) -> Result<Option<Incident>, Failure> {
         while Instant::now() < deadline {
             let Ok(news) = timeout_at(deadline, self.news()).await else { return Ok(None) };
             let Some(incident) = news? else { continue };

@@ -18,14 +18,15 @@ fn parse_time_at(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Micros, 
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Ok(micros(timestamp));
     }
-    let local = match (text.parse::<Time>(), text.parse::<DateTime>()) {
-        (Ok(time), _) => now.to_zoned(zone.clone()).date().to_datetime(time),
-        (Err(_), Ok(date_and_time)) => date_and_time,
-        (Err(_), Err(_)) => {
-            return Err(
-                "expected '2026-01-31 12:00', 2026-01-31T12:00:00Z, 12:00, or how long ago: 10m, 2h, 1d"
-                    .to_owned(),
-            );
+    // ISO 8601 lets "12" be noon; people may as well mean 12 minutes ago.
+    let time = text.parse::<Time>().ok().filter(|_| text.contains(':'));
+    let local = match (time, text.parse::<DateTime>()) {
+        (Some(time), _) => now.to_zoned(zone.clone()).date().to_datetime(time),
+        (None, Ok(date_and_time)) => date_and_time,
+        (None, Err(_)) => {
+            let expected =
+                "expected '2026-01-31 12:00', 2026-01-31T12:00:00Z, 12:00, or how long ago: 10m, 2h, 1d";
+            return Err(expected.to_owned());
         }
     };
     let zoned = local.to_zoned(zone.clone()).map_err(|error| error.to_string())?;

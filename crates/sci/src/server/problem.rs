@@ -24,7 +24,7 @@ impl Problem {
     }
 
     pub(super) fn refused(why: String, plan: Option<Plan>) -> Self {
-        Self { plan, ..Self::new(StatusCode::CONFLICT, why) }
+        Self { plan: plan.map(Box::new), ..Self::new(StatusCode::CONFLICT, why) }
     }
 
     pub(super) fn no_route(path: &str) -> Self {

@@ -17,6 +17,8 @@ use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan};
 use scs::handle::Handle;
 use scs::store::{AuditRecord, IncidentFilter, LogFilter, LogPage, QueryError, Store, StoreItem};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -44,7 +46,8 @@ pub(super) struct Peer {
 }
 
 type Answer<T> = Result<Json<T>, Problem>;
-type Body<T> = Result<Json<T>, JsonRejection>;
+/// The object that a `POST` carries. Looked at as one first: serde would take `[]` for a body without any fields.
+type Body = Result<Json<Map<String, Value>>, JsonRejection>;
 type Params<T> = Result<Query<T>, QueryRejection>;
 
 pub(super) fn router(api: Api) -> Router {
@@ -176,10 +179,10 @@ async fn switch_over(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(pair): Path<String>,
-    body: Body<SwitchOver>,
+    body: Body,
 ) -> Response {
     let order = named("pair", &pair).and_then(|pair| {
-        let Json(SwitchOver { to, reason, plan }) = body?;
+        let SwitchOver { to, reason, plan } = parse(body)?;
         Ok((OperatorOrder::SwitchOver { pair, to, plan }, reason))
     });
     let to = match &order {
@@ -193,10 +196,10 @@ async fn acknowledge(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(pair): Path<String>,
-    body: Body<Because>,
+    body: Body,
 ) -> Response {
-    let order =
-        named("pair", &pair).and_then(|pair| Ok((OperatorOrder::Acknowledge { pair }, body?.0.reason)));
+    let order = named("pair", &pair)
+        .and_then(|pair| Ok((OperatorOrder::Acknowledge { pair }, parse::<Because>(body)?.reason)));
     carry_out(api, peer, format!("acknowledge {pair}"), order).await
 }
 
@@ -204,9 +207,10 @@ async fn start(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(app): Path<String>,
-    body: Body<Because>,
+    body: Body,
 ) -> Response {
-    let order = named("application", &app).and_then(|app| Ok((OperatorOrder::Start { app }, body?.0.reason)));
+    let order = named("application", &app)
+        .and_then(|app| Ok((OperatorOrder::Start { app }, parse::<Because>(body)?.reason)));
     carry_out(api, peer, format!("start {app}"), order).await
 }
 
@@ -214,10 +218,10 @@ async fn stop(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(app): Path<String>,
-    body: Body<Stop>,
+    body: Body,
 ) -> Response {
     let order = named("application", &app).and_then(|app| {
-        let Json(Stop { graceful, reason }) = body?;
+        let Stop { graceful, reason } = parse(body)?;
         Ok((OperatorOrder::Stop { app, graceful }, reason))
     });
     carry_out(api, peer, format!("stop {app}"), order).await
@@ -227,10 +231,10 @@ async fn restart(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(app): Path<String>,
-    body: Body<Stop>,
+    body: Body,
 ) -> Response {
     let order = named("application", &app).and_then(|app| {
-        let Json(Stop { graceful, reason }) = body?;
+        let Stop { graceful, reason } = parse(body)?;
         Ok((OperatorOrder::Restart { app, graceful }, reason))
     });
     carry_out(api, peer, format!("restart {app}"), order).await
@@ -240,12 +244,10 @@ async fn clear_alarm(
     State(api): State<Api>,
     Extension(peer): Extension<Peer>,
     Path(number): Path<String>,
-    body: Body<Because>,
+    body: Body,
 ) -> Response {
     let order = match number.parse() {
-        Ok(number) => body
-            .map(|Json(Because { reason })| (OperatorOrder::ClearAlarm { number }, reason))
-            .map_err(Problem::from),
+        Ok(number) => parse(body).map(|Because { reason }| (OperatorOrder::ClearAlarm { number }, reason)),
         Err(_) => Err(Problem::bad_request(format!("{number:?} is not the number of an alarm"))),
     };
     carry_out(api, peer, format!("clear alarm {number}"), order).await
@@ -301,6 +303,14 @@ async fn ask_store<T: Send + 'static>(
         Ok(result) => Ok(result?),
         Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the query did not end; try again")),
     }
+}
+
+fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+    let Json(object) = body?;
+    serde_json::from_value(Value::Object(object)).map_err(|error| {
+        let detail = format!("the body is not what was expected: {error}");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })
 }
 
 fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Result<T, Problem> {

@@ -1,0 +1,87 @@
+//! The verbs with their exit codes.
+
+use crate::world::{World, app};
+use clap::{CommandFactory, Parser};
+use sci::command::{Command, run};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "takeover")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn takeover(arguments: &str, scs: &str) -> ExitCode {
+    let words = ["takeover"].into_iter().chain(arguments.split(' ')).chain(["--scs", scs]);
+    run(Cli::try_parse_from(words).unwrap().command)
+}
+
+#[test]
+fn the_arguments_hold_together_and_the_help_teaches() {
+    Cli::command().debug_assert();
+    for verb in Cli::command().get_subcommands_mut() {
+        let help = verb.render_long_help().to_string();
+        assert!(help.contains("Examples:\n  takeover ") && help.contains("Exit codes:"), "{help}");
+        assert!(help.contains("TAKEOVER_SCS"), "{help}");
+    }
+    for bad in [
+        "switchover",
+        "switchover a/b",
+        "log --level loud",
+        "log --since yesterday",
+        "alarms clear x",
+        "status --check --watch",
+        "switchover sip --wait 5",
+    ] {
+        let words = ["takeover"].into_iter().chain(bad.split(' '));
+        let error = Cli::try_parse_from(words).expect_err(bad);
+        assert_eq!(error.exit_code(), 2, "{bad}");
+    }
+}
+
+#[test]
+fn exit_codes_are_as_documented() {
+    let world = World::new();
+    let scs = format!("unix:{}", world.socket.display());
+    let done = ExitCode::from(0);
+    for looking in [
+        "status",
+        "status --json",
+        "hosts",
+        "hosts --json",
+        "log",
+        "log --json --limit 3",
+        "log --since 10m --level standard --app sip1 --text primary",
+        "alarms",
+        "alarms --history --json",
+        "incidents",
+        "incidents --pair sip --json",
+        "incidents show 1",
+        "incidents show 1 --json",
+        "switchover sip --plan",
+        "switchover sip --plan --json",
+    ] {
+        assert_eq!(takeover(looking, &scs), done, "{looking}");
+    }
+    assert_eq!(takeover("switchover sip --yes --reason drill", &scs), done);
+    assert_eq!(world.handle.view().pairs[0].primary, Some(app("sip2")), "it waits for the end");
+    assert_eq!(takeover("switchover sip --to sip1 --yes --json", &scs), done);
+    assert_eq!(world.handle.view().pairs[0].primary, Some(app("sip1")));
+    assert_eq!(takeover("stop sip2 --yes --graceful", &scs), done);
+    world.until("sip2 is stopped", |view| !view.pairs[0].trouble.is_empty());
+
+    let refused = ExitCode::from(1);
+    assert_eq!(takeover("switchover sip --yes", &scs), refused, "sip2 is stopped");
+    assert_eq!(takeover("switchover sip --plan", &scs), refused);
+    assert_eq!(takeover("start sip9", &scs), refused);
+    assert_eq!(takeover("acknowledge sip", &scs), refused);
+    assert_eq!(takeover("alarms clear 999", &scs), refused);
+    assert_eq!(takeover("incidents show 999 --json", &scs), refused);
+
+    assert_eq!(takeover("status --check", &scs), ExitCode::from(4), "the backup is stopped");
+    assert_eq!(takeover("switchover sip --to sip9 --yes", &scs), ExitCode::from(2), "no such member");
+    assert_eq!(takeover("status", "scs1:7401"), ExitCode::from(2), "not an address");
+    assert_eq!(takeover("status", "unix:/nonexistent/scs.sock"), ExitCode::from(3));
+    assert_eq!(takeover("start sip2", &scs), done);
+}

@@ -1,0 +1,10 @@
+//! The API, its client and the command line against the real decision core and a real store.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod command;
+mod orders;
+mod refusals;
+mod rendering;
+mod tls;
+mod world;

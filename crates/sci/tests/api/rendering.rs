@@ -1,0 +1,282 @@
+//! What people see, as golden files: rewrite one with `UPDATE_GOLDEN=1 cargo test -p sci`, and say why each line moved.
+
+use alarms::{ActiveAlarm, Ending, Source};
+use domain::{
+    AppStatus, Category, Epoch, Failback, HostFigures, HostName, HostStatus, LogEvent, Micros, Profile,
+    Redundancy, RunMode, events,
+};
+use ha_core::{
+    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, MemberView, PairView,
+    Phase, Plan, Step, View, VipPlace, VipView,
+};
+use jiff::tz::TimeZone;
+use sci::api::{FiguresAt, Status};
+use sci::render::{self, Look};
+use scs::store::AlarmRecord;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// 2026-01-31 12:00:00 UTC.
+const NOON: Micros = Micros(1_769_860_800_000_000);
+const PLAIN: Look = Look { colour: false, zone: TimeZone::UTC };
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{} differs", path.display());
+    assert!(text.lines().all(|line| line.trim_end() == line), "no spaces at the end of lines");
+}
+
+fn seconds(n: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(n)
+}
+
+fn micros(n: u64) -> std::time::Duration {
+    std::time::Duration::from_micros(n)
+}
+
+fn member(n: u8, status: AppStatus, mode: Option<RunMode>, ready: Result<(), String>) -> MemberView {
+    MemberView {
+        app: format!("sip{n}").parse().unwrap(),
+        host: format!("host{n}").parse().unwrap(),
+        status,
+        mode,
+        goal: mode,
+        current: true,
+        ready,
+    }
+}
+
+fn pair() -> PairView {
+    let place = |host: &str, enabled| VipPlace {
+        host: host.parse().unwrap(),
+        interface: "eth0".parse().unwrap(),
+        enabled,
+    };
+    PairView {
+        name: "sip".parse().unwrap(),
+        redundancy: Redundancy::Hot,
+        profile: Profile::Normal,
+        failback: Failback::Never,
+        wanted_primary: Some("sip1".parse().unwrap()),
+        primary: Some("sip1".parse().unwrap()),
+        epoch: Epoch(12),
+        reason: "switchover to sip1 ordered by root: drill".to_owned(),
+        trouble: Vec::new(),
+        next: "if sip1 fails, sip2 takes over".to_owned(),
+        frozen: false,
+        incident: None,
+        members: vec![
+            member(1, AppStatus::Started, Some(RunMode::Primary), Ok(())),
+            member(2, AppStatus::Started, Some(RunMode::Backup), Ok(())),
+        ],
+        vips: vec![VipView {
+            address: "192.0.2.100/24".parse().unwrap(),
+            places: vec![place("host1", Some(true)), place("host2", Some(false))],
+        }],
+    }
+}
+
+fn host(name: &str, status: HostStatus) -> HostView {
+    HostView {
+        name: name.parse().unwrap(),
+        status,
+        since: NOON - seconds(90_000),
+        release: "0.1.0".to_owned(),
+    }
+}
+
+fn alarm() -> ActiveAlarm {
+    ActiveAlarm {
+        number: 17,
+        condition: "application failure".to_owned(),
+        source: Source::Application("sip2".parse().unwrap()),
+        category: Category::Major,
+        event: events::APP_TERMINATED,
+        text: "application terminated by an internal condition: signal 9".to_owned(),
+        raised_at: NOON - seconds(60),
+        repeated_at: NOON - seconds(30),
+        repeats: 1,
+        expires_at: NOON,
+        hidden: false,
+    }
+}
+
+fn well() -> Status {
+    let figures = HostFigures {
+        cpu: 0.127,
+        memory_total: 8 << 30,
+        memory_available: 6 << 30,
+        load1: 0.25,
+        agent_resident: 7_654_321,
+        longest_stall_us: 83,
+        real_time: true,
+        memory_locked: true,
+        vips_put_back: 0,
+        at: Micros(0),
+    };
+    let fresh = FiguresAt { received_at: NOON - seconds(2), figures: figures.clone() };
+    let limited = HostFigures { real_time: false, longest_stall_us: 12_345, ..figures };
+    let other = FiguresAt { received_at: NOON - seconds(3), figures: limited };
+    Status {
+        release: "0.1.0".to_owned(),
+        view: View {
+            cluster: "example".to_owned(),
+            at: NOON,
+            started_at: NOON - seconds(273_600),
+            pairs: vec![pair()],
+            hosts: vec![host("host1", HostStatus::Up), host("host2", HostStatus::Up)],
+            applications: Vec::new(),
+            alarms: Vec::new(),
+        },
+        figures: BTreeMap::from([("host1".parse().unwrap(), fresh), ("host2".parse().unwrap(), other)]),
+    }
+}
+
+fn ill() -> Status {
+    let mut status = well();
+    let pair = &mut status.view.pairs[0];
+    pair.trouble = vec!["sip2 cannot take over: its process ended".to_owned()];
+    pair.members[0].goal = Some(RunMode::Backup);
+    let bell = "stopped \u{7}\u{1b}[2J".to_owned();
+    pair.members[1] =
+        MemberView { current: false, ..member(2, AppStatus::Unknown, Some(RunMode::Backup), Err(bell)) };
+    pair.vips[0].places[1].enabled = None;
+    status.view.hosts[1] = HostView { since: NOON - seconds(5), ..host("host2", HostStatus::Unreachable) };
+    status.figures.get_mut(&HostName::new("host2").unwrap()).unwrap().received_at = NOON - seconds(120);
+    status.view.alarms = vec![alarm()];
+    status.view.applications = vec![AppView {
+        name: "billing".parse().unwrap(),
+        host: "host1".parse().unwrap(),
+        pair: None,
+        status: AppStatus::Initializing,
+        since: NOON - seconds(1),
+        mode: None,
+        pid: Some(815),
+        restarts: 3,
+        text: "reading tariffs".to_owned(),
+        stop_ordered: false,
+    }];
+    status
+}
+
+fn incident() -> Incident {
+    let step = |us: u64, phase, number, host: Option<&str>, text: &str| Step {
+        at: NOON + micros(us),
+        phase,
+        number,
+        host: host.map(|host| host.parse().unwrap()),
+        text: text.to_owned(),
+    };
+    Incident {
+        id: IncidentId(7),
+        pair: "sip".parse().unwrap(),
+        kind: IncidentKind::Failure,
+        from: Some("sip2".parse().unwrap()),
+        to: "sip1".parse().unwrap(),
+        epoch: Epoch(12),
+        reason: "sip2 failed: the process was ended by signal 9".to_owned(),
+        ordered_by: String::new(),
+        begun: NOON,
+        ended: Some(NOON + micros(2_345)),
+        outcome: IncidentOutcome::Completed,
+        evidence: vec![
+            "host2: sip2 is stopped".to_owned(),
+            "host1: sip1 is started, backup, synced".to_owned(),
+        ],
+        steps: vec![
+            step(0, Phase::Detected, Some(1), Some("host2"), "the process of sip2 was ended by signal 9"),
+            step(412, Phase::Reported, Some(2), None, "the SCS knows"),
+            step(420, Phase::Decided, None, None, "sip1 is to be primary"),
+            step(431, Phase::PrimaryInstructed, Some(3), Some("host1"), "sip1 is to go into primary mode"),
+            step(2_345, Phase::AddressMoved, Some(8), Some("host1"), "enable 192.0.2.100 succeeded"),
+        ],
+    }
+}
+
+#[test]
+fn a_cluster_that_is_well() {
+    assert!(!render::is_in_trouble(&well().view));
+    golden("status-well.txt", &render::status(&well(), &PLAIN));
+}
+
+#[test]
+fn a_cluster_in_trouble() {
+    assert!(render::is_in_trouble(&ill().view));
+    golden("status-trouble.txt", &render::status(&ill(), &PLAIN));
+}
+
+#[test]
+fn an_incident_with_its_steps() {
+    golden("incident.txt", &render::incident(&incident(), &PLAIN));
+    let why = "sip1 refused".to_owned();
+    let failed = Incident { id: IncidentId(8), outcome: IncidentOutcome::RolledBack { why }, ..incident() };
+    let open =
+        Incident { id: IncidentId(9), from: None, ended: None, outcome: IncidentOutcome::Open, ..incident() };
+    let lines =
+        [&incident(), &failed, &open].map(|incident| render::outcome_line(incident, &PLAIN)).join("\n");
+    golden("incidents.txt", &format!("{}{lines}\n", render::incidents(&[incident(), failed, open], &PLAIN)));
+}
+
+#[test]
+fn a_plan_that_fails() {
+    let check = |what: &str, passed, seen: &str, remedy: &str| Check {
+        what: what.to_owned(),
+        passed,
+        seen: seen.to_owned(),
+        remedy: remedy.to_owned(),
+    };
+    let plan = Plan {
+        pair: "sip".parse().unwrap(),
+        from: Some("sip1".parse().unwrap()),
+        to: "sip2".parse().unwrap(),
+        checks: vec![
+            check("sip2 is not primary yet", true, "sip1 is primary", ""),
+            check(
+                "sip2 is ready to take over",
+                false,
+                "it is stopped",
+                "make it ready first, see `takeover status`",
+            ),
+        ],
+        steps: vec![
+            "instruct sip1 to go into backup mode".to_owned(),
+            "enable 192.0.2.100 on host2".to_owned(),
+        ],
+        hash: 1,
+    };
+    golden("plan.txt", &render::plan(&plan, &PLAIN));
+}
+
+#[test]
+fn alarms_and_log() {
+    let active = AlarmRecord { alarm: alarm(), ended_at: None, ending: None };
+    let ending = Ending::Cleared { by: "ann".to_owned(), reason: "known".to_owned() };
+    let ended_alarm = ActiveAlarm { number: 9, category: Category::Critical, ..alarm() };
+    let ended = AlarmRecord { alarm: ended_alarm, ended_at: Some(NOON), ending: Some(ending) };
+    golden("alarms.txt", &render::alarms(std::slice::from_ref(&active), false, &PLAIN));
+    golden("alarms-history.txt", &render::alarms(&[ended, active], true, &PLAIN));
+
+    let (app, host) = ("sip1".parse().unwrap(), "host1".parse().unwrap());
+    let log = [
+        LogEvent::new(events::NOW_PRIMARY, NOON).of(&app).on(&host),
+        LogEvent::new(events::HOST_NORMAL, NOON + micros(1)).on(&host),
+        LogEvent::new(events::ALARM_RAISED, NOON + seconds(1)).because("application failure\nof sip2"),
+    ];
+    golden("log.txt", &render::log(&log, &PLAIN));
+}
+
+#[test]
+fn colours_and_zones_are_the_terminals() {
+    let look = Look { colour: true, zone: TimeZone::fixed(jiff::tz::offset(1)) };
+    let text = render::status(&ill(), &look);
+    assert!(text.contains("\u{1b}[1;31mTROUBLE\u{1b}[0m"), "{text}");
+    assert!(text.contains("2026-01-31 13:00:00 (UTC+01:00)"), "{text}");
+    assert!(
+        !text.contains('\u{7}') && !text.contains("\u{1b}[2J"),
+        "what applications say cannot move the cursor"
+    );
+}
