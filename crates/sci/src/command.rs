@@ -1,5 +1,5 @@
-//! The operator's verbs on the command line. Arguments and exit codes are here, what a verb does in [`show`] and
-//! [`order`], what it prints in [`crate::render`].
+//! The operator's verbs on the command line. Arguments and exit codes are here, what a verb does in `show` and
+//! `order`, what it prints in [`crate::render`].
 
 mod order;
 mod out;
@@ -34,11 +34,11 @@ pub enum Command {
   takeover status --check          for monitoring: exit code 4 when something is in trouble
   takeover status --json | jq -r '.pairs[] | [.name, .primary] | @tsv'"))]
     Status(Status),
-    /// Exchange the modes of a pair: planned, without a call lost
+    /// Exchange the modes of a pair, planned
     #[command(after_long_help = help("
   takeover switchover sip                            to the member that is not primary
   takeover switchover sip --to sip1 --reason \"kernel update of host2\"
-  takeover switchover sip --plan                     only show pre-checks and steps; exit code 1 when a check fails
+  takeover switchover sip --plan                     only show pre-checks and steps
   takeover switchover sip --yes --json               for scripts: no question, the incident as JSON"))]
     Switchover(Switchover),
     /// Start an application
@@ -93,16 +93,34 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// The SCS: unix:PATH or https://HOST:PORT
-    #[arg(long, env = "TAKEOVER_SCS", default_value_t = Target::default().to_string(), help_heading = "Connection")]
+    #[arg(long, env = "TAKEOVER_SCS", default_value_t = Target::default().to_string(), help_heading = "Connection", hide_env_values = true)]
     pub scs: String,
     /// Certificate of an operator, for https://
-    #[arg(long, env = "TAKEOVER_CERTIFICATE", value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        env = "TAKEOVER_CERTIFICATE",
+        value_name = "FILE",
+        help_heading = "Connection",
+        hide_env_values = true
+    )]
     pub certificate: Option<PathBuf>,
     /// Its private key
-    #[arg(long, env = "TAKEOVER_KEY", value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        env = "TAKEOVER_KEY",
+        value_name = "FILE",
+        help_heading = "Connection",
+        hide_env_values = true
+    )]
     pub key: Option<PathBuf>,
     /// Certificate of the cluster's CA
-    #[arg(long, env = "TAKEOVER_CA", value_name = "FILE", help_heading = "Connection")]
+    #[arg(
+        long,
+        env = "TAKEOVER_CA",
+        value_name = "FILE",
+        help_heading = "Connection",
+        hide_env_values = true
+    )]
     pub ca: Option<PathBuf>,
 }
 
@@ -129,9 +147,9 @@ pub struct Switchover {
     #[arg(long, value_name = "APP")]
     pub to: Option<AppName>,
     /// Why, for the log and the audit
-    #[arg(long, value_name = "TEXT", default_value_t)]
+    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     pub reason: String,
-    /// Only show what would be done and whether it may
+    /// Only show what would be done and whether it may; exit code 1 when a check fails
     #[arg(long)]
     pub plan: bool,
     /// Do not ask
@@ -151,7 +169,7 @@ pub struct Start {
     /// The application
     pub app: AppName,
     /// Why, for the log and the audit
-    #[arg(long, value_name = "TEXT", default_value_t)]
+    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     pub reason: String,
     /// Where the SCS is and how to answer.
     #[command(flatten)]
@@ -167,7 +185,7 @@ pub struct Stop {
     #[arg(long)]
     pub graceful: bool,
     /// Why, for the log and the audit
-    #[arg(long, value_name = "TEXT", default_value_t)]
+    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     pub reason: String,
     /// Do not ask
     #[arg(long, short)]
@@ -183,7 +201,7 @@ pub struct Acknowledge {
     /// The pair
     pub pair: PairName,
     /// Why, for the log and the audit
-    #[arg(long, value_name = "TEXT", default_value_t)]
+    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
     pub reason: String,
     /// Where the SCS is and how to answer.
     #[command(flatten)]
@@ -216,7 +234,7 @@ pub enum AlarmVerb {
         /// Its number
         number: u64,
         /// Why, for the audit
-        #[arg(long, value_name = "TEXT", default_value_t)]
+        #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
         reason: String,
         /// Where the SCS is and how to answer.
         #[command(flatten)]

@@ -1,5 +1,5 @@
 //! The API's server, on a thread of its own. What it says comes from the SCS's handle and store; the core thread never
-//! waits for it. Connections are in [`listen`], the endpoints in [`routes`], the live events in [`live`].
+//! waits for it. Connections are in `listen`, the endpoints in `routes`, the live events in `live`.
 
 mod listen;
 mod live;

@@ -83,7 +83,7 @@ pub(super) async fn incidents(
     limit: u32,
     out: &Out,
 ) -> Result<Exit, Failure> {
-    let filter = IncidentFilter { pair, before: None, limit: Some(limit) };
+    let filter = IncidentFilter { pair, limit: Some(limit), ..IncidentFilter::default() };
     let api::Incidents { incidents } = client.get("/incidents", &filter).await?;
     if out.json {
         out.json(&api::Incidents { incidents })?;

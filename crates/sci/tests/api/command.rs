@@ -25,6 +25,11 @@ fn the_arguments_hold_together_and_the_help_teaches() {
         assert!(help.contains("Examples:\n  takeover ") && help.contains("Exit codes:"), "{help}");
         assert!(help.contains("TAKEOVER_SCS"), "{help}");
     }
+    for good in ["alarms clear 5 --json", "incidents show 7", "alarms --history --scs unix:/x", "status -h"] {
+        let words = ["takeover"].into_iter().chain(good.split(' '));
+        let refused = Cli::try_parse_from(words).err().filter(clap::Error::use_stderr);
+        assert!(refused.is_none(), "{good}: {}", refused.unwrap());
+    }
     for bad in [
         "switchover",
         "switchover a/b",

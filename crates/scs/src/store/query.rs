@@ -108,6 +108,9 @@ pub struct IncidentFilter {
     /// Of this pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair: Option<PairName>,
+    /// Only those that are still open (true), or that have ended (false).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<bool>,
     /// With a number below this one, for turning pages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
@@ -158,6 +161,7 @@ impl Store {
     pub fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<Incident>, QueryError> {
         let mut conditions = Conditions::default();
         conditions.add("pair = ?", filter.pair.as_ref().map(|pair| text(pair.as_str())));
+        conditions.add("(ended IS NULL) = ?", filter.open.map(|open| Value::Integer(i64::from(open))));
         conditions.add("id < ?", filter.before.map(|id| Value::Integer(to_sql(id))));
         let sql = format!("SELECT id, json FROM incidents {} ORDER BY id DESC LIMIT ?", conditions.sql());
         let rows = self.rows(&sql, conditions.values_with(limit(filter.limit)), numbered_json)?;

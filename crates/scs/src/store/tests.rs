@@ -243,6 +243,10 @@ fn old_records_go_open_ones_stay() {
     prune_all(&mut connection, Retention { keep: Duration::from_secs(1_800), keep_bytes: u64::MAX });
     assert_eq!(texts(store.log(&LogFilter::default()).unwrap()), ["new"]);
     assert_eq!(store.incidents(&IncidentFilter::default()).unwrap(), [incident(1, None)]);
+    let ended = IncidentFilter { open: Some(false), ..IncidentFilter::default() };
+    assert_eq!(store.incidents(&ended).unwrap(), [], "pruned");
+    let open = IncidentFilter { open: Some(true), ..IncidentFilter::default() };
+    assert_eq!(store.incidents(&open).unwrap(), [incident(1, None)]);
     let alarms = store.alarms(true, None).unwrap();
     assert_eq!(alarms.iter().map(|a| a.alarm.number).collect::<Vec<_>>(), [1]);
 
