@@ -5,6 +5,7 @@ use crate::applications::Controlled;
 use crate::journal::Journal;
 use crate::launches::Launches;
 use crate::messages::{Job, News};
+use crate::real_time::Rights;
 use crate::say::Say;
 use crate::session::{Change, Session};
 use crate::spawn::Found;
@@ -134,11 +135,13 @@ impl Agent {
     }
 
     /// Takes up work, with the cluster as it was told last: also without an SCS.
-    pub fn begin(&mut self, real_time: Result<(), String>, now: Micros) {
-        match real_time {
-            Ok(()) => self.real_time = true,
-            Err(why) => {
-                self.say.warning(format_args!("{why}"));
+    pub fn begin(&mut self, rights: Rights, now: Micros) {
+        match rights {
+            Rights::Given => self.real_time = true,
+            Rights::NotWanted => {}
+            Rights::Refused => {
+                let why = "SCHED_FIFO is not allowed, CAP_SYS_NICE is needed";
+                self.say.warning(format_args!("no real-time scheduling: {why}"));
                 let event = LogEvent::new(events::AGENT_LIMITED, now).on(&self.host).because(why);
                 self.report(Fact::Log(event), now);
             }

@@ -7,8 +7,8 @@ use crate::scripts::Script;
 use crate::supervisor::Input;
 use control_link::messages::Fact;
 use domain::{
-    AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, LogEvent, Micros, RefId, ScriptName,
-    VipVerb, events,
+    AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName,
+    VipVerb,
 };
 
 impl Agent {
@@ -48,19 +48,11 @@ impl Agent {
 
     /// The worker has run a script.
     pub(crate) fn script_ended(&mut self, result: LaunchResult, now: Micros) {
-        let (id, name) = if result.outcome.succeeded() {
-            (events::SCRIPT_SUCCEEDED, "script")
-        } else {
-            (events::SCRIPT_FAILED, "script")
-        };
         let last = result.output.lines().last().unwrap_or_default();
-        let detail = format!("{name} of launch {} {}: {last}", result.ref_id, result.outcome);
-        self.say.info(format_args!("{detail}"));
-        let event = LogEvent::new(id, now).on(&self.host).because(detail.trim_end_matches(": "));
+        self.say.info(format_args!("script of launch {} {}: {last}", result.ref_id, result.outcome));
         self.launches.ended(&result);
         self.dirty = true;
         self.report(Fact::LaunchEnded(result), now);
-        self.report(Fact::Log(event), now);
         self.launch_waiting(now);
     }
 
@@ -179,16 +171,11 @@ impl Agent {
     }
 
     fn finish(&mut self, result: LaunchResult, launch: &Launch, now: Micros) {
-        let failed: Option<(RefId, String)> = (!result.outcome.succeeded()).then(|| {
-            (result.ref_id, format!("{} of launch {} {}", launch.what, result.ref_id, result.outcome))
-        });
+        if !result.outcome.succeeded() {
+            self.say.warning(format_args!("launch {}, {}, {}", result.ref_id, launch.what, result.outcome));
+        }
         self.launches.ended(&result);
         self.dirty = true;
         self.report(Fact::LaunchEnded(result), now);
-        if let Some((_, detail)) = failed {
-            self.say.warning(format_args!("{detail}"));
-            let event = LogEvent::new(events::SCRIPT_FAILED, now).on(&self.host).because(detail);
-            self.report(Fact::Log(event), now);
-        }
     }
 }

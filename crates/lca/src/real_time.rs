@@ -5,8 +5,9 @@ use crate::agent::Agent;
 use crate::clock::boottime;
 use crate::controlled;
 use crate::messages::News;
-use crate::sys::{self, Timer};
+use crate::sys::Timer;
 use control_link::messages::ToAgent;
+use control_link::real_time::raise_thread;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
@@ -35,16 +36,26 @@ const EVENTS: usize = 256;
 /// News of the worker taken in one round.
 const MOST_NEWS: usize = 64;
 
+/// Whether the thread has real-time scheduling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// It has.
+    Given,
+    /// Switched off in the host file.
+    NotWanted,
+    /// The system does not allow it.
+    Refused,
+}
+
 /// Runs until the agent is told to end.
 ///
 /// # Errors
 /// The event loop broke: the agent cannot go on.
 pub fn run(mut agent: Agent, mut poll: Poll, news: &Receiver<News>, want_real_time: bool) -> io::Result<()> {
-    let rights = if want_real_time {
-        sys::be_real_time(PRIORITY)
-            .map_err(|e| format!("no real-time scheduling (CAP_SYS_NICE is needed): {e}"))
-    } else {
-        Err("real-time scheduling is switched off in the host file".to_owned())
+    let rights = match want_real_time {
+        false => Rights::NotWanted,
+        true if raise_thread(PRIORITY) => Rights::Given,
+        true => Rights::Refused,
     };
     let timer = Timer::new()?;
     let register = |fd, token| poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);

@@ -1,7 +1,8 @@
 //! The kernel interfaces that the standard library does not have, each behind one safe function: pidfds, the timer of the
-//! real-time thread, its rights, and who sent a datagram.
+//! real-time thread, locked memory, and who sent a datagram.
 
 use domain::Micros;
+use std::fs;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -148,29 +149,30 @@ impl AsRawFd for Timer {
     }
 }
 
-/// Gives the calling thread, and only it, SCHED_FIFO; what it forks has ordinary scheduling (sched_setscheduler(2)).
-///
-/// # Errors
-/// `EPERM` without CAP_SYS_NICE.
-pub fn be_real_time(priority: libc::c_int) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: priority };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: `parameters` is valid to read; 0 is the calling thread.
-    check(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) }).map(drop)
-}
-
 /// Locks the memory that is in use now and will be later, each page when it is first used (mlockall(2)).
 ///
 /// # Errors
-/// Where the limit for locked memory (RLIMIT_MEMLOCK) is not unlimited and cannot be lifted: under a limit a later
+/// Where the limit for locked memory (RLIMIT_MEMLOCK) binds this process and cannot be lifted: under a limit a later
 /// allocation would fail, and an agent that cannot allocate is worse than one that may be paged.
 pub fn lock_memory() -> io::Result<()> {
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    if memory_lock_limit()?.rlim_cur != libc::RLIM_INFINITY {
+    if !may_lock_any_amount() && memory_lock_limit()?.rlim_cur != libc::RLIM_INFINITY {
+        let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
         set_memory_lock_limit(&unlimited)?;
     }
     // SAFETY: a system call without pointers.
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) }).map(drop)
+}
+
+/// Whether RLIMIT_MEMLOCK does not bind this process: CAP_IPC_LOCK, in the machine's own user namespace.
+fn may_lock_any_amount() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let everybody = read("/proc/self/uid_map").split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    let capabilities = read("/proc/self/status")
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    everybody && capabilities.is_some_and(|set| set & CAP_IPC_LOCK != 0)
 }
 
 /// RLIMIT_MEMLOCK of this process.

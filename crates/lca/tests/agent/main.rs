@@ -1,4 +1,5 @@
-//! The agent as a process of its own, real children, and this test in the SCS's place: over the real link, on loopback.
+//! The agent as a process of its own on a host of the laboratory, real children, and this test in the SCS's place, over the
+//! real link.
 
 mod scs;
 
@@ -7,8 +8,28 @@ use domain::{
     AnswerOutcome, AppStatus, Cause, Epoch, EventId, LaunchOutcome, ModeControl, OnHang, Order, RunMode,
     events,
 };
+use netlab::{Lab, harness};
 use scs::{Agent, Scs, application, cluster, script, sh};
+use std::process::ExitCode;
 use std::time::Duration;
+
+fn main() -> ExitCode {
+    harness::run(&netlab::cases![
+        starts_reports_readiness_death_and_restarts,
+        a_stop_by_order_is_no_failure_and_outlives_the_agent,
+        a_stop_that_is_ignored_is_followed_by_a_kill_of_the_whole_group,
+        silence_of_one_that_promised_heartbeats_is_a_hang,
+        a_killed_agent_is_replaced_by_one_that_takes_over_what_runs,
+        what_ended_while_no_agent_was_there_is_noticed,
+        sigterm_ends_the_agent_alone,
+        reports_that_were_not_acknowledged_come_again,
+        scripts_have_their_facts_their_limits_and_run_once,
+        heartbeats_flow_and_silence_ends_the_connection,
+        what_is_configured_anew_starts_and_what_is_not_any_more_stops,
+        an_application_that_cannot_be_started_says_why,
+        two_agents_do_not_share_a_run_directory,
+    ])
+}
 
 fn is_log(fact: &Fact, id: EventId) -> bool {
     matches!(fact, Fact::Log(event) if event.id == id)
@@ -17,18 +38,16 @@ fn is_log(fact: &Fact, id: EventId) -> bool {
 /// Tells the agent by `systemd-notify`'s protocol from a shell: needs nothing but the shell's own tools.
 const READY: &str = "python3 -c 'import os,socket;s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM);s.sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"])'";
 
-#[test]
-fn starts_reports_readiness_death_and_restarts() {
-    let mut scs = Scs::start();
+fn starts_reports_readiness_death_and_restarts(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     let mut app = sh(&format!("{READY}; exec sleep 1000"));
     app.notify = true;
-    let _agent = Agent::start(&scs, "host1");
+    let _agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", app)]));
     let started = scs.app_is("app1", AppStatus::Started);
     let pid = started.pid.expect("a started application has a process");
 
-    // SAFETY: a process that this test's agent has just started.
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs::kill(pid);
     let stopped = scs.app_is("app1", AppStatus::Stopped);
     assert_eq!(stopped.cause, Some(Cause::Killed(9)));
     assert_eq!(stopped.mode, None);
@@ -38,10 +57,9 @@ fn starts_reports_readiness_death_and_restarts() {
     assert_ne!(again.pid, Some(pid));
 }
 
-#[test]
-fn a_stop_by_order_is_no_failure_and_outlives_the_agent() {
-    let mut scs = Scs::start();
-    let mut agent = Agent::start(&scs, "host1");
+fn a_stop_by_order_is_no_failure_and_outlives_the_agent(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let mut agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
     scs.app_is("app1", AppStatus::Started);
     let done = scs.instruct("app1", Order::Stop { graceful: false });
@@ -51,7 +69,7 @@ fn a_stop_by_order_is_no_failure_and_outlives_the_agent() {
     scs.fact(|fact| is_log(fact, events::APP_STOP_DETECTED));
 
     agent.kill();
-    agent.start_again(&scs);
+    agent.start_again(lab, &scs);
     let inventory = scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
     assert!(inventory.iter().all(|app| app.status == AppStatus::Stopped), "{inventory:?}");
     // Had it been started, this would come before the answer.
@@ -59,12 +77,11 @@ fn a_stop_by_order_is_no_failure_and_outlives_the_agent() {
     assert!(!scs.seen.iter().any(|fact| is_log(fact, events::APP_STARTED)));
 }
 
-#[test]
-fn a_stop_that_is_ignored_is_followed_by_a_kill_of_the_whole_group() {
-    let mut scs = Scs::start();
+fn a_stop_that_is_ignored_is_followed_by_a_kill_of_the_whole_group(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     let mut app = sh("trap '' TERM; sleep 1001 & echo $! > $CHILD; while :; do wait; done");
     app.stop_limit = Duration::from_millis(300);
-    let agent = Agent::start(&scs, "host1");
+    let agent = Agent::start(lab, &scs);
     let child = agent.directory().join("child");
     app.environment.insert("CHILD".to_owned(), child.display().to_string());
     scs.welcome(cluster([("app1", app)]));
@@ -76,14 +93,13 @@ fn a_stop_that_is_ignored_is_followed_by_a_kill_of_the_whole_group() {
     scs::wait_for(|| scs::is_dead(child).then_some(()));
 }
 
-#[test]
-fn silence_of_one_that_promised_heartbeats_is_a_hang() {
-    let mut scs = Scs::start();
+fn silence_of_one_that_promised_heartbeats_is_a_hang(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     let alive = READY.replace("READY=1", "READY=1\\nWATCHDOG=1");
     let mut app = sh(&format!("{alive}; exec sleep 1000"));
     app.notify = true;
     app.watchdog = Some(Duration::from_millis(300));
-    let _agent = Agent::start(&scs, "host1");
+    let _agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", app.clone())]));
     scs.app_is("app1", AppStatus::Started);
     assert_eq!(scs.app_is("app1", AppStatus::ServiceUnavailable).cause, Some(Cause::Hung));
@@ -94,12 +110,11 @@ fn silence_of_one_that_promised_heartbeats_is_a_hang() {
     assert_eq!(scs.app_is("app1", AppStatus::ServiceUnavailable).cause, Some(Cause::Hung));
 }
 
-#[test]
-fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs() {
-    let mut scs = Scs::start();
+fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     let mut app = sh("exec sleep 1000");
     app.mode_control = ModeControl::None;
-    let mut agent = Agent::start(&scs, "host1");
+    let mut agent = Agent::start(lab, &scs);
     let part = cluster([("app1", app)]);
     scs.welcome(part.clone());
     let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
@@ -108,7 +123,7 @@ fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs() {
 
     agent.kill();
     assert!(!scs::is_dead(pid), "the application outlives its agent");
-    agent.start_again(&scs);
+    agent.start_again(lab, &scs);
     scs.welcome(part);
     let adopted = scs.app(|app| app.status == AppStatus::Started);
     assert_eq!((adopted.pid, adopted.mode, adopted.epoch), (Some(pid), Some(RunMode::Primary), Epoch(7)));
@@ -117,56 +132,50 @@ fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs() {
     assert!(matches!(refused, AnswerOutcome::Refused { why } if why.contains("older than 7")));
 
     // Its death is noticed although it is nobody's child any more.
-    // SAFETY: a process that this test's agent has started.
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs::kill(pid);
     assert_eq!(scs.app_is("app1", AppStatus::Stopped).cause, Some(Cause::Ended));
     assert_eq!(scs.app_is("app1", AppStatus::Started).restarts, 1);
 }
 
-#[test]
-fn what_ended_while_no_agent_was_there_is_noticed() {
-    let mut scs = Scs::start();
-    let mut agent = Agent::start(&scs, "host1");
+fn what_ended_while_no_agent_was_there_is_noticed(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let mut agent = Agent::start(lab, &scs);
     let part = cluster([("app1", sh("exec sleep 1000"))]);
     scs.welcome(part.clone());
     let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
     agent.state_is_saved(|state| state.contains("\"status\":\"started\""));
     agent.kill();
-    // SAFETY: a process that this test's agent has started.
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs::kill(pid);
     scs::wait_for(|| scs::is_dead(pid).then_some(()));
-    agent.start_again(&scs);
+    agent.start_again(lab, &scs);
     scs.welcome(part);
     scs.fact(|fact| is_log(fact, events::APP_TERMINATED));
     assert_ne!(scs.app_is("app1", AppStatus::Started).pid, Some(pid));
 }
 
-#[test]
-fn sigterm_ends_the_agent_alone() {
-    let mut scs = Scs::start();
-    let mut agent = Agent::start(&scs, "host1");
+fn sigterm_ends_the_agent_alone(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let mut agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
     let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
     assert!(agent.terminate().success());
     assert!(!scs::is_dead(pid));
-    agent.start_again(&scs);
+    agent.start_again(lab, &scs);
     scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
     assert_eq!(scs.app(|app| app.status == AppStatus::Started).pid, Some(pid));
 }
 
-#[test]
-fn reports_that_were_not_acknowledged_come_again() {
-    let mut scs = Scs::start();
+fn reports_that_were_not_acknowledged_come_again(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     scs.acknowledging = false;
-    let _agent = Agent::start(&scs, "host1");
+    let _agent = Agent::start(lab, &scs);
     let part = cluster([("app1", sh("exec sleep 1000"))]);
     scs.welcome(part.clone());
     let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
     let before = scs.numbers.clone();
     scs.hang_up();
     // Happens while nobody listens.
-    // SAFETY: a process that this test's agent has started.
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+    scs::kill(pid);
     scs.numbers.clear();
     scs.welcome(part.clone());
     scs.fact(|fact| is_log(fact, events::APP_TERMINATED));
@@ -185,10 +194,9 @@ fn reports_that_were_not_acknowledged_come_again() {
     assert!(scs.numbers[0] > acknowledged, "{:?} after {acknowledged}", scs.numbers);
 }
 
-#[test]
-fn scripts_have_their_facts_their_limits_and_run_once() {
-    let mut scs = Scs::start();
-    let _agent = Agent::start(&scs, "host1");
+fn scripts_have_their_facts_their_limits_and_run_once(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let _agent = Agent::start(lab, &scs);
     let mut part = cluster([]);
     part.scripts.insert(
         "facts".parse().unwrap(),
@@ -208,10 +216,10 @@ fn scripts_have_their_facts_their_limits_and_run_once() {
     assert!(matches!(scs.launch(4, "none", 200).outcome, LaunchOutcome::Failed { .. }));
 }
 
-#[test]
-fn heartbeats_flow_and_silence_ends_the_connection() {
-    let mut scs = Scs::start();
-    let _agent = Agent::start(&scs, "host1");
+fn heartbeats_flow_and_silence_ends_the_connection(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    scs.silence_ms = 1_000;
+    let _agent = Agent::start(lab, &scs);
     scs.welcome(cluster([]));
     let answered = scs::wait_for(|| Some(scs.heartbeat()).filter(|heartbeat| heartbeat.heard.0 > 0));
     assert!(answered.heard < answered.at, "our own clock, one later than the agent's");
@@ -222,10 +230,9 @@ fn heartbeats_flow_and_silence_ends_the_connection() {
     assert!(matches!(lost, Fact::Log(event) if event.text.contains("nothing was heard")));
 }
 
-#[test]
-fn what_is_configured_anew_starts_and_what_is_not_any_more_stops() {
-    let mut scs = Scs::start();
-    let _agent = Agent::start(&scs, "host1");
+fn what_is_configured_anew_starts_and_what_is_not_any_more_stops(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let _agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
     let pid = scs.app_is("app1", AppStatus::Started).pid.unwrap();
     scs.assign(cluster([("app1", sh("exec sleep 1001")), ("app2", sh("exec sleep 1000"))]));
@@ -236,23 +243,21 @@ fn what_is_configured_anew_starts_and_what_is_not_any_more_stops() {
     scs::wait_for(|| scs::is_dead(pid).then_some(()));
 }
 
-#[test]
-fn an_application_that_cannot_be_started_says_why() {
-    let mut scs = Scs::start();
+fn an_application_that_cannot_be_started_says_why(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
     let mut app = application(&["/no/such/program"]);
     app.restart.auto = false;
-    let _agent = Agent::start(&scs, "host1");
+    let _agent = Agent::start(lab, &scs);
     scs.welcome(cluster([("app1", app)]));
     let stopped = scs.app(|app| app.cause.is_some());
     assert!(matches!(stopped.cause, Some(Cause::NotStarted(why)) if why.contains("/no/such/program")));
 }
 
-#[test]
-fn two_agents_do_not_share_a_run_directory() {
-    let mut scs = Scs::start();
-    let agent = Agent::start(&scs, "host1");
+fn two_agents_do_not_share_a_run_directory(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let agent = Agent::start(lab, &scs);
     scs.welcome(cluster([]));
-    let second = agent.second(&scs);
+    let second = agent.second(lab, &scs);
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another agent runs"));
 }

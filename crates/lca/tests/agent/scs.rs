@@ -9,6 +9,7 @@ use domain::{
     RunMode, Script,
 };
 use mio::{Events, Interest, Poll, Token};
+use netlab::{Lab, Nic};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub struct Scs {
     next_ref: u64,
     sessions: u64,
     tls: tempfile::TempDir,
+    /// Silence after which the agent hangs up.
+    pub silence_ms: u64,
     /// Whether reports are acknowledged as they come.
     pub acknowledging: bool,
     /// The numbers of all reports on this connection.
@@ -41,14 +44,21 @@ pub struct Scs {
 }
 
 impl Scs {
-    pub fn start() -> Self {
+    pub fn start(lab: &mut Lab) -> Self {
+        for (host, address) in
+            [("scs", "192.0.2.10/24"), ("host1", "192.0.2.11/24"), ("client", "192.0.2.12/24")]
+        {
+            lab.host(host, &[Nic { segment: "lan", name: "eth0", addresses: &[address] }]).unwrap();
+        }
         let tls = tempfile::tempdir().unwrap();
         let ca_dir = tls.path().join("ca");
         ca::init(&ca_dir, "test").unwrap();
         let issued = ca::issue(&ca_dir, Role::Scs, "scs1", &tls.path().join("scs")).unwrap();
         let identity = Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap();
-        let (listener, udp) = same_port();
-        let address = listener.local_addr().unwrap();
+        let address: SocketAddr = "192.0.2.10:7400".parse().unwrap();
+        let (listener, udp) = lab
+            .in_host("scs", || (TcpListener::bind(address).unwrap(), UdpSocket::bind(address).unwrap()))
+            .unwrap();
         let (sender, links) = channel();
         let on_link = move |link| drop(sender.send(link));
         let refused = |address, why| eprintln!("refused {address}: {why}");
@@ -69,6 +79,7 @@ impl Scs {
             next_ref: 1_000,
             sessions: 0,
             tls,
+            silence_ms: 20_000,
             acknowledging: true,
             numbers: Vec::new(),
             seen: Vec::new(),
@@ -94,7 +105,7 @@ impl Scs {
             session,
             cluster,
             heartbeat_ms: 50,
-            silence_ms: 1_500,
+            silence_ms: self.silence_ms,
         };
         link.send(&ToAgent::Welcome(Box::new(welcome))).unwrap();
         match self.next() {
@@ -238,33 +249,38 @@ impl Scs {
     }
 }
 
-/// An agent as a process of its own, in a directory of its own. Killed, with its applications, when dropped.
+/// An agent as a process of its own on host1. What it leaves behind ends with the laboratory.
 pub struct Agent {
     directory: tempfile::TempDir,
     child: Option<Child>,
-    host: String,
 }
 
 impl Agent {
-    pub fn start(scs: &Scs, host: &str) -> Self {
+    pub fn start(lab: &Lab, scs: &Scs) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        ca::issue(&scs.tls.path().join("ca"), Role::Agent, host, &directory.path().join("tls")).unwrap();
-        let mut agent = Self { directory, child: None, host: host.to_owned() };
-        agent.start_again(scs);
+        ca::issue(&scs.tls.path().join("ca"), Role::Agent, "host1", &directory.path().join("tls")).unwrap();
+        let mut agent = Self { directory, child: None };
+        agent.start_again(lab, scs);
         agent
     }
 
-    pub fn start_again(&mut self, scs: &Scs) {
+    pub fn start_again(&mut self, lab: &Lab, scs: &Scs) {
         assert!(self.child.is_none(), "the last one has ended");
-        self.child = Some(self.command(scs).spawn().unwrap());
+        self.child = Some(lab.spawn("host1", self.command(scs)).unwrap());
     }
 
-    pub fn second(&self, scs: &Scs) -> Output {
-        self.command(scs).stderr(Stdio::piped()).output().unwrap()
+    pub fn second(&self, lab: &Lab, scs: &Scs) -> Output {
+        let mut command = self.command(scs);
+        command.stderr(Stdio::piped());
+        lab.spawn("host1", command).unwrap().wait_with_output().unwrap()
     }
 
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     pub fn kill(&mut self) {
@@ -275,8 +291,7 @@ impl Agent {
 
     pub fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
-        // SAFETY: a child of this process that was not waited for.
-        unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+        signal(child.id(), libc::SIGTERM);
         wait_for(|| child.try_wait().unwrap())
     }
 
@@ -286,31 +301,35 @@ impl Agent {
         wait_for(|| std::fs::read_to_string(&path).ok().filter(|state| wanted(state)));
     }
 
+    /// Where an application listens for run modes.
+    pub fn mode_socket(&self, app: &str) -> PathBuf {
+        self.directory.path().join(format!("run/{app}.mode"))
+    }
+
     fn command(&self, scs: &Scs) -> Command {
         let mut command = Command::new(agent_program());
-        command.arg(&self.host).arg(self.directory.path()).arg(scs.address.to_string());
+        command.arg("host1").arg(self.directory.path()).arg(scs.address.to_string());
         command
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        // Its applications live on by design; each file names one that this test's agent has started.
-        for entry in std::fs::read_dir(self.directory.path().join("run")).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().ends_with(".process.json")
-                && let Ok(text) = std::fs::read_to_string(entry.path())
-                && let Some(pid) =
-                    text.split("\"pid\":").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok())
-            {
-                // SAFETY: a system call without pointers.
-                unsafe { libc::killpg(pid, libc::SIGKILL) };
-            }
+        if self.child.is_some() {
+            self.kill();
         }
     }
+}
+
+/// A signal to a process that the test or its agent started.
+pub fn signal(pid: u32, signal: i32) {
+    // SAFETY: a system call without pointers.
+    assert_eq!(unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) }, 0, "process {pid} is there");
+}
+
+/// SIGKILL.
+pub fn kill(pid: u32) {
+    signal(pid, libc::SIGKILL);
 }
 
 /// Built by cargo beside the tests.
@@ -391,15 +410,4 @@ pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
         cluster.applications.insert(member, application);
     }
     cluster
-}
-
-/// A TCP listener and a UDP socket on the same free port.
-fn same_port() -> (TcpListener, UdpSocket) {
-    for _ in 0..100 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        if let Ok(udp) = UdpSocket::bind(listener.local_addr().unwrap()) {
-            return (listener, udp);
-        }
-    }
-    panic!("no port is free for both TCP and UDP");
 }
