@@ -86,6 +86,9 @@ fn help(examples: &str) -> String {
     format!("Examples:{examples}\n\n{EXIT_CODES}")
 }
 
+/// Heading of the options that say where the SCS is.
+const CONNECTION: &str = "Connection";
+
 /// Where the SCS is and how to answer.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -93,14 +96,15 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// The SCS: unix:PATH or https://HOST:PORT
-    #[arg(long, env = "TAKEOVER_SCS", default_value_t = Target::default().to_string(), help_heading = "Connection", hide_env_values = true)]
+    #[arg(long, env = "TAKEOVER_SCS", default_value_t = Target::default().to_string())]
+    #[arg(help_heading = CONNECTION, hide_env_values = true)]
     pub scs: String,
     /// Certificate of an operator, for https://
     #[arg(
         long,
         env = "TAKEOVER_CERTIFICATE",
         value_name = "FILE",
-        help_heading = "Connection",
+        help_heading = CONNECTION,
         hide_env_values = true
     )]
     pub certificate: Option<PathBuf>,
@@ -109,7 +113,7 @@ pub struct Options {
         long,
         env = "TAKEOVER_KEY",
         value_name = "FILE",
-        help_heading = "Connection",
+        help_heading = CONNECTION,
         hide_env_values = true
     )]
     pub key: Option<PathBuf>,
@@ -118,7 +122,7 @@ pub struct Options {
         long,
         env = "TAKEOVER_CA",
         value_name = "FILE",
-        help_heading = "Connection",
+        help_heading = CONNECTION,
         hide_env_values = true
     )]
     pub ca: Option<PathBuf>,

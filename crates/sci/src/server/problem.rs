@@ -29,7 +29,8 @@ impl Problem {
 
     pub(super) fn no_route(path: &str) -> Self {
         Self::not_found(format!(
-            "there is no {path}; {PREFIX}/status, /pairs, /applications, /alarms, /log, /incidents, /hosts, /events and /version are there, see the documentation"
+            "there is no {path}; {PREFIX}/status, /pairs, /applications, /alarms, /log, /incidents, /hosts, /events and \
+             /version are there, see the documentation"
         ))
     }
 }

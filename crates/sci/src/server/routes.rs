@@ -319,7 +319,8 @@ fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Result<T, Probl
 }
 
 fn no_answer() -> Problem {
-    let detail = "the SCS has not answered in time; whether the order is carried out is not known, look at the status and the log";
+    let detail = "the SCS has not answered in time; whether the order is carried out is not known, \
+                  look at the status and the log";
     Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
 }
 

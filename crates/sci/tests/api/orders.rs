@@ -127,7 +127,8 @@ fn an_order_is_carried_out_and_audited_though_the_client_goes_away() {
     let mut stream = std::os::unix::net::UnixStream::connect(&world.socket).unwrap();
     write!(
         stream,
-        "POST /api/v1/pairs/sip/switchover HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /api/v1/pairs/sip/switchover HTTP/1.1\r\nHost: x\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

@@ -344,6 +344,13 @@ mod tests {
         assert_eq!(state, "2");
         queue.push(StoreItem::Durable("3".to_owned()));
         queue.put_back_durable(number, state);
-        assert!(matches!(queue.next(Instant::now()), Work::Durable(_, state) if state == "3"));
+        let Work::Durable(number, state) = queue.next(Instant::now()) else { panic!("state expected") };
+        assert_eq!(state, "3");
+        queue.put_back_durable(number, state);
+        assert_eq!(
+            queue.next(Instant::now()),
+            Work::Durable(number, "3".to_owned()),
+            "not lost by a failure"
+        );
     }
 }

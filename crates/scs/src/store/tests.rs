@@ -308,10 +308,10 @@ fn the_writer_prunes_by_itself() {
     thread.join().unwrap();
 }
 
-/// Runs the ignored test `name` of this binary as a process of its own, told where its file is.
+/// Runs the test `name` of this binary as a process of its own. Such a test does nothing but where it is told its file.
 fn child(name: &str, file: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("store::tests::{name}"), "--ignored", "--nocapture"]);
+    command.args(["--exact", &format!("store::tests::{name}"), "--nocapture"]);
     command.env("STORE_TEST_FILE", file);
     command
 }
@@ -356,7 +356,6 @@ fn round_host(round: u64) -> HostName {
 }
 
 #[test]
-#[ignore = "the process that another test kills"]
 fn child_writes_until_killed() {
     let Some(path) = file_of_child() else { return };
     let (store, _health) = open(&path);
@@ -394,7 +393,6 @@ fn a_full_disk_delays_records_and_loses_none() {
 }
 
 #[test]
-#[ignore = "needs a small disk; another test gives it one"]
 fn child_fills_its_disk() {
     let Some(path) = file_of_child() else { return };
     let (store, health) = open(&path);
