@@ -306,10 +306,19 @@ impl State {
         }
         let settled = |m: &AppName| {
             self.reachable(m)
-                && !matches!(
-                    self.apps[m].status(),
-                    AppStatus::StartPending | AppStatus::Initializing | AppStatus::Unknown
-                )
+                && match self.apps[m].status() {
+                    AppStatus::Unknown | AppStatus::StartPending | AppStatus::Initializing => false,
+                    // Not started yet, and about to be.
+                    AppStatus::Stopped => {
+                        let report = self.apps[m].report.as_ref();
+                        !self.cluster.applications[m].autostart || report.is_some_and(|r| r.cause.is_some())
+                    }
+                    AppStatus::Started
+                    | AppStatus::ServiceUnavailable
+                    | AppStatus::Suspending
+                    | AppStatus::Suspended
+                    | AppStatus::StopPending => true,
+                }
         };
         if !pair.members.iter().all(settled) && now.since(self.started_at) < self.cluster.scs.boot_grace {
             return;

@@ -323,7 +323,8 @@ impl State {
         let cold = self.cluster.pair_of(app).is_some_and(|(_, p)| p.redundancy == Redundancy::Cold);
         let under_way = self.outstanding.values().any(|o| &o.app == app);
         let report = self.apps.get(app).and_then(|a| a.report.as_ref());
-        let stopped = report.is_some_and(|r| r.status == AppStatus::Stopped && r.cause == Some(Cause::Ordered));
+        let stopped =
+            report.is_some_and(|r| r.status == AppStatus::Stopped && r.cause == Some(Cause::Ordered));
         if stopped && !cold && !under_way {
             self.wish(app, Wish::Stopped { graceful: false });
         }

@@ -1,2 +1,88 @@
-//! The binary.
-fn main() {}
+//! The binary: arguments in, one part of the product started, exit code out. What a part does is in its own crate.
+
+mod authority;
+mod check;
+mod control_server;
+mod demo;
+mod vip;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::process::ExitCode;
+
+/// High availability for SIP servers by IP address takeover.
+///
+/// Two hosts with a SIP server each share a Virtual IP address. When a server, its host or its network fails, or when
+/// you order it, the other server becomes primary and the address moves to it.
+#[derive(Debug, Parser)]
+#[command(name = "takeover", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "`takeover demo` shows it on this machine, with nothing to install and nothing left behind."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Operate(sci::command::Command),
+
+    /// Show a takeover on this machine: hosts, network and servers are made for it and gone afterwards
+    Demo(demo::Arguments),
+    /// Check a cluster file or a host file: exit code 2 and a report where something is wrong
+    Check(check::Arguments),
+    /// Run the Solution Control Server (SCS): decides, logs, raises alarms
+    Scs(control_server::Arguments),
+    /// Run the Local Control Agent (LCA) of this host: starts, stops and watches applications, moves VIPs
+    Lca(check::AgentArguments),
+    /// Run a SIP Server, normally started by an LCA
+    SipServer(sip_server::Args),
+    /// Enable, disable or look at a VIP on this host by hand, or as a VIP control script
+    Vip(vip::Arguments),
+    /// Make the certificates that the parts know each other by
+    Ca(authority::Arguments),
+    /// Print completions for a shell
+    #[command(after_help = "Example: takeover completions bash > /etc/bash_completion.d/takeover")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    // Before anything else, and before any thread: the demo goes on in namespaces of its own.
+    let outcome = match Arguments::parse().command {
+        Command::Operate(command) => return sci::command::run(command),
+        Command::Check(arguments) => return check::run(&arguments),
+        Command::Vip(arguments) => return vip::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Scs(arguments) => control_server::run(&arguments),
+        Command::Lca(arguments) => check::run_agent(&arguments),
+        Command::SipServer(arguments) => {
+            sip_server::Options::from_env(arguments).and_then(sip_server::run).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Ca(arguments) => authority::run(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "takeover", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // The whole chain: what did not happen, and why.
+        eprintln!("takeover: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! `takeover scs`: the SCS with its API, until SIGTERM or SIGINT.
+
+use crate::check::require;
+use anyhow::Context;
+use clap::Args;
+use control_link::Identity;
+use control_link::notify::{Notifier, State};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Arguments of `takeover scs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SIGTERM ends the SCS; agents, applications and VIPs stay as they are, and the next SCS goes on where this one ended.
+Example: takeover scs --cluster /etc/takeover/cluster.toml")]
+pub struct Arguments {
+    /// The cluster file
+    #[arg(long, default_value = "/etc/takeover/cluster.toml", value_name = "FILE")]
+    cluster: PathBuf,
+    /// The SCS's certificate (takeover ca issue scs --role scs)
+    #[arg(long, default_value = "/etc/takeover/tls/scs.pem", value_name = "FILE")]
+    certificate: PathBuf,
+    /// Its private key
+    #[arg(long, default_value = "/etc/takeover/tls/scs.key", value_name = "FILE")]
+    key: PathBuf,
+    /// Certificate of the installation's authority
+    #[arg(long, default_value = "/etc/takeover/tls/ca.pem", value_name = "FILE")]
+    ca: PathBuf,
+    /// Where the store is: what must survive, log, alarms, incidents, audit
+    #[arg(long, default_value = "/var/lib/takeover", value_name = "DIRECTORY")]
+    state_directory: PathBuf,
+    /// The API's Unix socket, for root on this host
+    #[arg(long, default_value = "/run/takeover/scs.sock", value_name = "PATH")]
+    api_socket: PathBuf,
+    /// A TCP socket that listens already, inherited from whoever starts the SCS, in place of the API's TLS port
+    #[arg(long, value_name = "NUMBER")]
+    api_fd: Option<RawFd>,
+}
+
+/// Runs the SCS.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let cluster = require(config::load_cluster(&arguments.cluster))?;
+    let identity = Identity::load(&arguments.certificate, &arguments.key, &arguments.ca)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot wait for signals")?;
+    let tls = match (arguments.api_fd, cluster.scs.api_listen) {
+        (Some(fd), _) => Some(inherited(fd)?),
+        (None, Some(address)) => Some(
+            TcpListener::bind(address).with_context(|| format!("cannot listen on {address} for the API"))?,
+        ),
+        (None, None) => None,
+    };
+    // Bound first: an SCS that runs already is found before its store is touched.
+    let unix = sci::server::bind_unix(&arguments.api_socket)?;
+    let scs = scs::start(scs::Options {
+        cluster,
+        state_directory: arguments.state_directory.clone(),
+        identity: identity.clone(),
+        release: env!("CARGO_PKG_VERSION"),
+    })?;
+    let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)) };
+    let api = sci::server::serve(scs.handle().clone(), listeners, env!("CARGO_PKG_VERSION"))?;
+    let manager = Notifier::from_env().unwrap_or_else(|error| {
+        eprintln!("takeover scs: cannot tell the service manager: {error}");
+        None
+    });
+    let tell = |states: &[State<'_>]| {
+        if let Some(Err(error)) = manager.as_ref().map(|manager| manager.tell(states)) {
+            eprintln!("takeover scs: cannot tell the service manager: {error}");
+        }
+    };
+    for address in scs.addresses() {
+        eprintln!("takeover scs: agents reach it at {address}");
+    }
+    tell(&[State::Ready]);
+    // Ends when one of the two signals comes.
+    signals.forever().next();
+    tell(&[State::Stopping]);
+    drop(api);
+    scs.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inherited(fd: RawFd) -> anyhow::Result<TcpListener> {
+    // SAFETY: whoever gave the number on the command line gave the descriptor away for this; one that is no
+    // listening socket makes the first accept fail, not memory.
+    let listener = unsafe { TcpListener::from_raw_fd(fd) };
+    listener.local_addr().with_context(|| format!("descriptor {fd} is no listening socket"))?;
+    Ok(listener)
+}
