@@ -1,9 +1,7 @@
 //! The cluster as configured: hosts, applications, pairs, VIPs, scripts, alarm conditions. Plain data, the same for the
 //! SCS (all of it) and an agent (its part); `config` makes it from a file and checks what a single type cannot.
 
-use crate::{
-    AppName, EventId, HostName, InterfaceName, PairName, ScriptName, VipAddress, format_duration,
-};
+use crate::{AppName, EventId, HostName, InterfaceName, PairName, ScriptName, VipAddress, format_duration};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -40,10 +40,14 @@ impl FromStr for EventId {
     type Err = ParseEventIdError;
     fn from_str(s: &str) -> Result<Self, ParseEventIdError> {
         let digits = |t: &str, len: &[usize]| {
-            (len.contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit())).then(|| t.parse::<u32>().ok()).flatten()
+            (len.contains(&t.len()) && t.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| t.parse::<u32>().ok())
+                .flatten()
         };
         s.split_once('-')
-            .and_then(|(a, n)| Some(Self { area: u8::try_from(digits(a, &[2])?).ok()?, number: digits(n, &[4, 5])? }))
+            .and_then(|(a, n)| {
+                Some(Self { area: u8::try_from(digits(a, &[2])?).ok()?, number: digits(n, &[4, 5])? })
+            })
             .ok_or_else(|| ParseEventIdError(s.to_owned()))
     }
 }

@@ -60,7 +60,9 @@ impl fmt::Display for LaunchWhat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LaunchWhat::VipControl { verb, vip, script: None, .. } => write!(f, "{verb} {}", vip.address),
-            LaunchWhat::VipControl { verb, vip, script: Some(s), .. } => write!(f, "{s} {verb} {}", vip.address),
+            LaunchWhat::VipControl { verb, vip, script: Some(s), .. } => {
+                write!(f, "{s} {verb} {}", vip.address)
+            }
             LaunchWhat::Announce { vip, .. } => write!(f, "announce {}", vip.address),
             LaunchWhat::Script { script } => write!(f, "{script}"),
         }

@@ -13,13 +13,15 @@ mod time;
 
 pub use cluster::{
     AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, Host,
-    ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy, ScsSettings, Script,
-    Signal, Vip, VipControl,
+    ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy, Script,
+    ScsSettings, Signal, Vip, VipControl,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
 pub use instruction::{Answer, AnswerOutcome, Instruction, Order};
 pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, VipVerb};
-pub use names::{AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError};
+pub use names::{
+    AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError,
+};
 pub use report::{
     AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, RefId, RunMode, VipReport,
 };

@@ -11,21 +11,30 @@ pub enum NameError {
     /// The name has no characters.
     #[error("a name must not be empty")]
     Empty,
-    /// The name is longer than [`MAX_NAME`].
-    #[error("a name has at most {MAX_NAME} characters, this one has {0}")]
-    TooLong(usize),
+    /// The name is longer than such a name may be.
+    #[error("a name like this has at most {most} characters, this one has {length}")]
+    TooLong {
+        /// Its length, bytes.
+        length: usize,
+        /// The limit, bytes.
+        most: usize,
+    },
     /// The name holds a character that is not allowed.
-    #[error("a name has letters, digits, '-', '_' and '.' and starts with a letter or digit; {0:?} is not allowed there")]
+    #[error(
+        "a name has letters, digits, '-', '_' and '.' and starts with a letter or digit; {0:?} is not allowed there"
+    )]
     Character(char),
 }
 
 /// Longest name, in bytes. Names end up in paths, messages and cgroup names.
 pub const MAX_NAME: usize = 64;
+/// Longest name of a network interface, bytes (IFNAMSIZ with its terminating zero is 16).
+const MAX_INTERFACE_NAME: usize = 15;
 
 fn check(name: &str) -> Result<(), NameError> {
     let first = name.chars().next().ok_or(NameError::Empty)?;
     if name.len() > MAX_NAME {
-        return Err(NameError::TooLong(name.len()));
+        return Err(NameError::TooLong { length: name.len(), most: MAX_NAME });
     }
     if !first.is_ascii_alphanumeric() {
         return Err(NameError::Character(first));
@@ -126,8 +135,8 @@ impl InterfaceName {
         if name.is_empty() {
             return Err(NameError::Empty);
         }
-        if name.len() > 15 {
-            return Err(NameError::TooLong(name.len()));
+        if name.len() > MAX_INTERFACE_NAME {
+            return Err(NameError::TooLong { length: name.len(), most: MAX_INTERFACE_NAME });
         }
         match name.chars().find(|c| *c == '/' || *c == ':' || c.is_whitespace() || c.is_control()) {
             Some(c) => Err(NameError::Character(c)),
@@ -179,7 +188,9 @@ pub enum VipAddressError {
     #[error("the prefix length of {0:?} must be 1 to {1}")]
     Prefix(String, u8),
     /// An address that no host can hold for clients: unspecified, loopback, multicast or broadcast.
-    #[error("{0} cannot be a Virtual IP address: it must be a unicast address that is not loopback or unspecified")]
+    #[error(
+        "{0} cannot be a Virtual IP address: it must be a unicast address that is not loopback or unspecified"
+    )]
     NotUnicast(IpAddr),
 }
 
@@ -241,7 +252,7 @@ mod tests {
         assert_eq!(AppName::new(""), Err(NameError::Empty));
         assert_eq!(AppName::new("-x"), Err(NameError::Character('-')));
         assert_eq!(AppName::new("a/b"), Err(NameError::Character('/')));
-        assert_eq!(AppName::new(&"a".repeat(65)), Err(NameError::TooLong(65)));
+        assert_eq!(AppName::new(&"a".repeat(65)), Err(NameError::TooLong { length: 65, most: MAX_NAME }));
         assert!(InterfaceName::new("eth0.100").is_ok());
         assert!(InterfaceName::new("a b").is_err());
         assert!(InterfaceName::new("sixteen-bytes-xx").is_err());
@@ -251,7 +262,9 @@ mod tests {
     fn vip_addresses_are_checked() {
         assert_eq!("192.0.2.10/24".parse::<VipAddress>().unwrap().to_string(), "192.0.2.10/24");
         assert_eq!("2001:db8::1/64".parse::<VipAddress>().unwrap().prefix, 64);
-        for bad in ["192.0.2.10", "192.0.2.10/33", "192.0.2.10/0", "x/24", "127.0.0.1/8", "224.0.0.1/4", "::/64"] {
+        for bad in
+            ["192.0.2.10", "192.0.2.10/33", "192.0.2.10/0", "x/24", "127.0.0.1/8", "224.0.0.1/4", "::/64"]
+        {
             assert!(bad.parse::<VipAddress>().is_err(), "{bad} must be refused");
         }
     }

@@ -52,7 +52,8 @@ impl fmt::Display for Micros {
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let expected = || format!("{text:?} is not a duration such as \"100ms\", \"5s\", \"10m\", \"2h\" or \"7d\"");
+    let expected =
+        || format!("{text:?} is not a duration such as \"100ms\", \"5s\", \"10m\", \"2h\" or \"7d\"");
     let number: u64 = number.parse().map_err(|_| expected())?;
     let micros = match unit {
         "us" => 1,

@@ -9,7 +9,7 @@
 //!
 //! # How it decides
 //!
-//! One step records the fact, elects, and reconciles wanted with known ([`mod@pairs`]):
+//! One step records the fact, elects, and reconciles wanted with known (`pairs.rs`):
 //!
 //! ```text
 //!  fact --> record --> elect: wanted_primary --> instruct members --> log mode changes --> move VIPs --> watch for faults
@@ -24,7 +24,7 @@
 //! * Log events and launch requests return through the inbox that [`run`] drains, so every event takes one road and
 //!   the order of the workflows' steps comes for free.
 //! * Under the alarm-driven moves lies a level-triggered safety net: a VIP out of place is put right even when the
-//!   change that should have moved it went unseen ([`mod@vips`]).
+//!   change that should have moved it went unseen (`vips.rs`).
 //! * Everything that must be answered (instructions, launches) is kept until it is answered, retried, or its host is
 //!   lost; nothing waits for ever.
 

@@ -337,12 +337,15 @@ impl CoreLoop {
             self.forget_session(old);
         }
         self.probes.end(&hello.host);
-        if hello.release != self.release {
+        let drift = (hello.release != self.release).then(|| {
             let text = format!("{} on {}, {} here", hello.release, hello.host, self.release);
-            let event = LogEvent::new(events::RELEASE_DRIFT, now).because(text).on(&hello.host);
+            LogEvent::new(events::RELEASE_DRIFT, now).because(text).on(&hello.host)
+        });
+        self.feed(Input::AgentConnected { host: hello.host, release: hello.release }, now);
+        // Behind "host operates in normal condition", which clears the alarm of the drift before.
+        if let Some(event) = drift {
             self.feed(Input::EventReported { event }, now);
         }
-        self.feed(Input::AgentConnected { host: hello.host, release: hello.release }, now);
         Ok(())
     }
 
@@ -429,7 +432,9 @@ impl CoreLoop {
                 None if now >= session.begun + HELLO_LIMIT => lost.push(*token),
                 None => {}
                 // Connected without an inventory it would hold up what waits for its host.
-                Some(agent) if !agent.heard_inventory && now >= session.begun + HELLO_LIMIT => lost.push(*token),
+                Some(agent) if !agent.heard_inventory && now >= session.begun + HELLO_LIMIT => {
+                    lost.push(*token)
+                }
                 Some(agent) if now >= agent.silent_at() => lost.push(*token),
                 Some(agent) if now >= agent.suspicious_at() => {
                     suspicious.push((agent.host.clone(), (agent.silence / 6).max(Duration::from_millis(5))));
