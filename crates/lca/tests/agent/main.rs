@@ -1,7 +1,9 @@
 //! The agent as a process of its own on a host of the laboratory, real children, and this test in the SCS's place, over the
 //! real link.
 
+mod modes;
 mod scs;
+mod vips;
 
 use control_link::messages::Fact;
 use domain::{
@@ -28,6 +30,23 @@ fn main() -> ExitCode {
         what_is_configured_anew_starts_and_what_is_not_any_more_stops,
         an_application_that_cannot_be_started_says_why,
         two_agents_do_not_share_a_run_directory,
+        modes::run_modes_by_socket_are_confirmed_by_the_application,
+        modes::the_mode_socket_is_connected_again_by_the_next_agent,
+        modes::a_graceful_stop_waits_for_the_application,
+        modes::run_modes_by_command_and_by_signal,
+        modes::only_the_application_itself_may_notify,
+        modes::a_probe_that_fails_makes_the_service_unavailable,
+        modes::the_agents_own_stall_is_not_the_applications_silence,
+        modes::instructions_for_what_is_not_there_are_refused,
+        vips::the_built_in_control_enables_and_disables,
+        vips::a_backup_gets_no_vip,
+        vips::a_death_releases_the_vips_before_it_is_reported,
+        vips::a_vip_that_another_tool_removes_is_put_back,
+        vips::a_fight_over_a_vip_is_not_fought_for_ever,
+        vips::carrier_and_the_return_of_the_interface_are_told,
+        vips::a_leftover_vip_is_removed_at_the_start,
+        vips::the_next_agent_keeps_the_vips_of_a_primary,
+        vips::a_script_of_the_users_controls_vips,
     ])
 }
 

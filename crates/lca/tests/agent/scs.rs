@@ -6,7 +6,7 @@ use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, SEALED_LEN
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
     Instruction, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId, RestartPolicy,
-    RunMode, Script,
+    RunMode, Script, VipAddress, VipVerb,
 };
 use mio::{Events, Interest, Poll, Token};
 use netlab::{Lab, Nic};
@@ -131,14 +131,24 @@ impl Scs {
         self.link = None;
     }
 
-    pub fn instruct(&mut self, app: &str, order: Order) -> AnswerOutcome {
+    /// Sends an instruction; the answer is for [`Scs::answer`].
+    pub fn order(&mut self, app: &str, order: Order) -> RefId {
         self.next_ref += 1;
         let ref_id = RefId(self.next_ref);
         self.send(&ToAgent::Instruct(Instruction { ref_id, app: app.parse().unwrap(), order }));
+        ref_id
+    }
+
+    pub fn answer(&mut self, ref_id: RefId) -> AnswerOutcome {
         match self.fact(|fact| matches!(fact, Fact::Answer(answer) if answer.ref_id == ref_id)) {
             Fact::Answer(Answer { outcome, .. }) => outcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    pub fn instruct(&mut self, app: &str, order: Order) -> AnswerOutcome {
+        let ref_id = self.order(app, order);
+        self.answer(ref_id)
     }
 
     pub fn set_mode(&mut self, app: &str, mode: RunMode, epoch: u64) -> AnswerOutcome {
@@ -146,9 +156,8 @@ impl Scs {
     }
 
     pub fn launch(&mut self, ref_id: u64, script: &str, limit_ms: u64) -> LaunchResult {
-        let ref_id = RefId(ref_id);
-        self.send(&ToAgent::Launch(Box::new(Launch {
-            ref_id,
+        self.run(Launch {
+            ref_id: RefId(ref_id),
             what: LaunchWhat::Script { script: script.parse().unwrap() },
             pair: None,
             app: None,
@@ -157,11 +166,37 @@ impl Scs {
             event: None,
             alarm: "wiring".to_owned(),
             time_limit: Duration::from_millis(limit_ms),
-        })));
+        })
+    }
+
+    pub fn run(&mut self, launch: Launch) -> LaunchResult {
+        let ref_id = launch.ref_id;
+        self.send(&ToAgent::Launch(Box::new(launch)));
         match self.fact(|fact| matches!(fact, Fact::LaunchEnded(result) if result.ref_id == ref_id)) {
             Fact::LaunchEnded(result) => result,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Orders the VIP control of `pair-app1`.
+    pub fn vip(&mut self, verb: VipVerb, vip: VipAddress, epoch: u64, script: Option<&str>) -> LaunchResult {
+        self.next_ref += 1;
+        self.run(Launch {
+            ref_id: RefId(self.next_ref),
+            what: LaunchWhat::VipControl {
+                verb,
+                vip,
+                interface: "eth0".parse().unwrap(),
+                script: script.map(|name| name.parse().unwrap()),
+            },
+            pair: Some("pair-app1".parse().unwrap()),
+            app: Some("app1".parse().unwrap()),
+            mode: Some(RunMode::Primary),
+            epoch: Epoch(epoch),
+            event: None,
+            alarm: String::new(),
+            time_limit: Duration::from_secs(5),
+        })
     }
 
     /// The next report of an application that is as wanted.
