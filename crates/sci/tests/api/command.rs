@@ -1,8 +1,9 @@
 //! The verbs with their exit codes.
 
-use crate::world::{World, app};
+use crate::world::{LIMIT, World, app};
 use clap::{CommandFactory, Parser};
 use sci::command::{Command, run};
+use scs::store::IncidentFilter;
 use std::process::ExitCode;
 
 #[derive(Debug, Parser)]
@@ -70,9 +71,17 @@ fn exit_codes_are_as_documented() {
         assert_eq!(takeover(looking, &scs), done, "{looking}");
     }
     assert_eq!(takeover("switchover sip --yes --reason drill", &scs), done);
-    assert_eq!(world.handle.view().pairs[0].primary, Some(app("sip2")), "it waits for the end");
+    assert!(world.handle.store().flush(LIMIT));
+    let incidents = world.handle.store().incidents(&IncidentFilter::default()).unwrap();
+    assert!(
+        incidents.len() == 2 && incidents.iter().all(|i| i.ended.is_some()),
+        "the verb waits for the end"
+    );
+    let primary = |name: &'static str| move |view: &ha_core::View| view.pairs[0].primary == Some(app(name));
+    // The view follows the incident's end, at which the verb ends, by a moment.
+    world.until("sip2 is primary", primary("sip2"));
     assert_eq!(takeover("switchover sip --to sip1 --yes --json", &scs), done);
-    assert_eq!(world.handle.view().pairs[0].primary, Some(app("sip1")));
+    world.until("sip1 is primary", primary("sip1"));
     assert_eq!(takeover("stop sip2 --yes --graceful", &scs), done);
     world.until("sip2 is stopped", |view| !view.pairs[0].trouble.is_empty());
 

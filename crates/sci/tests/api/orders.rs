@@ -123,6 +123,7 @@ fn a_plan_says_what_is_missing_and_what_to_do() {
 fn an_order_is_carried_out_and_audited_though_the_client_goes_away() {
     use std::io::Write;
     let world = World::new();
+    let hold = world.hold();
     let body = r#"{"reason":"in a hurry"}"#;
     let mut stream = std::os::unix::net::UnixStream::connect(&world.socket).unwrap();
     write!(
@@ -132,7 +133,11 @@ fn an_order_is_carried_out_and_audited_though_the_client_goes_away() {
         body.len()
     )
     .unwrap();
+    hold.until_a_request_came();
     drop(stream);
+    // One thread serves all: with this answered, it has seen the other connection end.
+    world.run(async { world.client.get::<Version>("/version", &()).await.unwrap() });
+    drop(hold);
     world.until("sip2 is primary", |view| view.pairs[0].primary == Some(app("sip2")));
     // The audit follows the core's answer on the API's thread; an order behind it has its record behind it.
     let status = world

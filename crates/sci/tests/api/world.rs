@@ -40,7 +40,27 @@ pub struct World {
 enum Message {
     Look,
     Happened(Input),
+    Hold(Held),
     End,
+}
+
+/// How the core is held: it says when a request has come, and answers it only when this is let go.
+struct Held {
+    request_came: mpsc::Sender<()>,
+    let_go: mpsc::Receiver<()>,
+}
+
+/// A core that answers no request for as long as this is kept.
+pub struct Hold {
+    request_came: mpsc::Receiver<()>,
+    _let_go: mpsc::Sender<()>,
+}
+
+impl Hold {
+    /// Waits until a request has come to the core.
+    pub fn until_a_request_came(&self) {
+        self.request_came.recv_timeout(LIMIT).expect("a request comes");
+    }
 }
 
 impl World {
@@ -93,6 +113,14 @@ impl World {
     pub fn cut(&self, host: &str) {
         let host = HostName::new(host).unwrap();
         self.happened(Input::AgentLost { host, how: Lost::Silent, answers: false });
+    }
+
+    /// Lets the core answer no request until the result is dropped.
+    pub fn hold(&self) -> Hold {
+        let (came, request_came) = mpsc::channel();
+        let (_let_go, let_go) = mpsc::channel();
+        self.messages.send(Message::Hold(Held { request_came: came, let_go })).unwrap();
+        Hold { request_came, _let_go }
     }
 
     fn happened(&self, input: Input) {
@@ -175,6 +203,12 @@ impl Core {
             match received.recv_timeout(wait) {
                 Ok(Message::Happened(input)) => self.take(input),
                 Ok(Message::Look) => {}
+                Ok(Message::Hold(held)) => {
+                    // The next message is the wake of the request that is to be held.
+                    let _wake = received.recv_timeout(LIMIT);
+                    let _waiter_may_be_gone = held.request_came.send(());
+                    let _let_go = held.let_go.recv_timeout(LIMIT);
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => self.take(Input::TimePassed),
                 Ok(Message::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
