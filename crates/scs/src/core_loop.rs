@@ -439,11 +439,7 @@ impl CoreLoop {
                 Some(agent) if now >= agent.suspicious_at() => {
                     suspicious.push((agent.host.clone(), (agent.silence / 6).max(Duration::from_millis(5))));
                 }
-                Some(agent) => {
-                    if self.probes.is_probing(&agent.host) {
-                        self.probes.end(&agent.host);
-                    }
-                }
+                Some(agent) => self.probes.end(&agent.host),
             }
         }
         for token in lost {
