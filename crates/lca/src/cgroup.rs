@@ -130,3 +130,29 @@ pub fn holds(group: &Cgroup, pid: u32) -> bool {
         text.lines().any(|line| line.starts_with("0::") && line.ends_with(&format!("{SLICE}/{name}")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn clearing_a_group_kills_what_left_the_process_group() {
+        let run = tempfile::tempdir().unwrap();
+        let app = AppName::new("cleared").unwrap();
+        let group = match Cgroups::open(run.path()).and_then(|cgroups| cgroups.make(&app)) {
+            Ok(group) => group,
+            Err(e) => return println!("not tested, cgroups are not ours to write here: {e}"),
+        };
+        group.clear().unwrap();
+        Cgroups::open(run.path()).unwrap().make(&app).unwrap();
+        let mut child = Command::new("setsid").args(["sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
+        write!(group.entrance().unwrap(), "{}", child.id()).unwrap();
+        assert!(holds(&group, child.id()));
+        assert!(!holds(&group, std::process::id()));
+        group.clear().unwrap();
+        assert!(!child.wait().unwrap().success(), "killed");
+        group.clear().unwrap();
+    }
+}

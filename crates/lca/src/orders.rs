@@ -6,10 +6,7 @@ use crate::messages::Job;
 use crate::scripts::Script;
 use crate::supervisor::Input;
 use control_link::messages::Fact;
-use domain::{
-    AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName,
-    VipVerb,
-};
+use domain::{AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipVerb};
 
 impl Agent {
     /// The SCS orders a launch.

@@ -67,7 +67,8 @@ enum Command {
         #[arg(key, optional)]
         ref_id: Option<u64>,
     },
-    CommandEnded {
+    #[command(name = "command_ended")]
+    Confirmed {
         ref_id: u64,
         #[arg(key, optional)]
         why: Option<String>,
@@ -150,7 +151,7 @@ impl Transcript {
             Command::Told { mode, epoch, ref_id } => {
                 Input::ModeTold { ref_id: ref_id.map(RefId), mode: mode_of(mode)?, epoch: Epoch(*epoch) }
             }
-            Command::CommandEnded { ref_id, why } => {
+            Command::Confirmed { ref_id, why } => {
                 Input::ModeCommandEnded { ref_id: RefId(*ref_id), result: why.clone().map_or(Ok(()), Err) }
             }
             Command::Synced(synced) => Input::Synced(*synced),

@@ -73,7 +73,7 @@ fn primary_with_vips(lab: &mut Lab) -> (Scs, Agent, u32) {
 pub fn the_built_in_control_enables_and_disables(lab: &mut Lab) {
     let (mut scs, _agent, _) = primary_with_vips(lab);
     assert!(is_here(lab, vip4()) && is_here(lab, vip6()));
-    let seen = |wanted: &dyn Fn(&Fact) -> bool| scs.seen.iter().position(|fact| wanted(fact));
+    let seen = |wanted: &dyn Fn(&Fact) -> bool| scs.seen.iter().position(wanted);
     let present = seen(&|fact| is_vip(fact, vip4(), true)).expect("the VIP is reported");
     let ended = seen(&|fact| matches!(fact, Fact::LaunchEnded(_))).expect("the launch is reported");
     assert!(present < ended, "presence first, then the result");
