@@ -159,6 +159,11 @@ impl Alarms {
         self.active.iter()
     }
 
+    /// Leaves `count` numbers out: they may have been given out by a run that could not say so any more.
+    pub fn skip_numbers(&mut self, count: u64) {
+        self.last_number = self.last_number.saturating_add(count);
+    }
+
     /// A log event was logged at `now`.
     pub fn logged(&mut self, conditions: &Conditions, event: &LogEvent, now: Micros) -> Vec<Happened> {
         let mut out = Vec::new();

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 /// References that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
 const SKIP_REFS: u64 = 1_000_000;
 
+/// Alarm numbers that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
+const SKIP_ALARMS: u64 = 1_000;
+
 /// What survives a restart. Times are the caller's clock, which must go on across restarts (Unix time does).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -93,6 +96,7 @@ impl State {
             }
         }
         self.alarms = durable.alarms;
+        self.alarms.skip_numbers(SKIP_ALARMS);
         self.last_ref = durable.last_ref.saturating_add(SKIP_REFS);
         self.last_incident = durable.last_incident;
     }

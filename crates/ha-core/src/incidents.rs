@@ -187,6 +187,8 @@ pub enum IncidentOutcome {
     },
     /// Another role change began before this one was complete.
     Superseded,
+    /// The SCS ended before this one was complete; what was left to do, the next SCS did without a record.
+    Interrupted,
 }
 
 impl fmt::Display for IncidentOutcome {
@@ -196,6 +198,7 @@ impl fmt::Display for IncidentOutcome {
             IncidentOutcome::Completed => f.write_str("completed"),
             IncidentOutcome::RolledBack { why } => write!(f, "rolled back: {why}"),
             IncidentOutcome::Superseded => f.write_str("superseded by the next role change"),
+            IncidentOutcome::Interrupted => f.write_str("interrupted by the end of the SCS"),
         }
     }
 }

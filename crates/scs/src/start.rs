@@ -3,10 +3,10 @@
 use crate::clock::Clock;
 use crate::core_loop::{CoreLoop, Incoming, Parts, WAKER};
 use crate::handle::Handle;
-use crate::store::{OpenError, QueryError, Retention, Store};
+use crate::store::{IncidentFilter, OpenError, QueryError, Retention, Store, StoreItem};
 use control_link::{Acceptor, Identity, Limits, Role};
-use domain::Cluster;
-use ha_core::{Durable, State};
+use domain::{Cluster, Micros};
+use ha_core::{Durable, IncidentOutcome, Record, State};
 use mio::{Poll, Waker};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -113,10 +113,7 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
             wake();
         })?
     };
-    let durable = match store.load_durable()? {
-        Some(json) => serde_json::from_str(&json)?,
-        None => Durable::default(),
-    };
+    let durable = durable_of(&store, clock.now())?;
 
     let (listeners, datagrams) = listen(&cluster.scs.listen)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
@@ -152,6 +149,24 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
         acceptor: Some(acceptor),
         core: Some(core),
     })
+}
+
+/// The state that survived the last run. What that run could not finish telling is put straight in the store.
+fn durable_of(store: &Store, now: Micros) -> Result<Durable, StartError> {
+    let mut durable: Durable = match store.load_durable()? {
+        Some(json) => serde_json::from_str(&json)?,
+        None => Durable::default(),
+    };
+    let newest = store.incidents(&IncidentFilter { limit: Some(1), ..IncidentFilter::default() })?;
+    // The state is kept a moment behind the records: a number that a record has is never given out again.
+    durable.last_incident =
+        newest.iter().map(|i| i.id.0).chain([durable.last_incident]).max().unwrap_or_default();
+    for mut incident in store.incidents(&IncidentFilter { open: Some(true), ..IncidentFilter::default() })? {
+        incident.outcome = IncidentOutcome::Interrupted;
+        incident.ended = Some(now);
+        store.write(StoreItem::Record(Record::Incident(incident)));
+    }
+    Ok(durable)
 }
 
 fn listen(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<mio::net::UdpSocket>), StartError> {

@@ -64,9 +64,10 @@ fn end(incident: &Incident, out: &Out) -> Result<Exit, Failure> {
     }
     Ok(match incident.outcome {
         IncidentOutcome::Completed => Exit::Done,
-        IncidentOutcome::Open | IncidentOutcome::RolledBack { .. } | IncidentOutcome::Superseded => {
-            Exit::Refused
-        }
+        IncidentOutcome::Open
+        | IncidentOutcome::RolledBack { .. }
+        | IncidentOutcome::Superseded
+        | IncidentOutcome::Interrupted => Exit::Refused,
     })
 }
 

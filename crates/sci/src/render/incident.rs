@@ -95,6 +95,9 @@ pub fn outcome_line(incident: &Incident, look: &Look) -> String {
         IncidentOutcome::Superseded => {
             format!("superseded{took} by the next role change, see `takeover incidents`")
         }
+        IncidentOutcome::Interrupted => {
+            "interrupted by the end of the SCS; `takeover status` shows how it is now".to_owned()
+        }
     };
     look.paint(paint_of(&incident.outcome), &text)
 }
@@ -104,6 +107,6 @@ fn paint_of(outcome: &IncidentOutcome) -> Paint {
         IncidentOutcome::Open => Paint::Warning,
         IncidentOutcome::Completed => Paint::Good,
         IncidentOutcome::RolledBack { .. } => Paint::Bad,
-        IncidentOutcome::Superseded => Paint::Dim,
+        IncidentOutcome::Superseded | IncidentOutcome::Interrupted => Paint::Dim,
     }
 }
