@@ -1,1 +1,212 @@
-//! End to end.
+//! What the end-to-end tests share: an installation of the real binary, and the checks that every story ends with. The
+//! stories themselves are in `workflows` and `faults`.
+
+use anyhow::{Context, bail, ensure};
+use domain::{EventId, Micros};
+use ha_core::Incident;
+use netlab::{Lab, Observation, ProbeSettings, Prober, Takeover};
+use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, Settings, Site, VIP, VIP6};
+use scs::store::LogRow;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long anything may take that is not itself what a test measures. Generous: the machine may be busy.
+pub const LIMIT: Duration = Duration::from_secs(20);
+/// The members of the pair, the first on the first host.
+pub const APPS: [&str; 2] = ["sip1", "sip2"];
+
+/// Test cases from functions that take a [`Lab`] and return a `Result`; an error fails the case and is printed with its
+/// causes.
+#[macro_export]
+macro_rules! stories {
+    ($($function:path),* $(,)?) => {
+        [$(
+            netlab::harness::Case::new(stringify!($function), |lab| {
+                if let Err(error) = $function(lab) {
+                    panic!("{error:?}");
+                }
+            })
+            .limit(std::time::Duration::from_secs(120))
+        ),*]
+    };
+}
+
+/// The binary under test: `TAKEOVER_BIN`, else what `cargo build --release` has left.
+///
+/// # Errors
+/// There is none.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/takeover");
+    let binary = std::env::var_os("TAKEOVER_BIN").map_or(built, PathBuf::from);
+    binary.canonicalize().with_context(|| {
+        format!(
+            "there is no binary to test at {}: run `cargo xtask test`, or build it with \
+             `cargo build --release -p takeover` or name it in TAKEOVER_BIN",
+            binary.display()
+        )
+    })
+}
+
+/// The ordinary installation, whole, with sip1 as primary.
+///
+/// # Errors
+/// It does not come up.
+pub fn ordinary_site() -> anyhow::Result<Site> {
+    site_with(|cluster| cluster)
+}
+
+/// The installation with its cluster file changed, whole, with sip1 as primary.
+///
+/// # Errors
+/// It does not come up.
+pub fn site_with(edit: impl Fn(String) -> String + 'static) -> anyhow::Result<Site> {
+    let mut site = Site::build(Lab::new()?, Settings::new(&binary()?).edit(edit))?;
+    site.start()?;
+    Ok(site)
+}
+
+/// The host of a member of the pair.
+///
+/// # Panics
+/// There is no such member.
+#[must_use]
+pub fn host_of(app: &str) -> &'static str {
+    AGENT_HOSTS[APPS.iter().position(|a| *a == app).expect("a member of the pair")]
+}
+
+/// The other member.
+#[must_use]
+pub fn other(app: &str) -> &'static str {
+    if app == APPS[0] { APPS[1] } else { APPS[0] }
+}
+
+/// Checks that all is as it should be with `primary` as primary: the SCS says so, each VIP is on its host and nowhere
+/// else, and the client's neighbour table leads there, by ARP and by neighbour discovery.
+///
+/// # Errors
+/// What is not so.
+pub fn whole(site: &Site, primary: &str) -> anyhow::Result<()> {
+    site.wait_whole(primary, LIMIT)?;
+    let host = host_of(primary);
+    let mac = site.lab.mac(host, "eth0")?;
+    for vip in [VIP, VIP6] {
+        let holders = site.holders(vip)?;
+        ensure!(holders == [host], "{vip} is on {holders:?} and not on {host}\n{}", site.logs());
+        let address: IpAddr = vip.parse()?;
+        // An entry that was there before must have been changed by the announcements, without our asking.
+        wait_until(&format!("the client's neighbour entry of {vip} to lead to {host}"), || {
+            Ok(site.lab.neighbour(CLIENT, address)?.is_none_or(|known| known == mac))
+        })?;
+        let since = netlab::now();
+        let prober =
+            Prober::start(&site.lab, CLIENT, ProbeSettings::new(SocketAddr::new(address, SIP_PORT)))?;
+        ensure!(
+            prober.await_answer(primary, since, LIMIT),
+            "{primary} does not answer for {vip}\n{}",
+            site.logs()
+        );
+        let seen = prober.stop();
+        let of_others = seen.answers().iter().filter(|answer| seen.who(answer) != primary).count();
+        ensure!(of_others == 0, "{of_others} answers for {vip} by another than {primary}");
+        let known = site.lab.neighbour(CLIENT, address)?;
+        ensure!(known == Some(mac), "the client's neighbour entry of {vip} is {known:?} and not {mac}");
+    }
+    Ok(())
+}
+
+/// Waits for a condition that nobody announces.
+///
+/// # Errors
+/// It does not come true within [`LIMIT`], or cannot be looked at.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while !is_so()? {
+        ensure!(begun.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// The takeover that the client saw between two times, after it was checked that never both hosts answered; prints it.
+///
+/// # Errors
+/// There was none, or both answered.
+pub fn clean_takeover(what: &str, seen: &Observation, old: &str, new: &str) -> anyhow::Result<Takeover> {
+    let Some(takeover) = seen.takeover(old, new) else {
+        bail!("{what}: the client saw no takeover from {old} to {new}, but {:?}", seen.count_by_tag());
+    };
+    println!("{what}: {old} to {new}, outage {:?}, lost {}", takeover.outage(), seen.lost());
+    ensure!(
+        takeover.late_answers == 0,
+        "{what}: {} answers of {old} after the first of {new}, for {:?}",
+        takeover.late_answers,
+        takeover.dual()
+    );
+    Ok(takeover)
+}
+
+/// Checks that an incident has its workflow's steps, all of them, each for the first time in the order of their numbers
+/// and their times.
+///
+/// # Errors
+/// Which step is missing or out of order.
+pub fn steps_in_order(incident: &Incident) -> anyhow::Result<()> {
+    let mut last: Option<(u8, Micros)> = None;
+    for step in &incident.steps {
+        let Some(number) = step.number else { continue };
+        let (before, at) = last.unwrap_or((0, Micros(0)));
+        if number <= before {
+            continue; // again, for the other host or the other VIP
+        }
+        ensure!(number == before + 1, "step {number} comes after step {before}: {}", told(incident));
+        ensure!(step.at >= at, "step {number} is earlier than step {before}: {}", told(incident));
+        last = Some((number, step.at));
+    }
+    let number = last.map_or(0, |(number, _)| number);
+    ensure!(number == incident.kind.last_step(), "the steps end with {number}: {}", told(incident));
+    Ok(())
+}
+
+/// An incident for people.
+#[must_use]
+pub fn told(incident: &Incident) -> String {
+    let mut text = format!(
+        "incident {}, {}, {:?} to {}, epoch {}, {}: {}\n",
+        incident.id.0,
+        incident.kind,
+        incident.from,
+        incident.to,
+        incident.epoch,
+        incident.outcome,
+        incident.reason
+    );
+    for step in &incident.steps {
+        let number = step.number.map_or(" ".to_owned(), |n| n.to_string());
+        let after = step.at.since(incident.begun);
+        text += &format!("  {number} {after:>12.3?} {:<20} {}\n", step.phase.to_string(), step.text);
+    }
+    text
+}
+
+/// Checks that these events are in the log in this order, others in between allowed; an event with "" is anybody's.
+///
+/// # Errors
+/// Which one is missing, with the log.
+pub fn tells(log: &[LogRow], story: &[(EventId, &str)]) -> anyhow::Result<()> {
+    let mut rows = log.iter();
+    for (place, (id, app)) in story.iter().enumerate() {
+        let about =
+            |row: &LogRow| app.is_empty() || row.event.app.as_ref().is_some_and(|a| a.as_str() == *app);
+        let found = rows.any(|row| row.event.id == *id && about(row));
+        ensure!(found, "the log does not tell {id} {app} as number {place} of the story:\n{}", shown(log));
+    }
+    Ok(())
+}
+
+/// A log for people.
+#[must_use]
+pub fn shown(log: &[LogRow]) -> String {
+    let line = |row: &LogRow| format!("{} {} {}\n", row.event.at, row.event.id, row.event.text);
+    log.iter().map(line).collect()
+}

@@ -1,0 +1,10 @@
+//! The workflows of the product, end to end: what operators order, what fails, and what is killed. Each case is a story
+//! on an installation of its own, told by the client's view, the incidents and the log.
+
+mod switchover;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netlab::harness::run(&e2e::stories![switchover::both_directions_twice])
+}
