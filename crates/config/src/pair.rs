@@ -296,12 +296,17 @@ fn profile(name: &PairName, table: &Table<'_>) -> Profile {
         .choice(&[("fast", Profile::Fast), ("normal", Profile::Normal), ("wan", Profile::Wan)])
         .unwrap_or_default();
     match profile {
-        Profile::Fast => field.warning(|| format!("pair \"{name}\" needs agents with real-time rights for its profile \"fast\""), |f| {
+        Profile::Fast => {
+            let what =
+                || format!("pair \"{name}\" needs agents with real-time rights for its profile \"fast\"");
+            field.warning(what, |f| {
                 f.label("a host that is silent for 30 ms counts as lost").help(
-                    "use it on bare metal, where `takeover hosts` shows real-time rights for both agents; else \"normal\""
+                    "use it on bare metal, where `takeover hosts` shows real-time rights for both agents; \
+                     else \"normal\""
                         .to_owned(),
                 )
-            }),
+            });
+        }
         Profile::Normal | Profile::Wan => {}
     }
     profile

@@ -343,7 +343,8 @@ mod tests {
         assert_eq!(
             planned(&[("[pairs.sip]", more), ("\"sip1\", \"sip2\"", "\"sip2\", \"sip1\"")]),
             [
-                "pair sip: members changed from sip1, sip2 to sip2, sip1: the primary is elected anew among them; service may move",
+                "pair sip: members changed from sip1, sip2 to sip2, sip1: \
+                 the primary is elected anew among them; service may move",
                 "pair sip: profile changed from normal to wan: the agents of its hosts change their heartbeats at once",
                 "pair sip: failback changed from never to after 10m: takes effect at once",
                 "script x: added: takes effect at once",

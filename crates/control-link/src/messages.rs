@@ -366,7 +366,10 @@ mod tests {
     fn adjacent_releases_understand_each_other() {
         let newer = r#"{"type":"figures","cpu":0.5,"invented_later":[1,2]}"#;
         assert!(matches!(serde_json::from_str(newer), Ok(FromAgent::Figures(f)) if f.cpu == 0.5));
-        let older = r#"{"type":"report","seq":1,"at":2,"fact":{"fact":"vip","vip":"192.0.2.1/24","interface":"eth0","present":true}}"#;
+        let older = concat!(
+            r#"{"type":"report","seq":1,"at":2,"#,
+            r#""fact":{"fact":"vip","vip":"192.0.2.1/24","interface":"eth0","present":true}}"#
+        );
         assert!(serde_json::from_str::<FromAgent>(older).is_ok());
         for bad in ["", "{}", r#"{"type":"dance"}"#, r#"{"type":"report","seq":-1}"#, "[]", "null"] {
             assert!(serde_json::from_str::<FromAgent>(bad).is_err(), "{bad} must be refused");

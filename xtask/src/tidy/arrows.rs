@@ -44,6 +44,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
+    ("rehearsal", Arrows::Anything),
     ("xtask", Arrows::To(&[])),
     ("takeover", Arrows::Anything),
     ("e2e", Arrows::Anything),
