@@ -177,7 +177,7 @@ impl Agent {
         }
     }
 
-    /// The loop was late by this much.
+    /// The loop was late by this much: nobody else is to blame for that time.
     pub fn stalled(&mut self, late: Duration, now: Micros) {
         self.stalls.since_beat = self.stalls.since_beat.max(late);
         self.stalls.since_figures = self.stalls.since_figures.max(late);
@@ -187,9 +187,9 @@ impl Agent {
             let event =
                 event.because(format_args!("for {} ms", late.as_millis())).with("stall_us", late.as_micros());
             self.report(Fact::Log(event), now);
-            self.session.grant(late);
-            self.step_all(&Input::Stalled(late), now);
         }
+        self.session.grant(late);
+        self.step_all(&Input::Stalled(late), now);
     }
 
     /// Messages of the SCS.
@@ -391,44 +391,32 @@ impl Agent {
 
     /// What is there of an application is known now.
     fn found(&mut self, app: &AppName, found: Result<Found, String>, now: Micros) {
-        let saved = self.last.remove(app);
-        let never_started = |saved: &Saved| match saved.status {
-            AppStatus::Stopped | AppStatus::StartPending | AppStatus::Unknown => true,
-            AppStatus::Initializing
-            | AppStatus::Started
-            | AppStatus::ServiceUnavailable
-            | AppStatus::Suspending
-            | AppStatus::Suspended
-            | AppStatus::StopPending => false,
-        };
-        let Some(controlled) = self.apps.get_mut(app) else { return };
-        controlled.looked_for = true;
+        let Some(controlled) = self.apps.get(app) else { return };
         let autostart = controlled.supervised.settings().application.autostart;
-        let wanted = autostart && !self.stopped.contains(app);
+        // An order to stop is on file before it is in the run state.
+        let stopped = self.stopped.contains(app);
+        let saved = self.last.remove(app).map(|saved| Saved { wanted: saved.wanted && !stopped, ..saved });
         let input = match (found, saved) {
             (Ok(Found::Alive(running)), saved) => {
                 let pid = running.pid;
-                let saved = saved.unwrap_or_else(|| unknown(wanted));
-                // It was wanted when it was started; an order to stop that came later is on file.
-                let wanted = !self.stopped.contains(app) && (saved.wanted || wanted);
-                if !self.hold(app, running, now) {
-                    return;
+                if self.hold(app, running, now) {
+                    Input::Adopted { pid, saved: saved.unwrap_or_else(|| unknown(!stopped)) }
+                } else {
+                    Input::Booted { wanted: false }
                 }
-                Input::Adopted { pid, saved: Saved { wanted, ..saved } }
             }
-            (Ok(Found::Gone), Some(saved)) if !never_started(&saved) => Input::FoundGone { saved },
-            (Ok(Found::Gone | Found::Never), Some(saved)) => {
-                self.step(app, Input::EpochSeen(saved.greatest), now);
-                Input::Booted { wanted: saved.wanted && !self.stopped.contains(app) }
+            (Ok(Found::Gone), Some(saved)) => Input::FoundGone { saved },
+            // The run state is newer than the process: it had ended before, or was about to be made.
+            (Ok(Found::Never), Some(saved)) => {
+                Input::FoundGone { saved: Saved { status: AppStatus::Stopped, ..saved } }
             }
-            (Ok(Found::Gone | Found::Never), None) => Input::Booted { wanted },
+            (Ok(Found::Gone | Found::Never), None) => Input::Booted { wanted: autostart && !stopped },
             (Err(why), _) => {
                 self.say.error(format_args!("application {app}: {why}"));
-                Input::Booted { wanted }
+                Input::Booted { wanted: autostart && !stopped }
             }
         };
-        self.step(app, input, now);
-        self.settle(now);
+        self.looked_for(app, input, now);
     }
 
     fn instructed(&mut self, instruction: Instruction, now: Micros) {

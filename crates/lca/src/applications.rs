@@ -11,6 +11,9 @@ use crate::supervisor::{Action, Input, Settings, Supervised};
 use control_link::messages::{Fact, FromApplication, ToApplication};
 use domain::{AppName, AppReport, Epoch, LogEvent, Micros, ModeControl, RefId, RunMode, Signal};
 
+/// Inputs that wait until an application was looked for, which takes a millisecond.
+const MOST_WAITING: usize = 64;
+
 /// An application of this host.
 #[derive(Debug)]
 pub struct Controlled {
@@ -20,6 +23,8 @@ pub struct Controlled {
     pub process: Option<Process>,
     /// Whether it is known what the agent's last run left.
     pub looked_for: bool,
+    /// What happened before that: it is judged afterwards, since an order must not be undone by what is found.
+    waiting: Vec<Input>,
     /// Until when its run mode may stay unheard before its VIPs are looked at.
     settle_by: Option<Micros>,
     /// Numbers the times that probing began.
@@ -40,9 +45,27 @@ impl Agent {
     pub(crate) fn look_for(&mut self, name: AppName, settings: Box<Settings>) {
         let supervised = Supervised::new(&self.host, &name, settings.clone());
         self.give(Job::Find(name.clone(), settings));
-        let controlled =
-            Controlled { supervised, process: None, looked_for: false, settle_by: None, probe_run: 0 };
+        let controlled = Controlled {
+            supervised,
+            process: None,
+            looked_for: false,
+            waiting: Vec::new(),
+            settle_by: None,
+            probe_run: 0,
+        };
         self.apps.insert(name, controlled);
+    }
+
+    /// It is known now what was left of an application: first that, then what happened meanwhile.
+    pub(crate) fn looked_for(&mut self, app: &AppName, found: Input, now: Micros) {
+        let Some(controlled) = self.apps.get_mut(app) else { return };
+        controlled.looked_for = true;
+        let waiting = std::mem::take(&mut controlled.waiting);
+        self.step(app, found, now);
+        for input in waiting {
+            self.step(app, input, now);
+        }
+        self.settle(now);
     }
 
     /// Takes a process that was adopted. False: it cannot be watched.
@@ -149,6 +172,13 @@ impl Agent {
 
     fn step_once(&mut self, app: &AppName, input: Input, now: Micros) {
         let Some(controlled) = self.apps.get_mut(app) else { return };
+        if !controlled.looked_for {
+            // What does not fit is an instruction, most likely, and comes again.
+            if controlled.waiting.len() < MOST_WAITING {
+                controlled.waiting.push(input);
+            }
+            return;
+        }
         let mut actions = std::mem::take(&mut self.actions);
         controlled.supervised.step(input, now, &mut actions);
         while let Some(action) = actions.pop_front() {

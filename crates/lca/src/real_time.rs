@@ -93,8 +93,13 @@ pub fn run(mut agent: Agent, mut poll: Poll, news: &Receiver<News>, want_real_ti
                 pending.push(token);
             }
         }
-        // Last, so that what arrived during a stall is heard before anybody counts as silent.
+        // Last, so that what arrived during a stall is heard before anybody counts as silent. The agent may have been
+        // stopped in the middle of a round, too.
+        let begun = now;
         let now = boottime();
+        if now.since(begun) > SLACK {
+            agent.stalled(now.since(begun), now);
+        }
         agent.time_passed(now);
         agent.save();
     }

@@ -12,6 +12,7 @@ use crate::spawn::Spawner;
 use crate::state_file::{Files, RunState, boot_id};
 use crate::{real_time, sys, worker};
 use anyhow::{Context, bail};
+use control_link::notify::{Notifier, State};
 use control_link::{Identity, Role};
 use domain::HostName;
 use mio::{Poll, Waker};
@@ -106,6 +107,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .stack_size(STACK)
         .spawn(move || real_time::run(agent, poll, &news, want_real_time))?;
 
+    let manager = Notifier::from_env().context("cannot reach the service manager (NOTIFY_SOCKET)")?;
+    tell(manager.as_ref(), State::Ready, &say);
     let cgroups = options.cgroup.then(|| cgroups(&files, &say)).flatten();
     let spawner = Spawner { files, host, boot_id, cgroups, memory_lock_limit };
     // Ends when the real-time thread has: the queue of jobs is closed then.
@@ -114,9 +117,17 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         Ok(ended) => ended.context("the real-time thread broke")?,
         Err(_) => bail!("the real-time thread panicked"),
     }
+    tell(manager.as_ref(), State::Stopping, &say);
     say.notice(format_args!("the agent ends; applications and VIPs stay as they are"));
     say.finish();
     Ok(())
+}
+
+/// Tells the service manager, if there is one; ready means that applications are looked after, not that an SCS answers.
+fn tell(manager: Option<&Notifier>, state: State<'_>, say: &Say) {
+    if let Some(Err(e)) = manager.map(|manager| manager.tell(&[state])) {
+        say.warning(format_args!("the service manager cannot be told: {e}"));
+    }
 }
 
 /// Two agents on one run directory would start everything twice.

@@ -502,7 +502,10 @@ impl Supervised {
             *due += time;
         }
         self.modes.grant(time);
-        self.failures = 0;
+        // A probe may have failed only because the agent did not look at its answer in time.
+        if self.settings.application.probe.as_ref().is_some_and(|probe| time >= probe.timeout) {
+            self.failures = 0;
+        }
     }
 }
 

@@ -213,11 +213,13 @@ impl Scs {
 
     /// The next fact that is as wanted; those before it are passed over.
     pub fn fact(&mut self, wanted: impl Fn(&Fact) -> bool) -> Fact {
+        let deadline = Instant::now() + LIMIT;
         loop {
-            if let FromAgent::Report(report) = self.next()
-                && wanted(&report.fact)
-            {
-                return report.fact;
+            match self.receive(deadline) {
+                Ok(FromAgent::Report(report)) if wanted(&report.fact) => return report.fact,
+                // Figures come for ever: the bound is for the fact, not for the next message.
+                Ok(_) => assert!(Instant::now() < deadline, "it did not come; seen so far: {:#?}", self.seen),
+                Err(e) => panic!("no message of the agent: {e}; seen so far: {:#?}", self.seen),
             }
         }
     }

@@ -10,7 +10,7 @@ use domain::{
 use netlab::Lab;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use vip_control::VipController;
+use vip_control::{Monitor, NetEvent, VipController};
 
 fn vip4() -> VipAddress {
     "192.0.2.100/24".parse().unwrap()
@@ -150,7 +150,15 @@ pub fn a_fight_over_a_vip_is_not_fought_for_ever(lab: &mut Lab) {
 pub fn carrier_and_the_return_of_the_interface_are_told(lab: &mut Lab) {
     let (mut scs, _agent, _) = primary_with_vips(lab);
     // The connection to the SCS uses the same wire: what happens meanwhile is told afterwards.
+    let down = |event: &NetEvent| matches!(event, NetEvent::Link(report) if report.interface == eth0() && !report.up);
+    let mut monitor = lab.in_host("host1", || Monitor::open().unwrap()).unwrap();
     lab.cut("host1").unwrap();
+    // The kernel tells a change of carrier up to a second later, and one that is over by then not at all.
+    scs::wait_for(|| {
+        let mut events = Vec::new();
+        let _ = monitor.events(&mut events).unwrap();
+        events.iter().any(down).then_some(())
+    });
     lab.heal("host1").unwrap();
     scs.fact(|fact| is_log(fact, events::CARRIER_LOST));
     scs.fact(|fact| matches!(fact, Fact::Interface(report) if report.up));
