@@ -101,7 +101,8 @@ impl State {
         // Also between an order to start and the start: still the operator's doing.
         // (A cold backup was stopped by our own order; it is started again when it has the role.)
         let by_order = pair.redundancy != Redundancy::Cold
-            && state.report.as_ref().is_some_and(|r| r.cause == Some(Cause::Ordered));
+            && (state.starting_by_order
+                || state.report.as_ref().is_some_and(|r| r.cause == Some(Cause::Ordered)));
         if state.held_by_order() || by_order {
             return Holder::Stopped;
         }

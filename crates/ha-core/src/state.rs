@@ -60,6 +60,8 @@ pub(crate) struct AppState {
     pub since: Micros,
     /// What an operator ordered and that has to be seen to, however often its host goes out of sight meanwhile.
     pub wish: Option<Wish>,
+    /// It is on its way up after a stop by order, and has not been ready since.
+    pub starting_by_order: bool,
     /// The mode that was logged last, with its epoch; what differs from it is a change. Kept while the host is out of
     /// sight: heard again is not known again.
     pub logged: Option<(RunMode, Epoch)>,

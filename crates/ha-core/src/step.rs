@@ -4,8 +4,8 @@ use crate::state::{Refusal, State};
 use crate::{Action, Input, Lost, Record};
 use alarms::Happened;
 use domain::{
-    AnswerOutcome, AppName, AppReport, HostName, HostStatus, InterfaceReport, LogEvent, Micros, PairName,
-    VipAddress, VipReport, events,
+    AnswerOutcome, AppName, AppReport, AppStatus, Cause, HostName, HostStatus, InterfaceReport, LogEvent,
+    Micros, PairName, VipAddress, VipReport, events,
 };
 use std::sync::Arc;
 
@@ -198,6 +198,11 @@ impl State {
             state.since = at;
         }
         state.at = at;
+        // A process on its way up says no cause; whose doing its last end was is known from the report before.
+        let by_order = state.starting_by_order
+            || state.report.as_ref().is_some_and(|before| before.cause == Some(Cause::Ordered));
+        let starting = matches!(report.status, AppStatus::StartPending | AppStatus::Initializing);
+        state.starting_by_order = starting && by_order;
         state.report = Some(report);
         self.touch_app(&app);
         self.see_to_wish(&app, now, out);

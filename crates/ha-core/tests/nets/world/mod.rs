@@ -506,7 +506,9 @@ impl World {
             }
             Order::Start => {
                 if sim.status == AppStatus::Stopped {
-                    *sim = SimApp::running();
+                    (sim.status, sim.cause) = (AppStatus::StartPending, None);
+                    self.tell_app(on, &name, Vec::new());
+                    *self.sim(&name) = SimApp::running();
                 }
                 AnswerOutcome::Done
             }
