@@ -53,9 +53,6 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     } else {
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         eprint!("{}", report.render(colour));
-        if good {
-            println!("{}: {}", arguments.file.display(), report.summary());
-        }
     }
     if good { ExitCode::SUCCESS } else { ExitCode::from(ERRORS) }
 }
@@ -74,7 +71,9 @@ fn outcome<T>(checked: config::Checked<T>) -> (config::Report, bool) {
 pub fn require<T>(checked: config::Checked<T>) -> anyhow::Result<T> {
     match checked {
         Ok((value, report)) => {
-            eprint!("{}", report.render(false));
+            if !report.diagnostics.is_empty() {
+                eprint!("{}", report.render(false));
+            }
             Ok(value)
         }
         Err(report) => bail!("the configuration cannot be used\n{}", report.render(false)),
