@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         what_is_configured_anew_starts_and_what_is_not_any_more_stops,
         an_application_that_cannot_be_started_says_why,
         two_agents_do_not_share_a_run_directory,
+        the_agent_is_small,
         modes::run_modes_by_socket_are_confirmed_by_the_application,
         modes::the_mode_socket_is_connected_again_by_the_next_agent,
         modes::a_graceful_stop_waits_for_the_application,
@@ -282,4 +283,18 @@ fn two_agents_do_not_share_a_run_directory(lab: &mut Lab) {
     let second = agent.second(lab, &scs);
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another agent runs"));
+}
+
+fn the_agent_is_small(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let agent = Agent::start(lab, &scs);
+    scs.welcome(cluster([("app1", sh("exec sleep 1000"))]));
+    scs.app_is("app1", AppStatus::Started);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let kb = |name: &str| -> u64 {
+        let field = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        field.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    println!("resident {} kB, locked {} kB", kb("VmRSS:"), kb("VmLck:"));
+    assert!(kb("VmRSS:") < 20 * 1_024, "{status}");
 }
