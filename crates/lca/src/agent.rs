@@ -75,6 +75,8 @@ pub struct Agent {
     /// Something changed that the next run should know.
     pub(crate) dirty: bool,
     saving: bool,
+    /// Whether the SCS has been told everything up to now, so that a new report may be sent at once and stays in order.
+    up_to_date: bool,
     terminated: bool,
     real_time: bool,
     memory_locked: bool,
@@ -127,6 +129,7 @@ impl Agent {
             journal: Journal::new(now.0),
             dirty: false,
             saving: false,
+            up_to_date: false,
             terminated: false,
             real_time: false,
             memory_locked: start.memory_locked,
@@ -256,20 +259,21 @@ impl Agent {
         match change {
             Change::None => {}
             Change::Lost(why) => {
+                self.up_to_date = false;
                 let event = LogEvent::new(events::CONNECTION_LOST, now).on(&self.host);
                 self.report(Fact::Log(event.because(format_args!("SCS: {why}"))), now);
             }
         }
     }
 
-    /// Numbers a fact, keeps it until it is acknowledged, and sends it if there is a connection.
+    /// Numbers a fact, keeps it until it is acknowledged, and sends it if it is its turn.
     pub(crate) fn report(&mut self, fact: Fact, now: Micros) {
         let dropped = self.journal.push(now, fact);
         if dropped > 0 {
             self.say
                 .warning(format_args!("{dropped} reports are dropped: the SCS has been away for too long"));
         }
-        if self.session.is_up()
+        if self.up_to_date
             && let Some(report) = self.journal.last()
         {
             let change = self.session.send(&FromAgent::Report(report.clone()), now);
@@ -334,6 +338,7 @@ impl Agent {
             }
         }
         self.changed(change, now);
+        self.up_to_date = self.session.is_up();
         self.report(Fact::Log(LogEvent::new(events::CONNECTED, now).on(&self.host).because("SCS")), now);
     }
 

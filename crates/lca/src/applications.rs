@@ -231,6 +231,7 @@ impl Agent {
                 self.report(Fact::Log(*event), now);
             }
             Action::Forget => {
+                self.let_go(app);
                 self.apps.remove(app);
                 self.stopped.remove(app);
                 self.dirty = true;
@@ -308,13 +309,15 @@ impl Agent {
         let Some(exit) = process.and_then(Process::ended) else { return };
         // The process is held until the supervisor has had its group killed: until then the group's id is its own.
         self.step(app, Input::Exited(exit), now);
-        if let Some(controlled) = self.apps.get_mut(app)
-            && let Some(process) = controlled.process.take()
-        {
+        self.let_go(app);
+        self.settle(now);
+    }
+
+    fn let_go(&mut self, app: &AppName) {
+        if let Some(process) = self.apps.get_mut(app).and_then(|controlled| controlled.process.take()) {
             self.runs.remove(&process.run());
             process.release(&self.registry);
         }
-        self.settle(now);
     }
 
     fn notices(&mut self, app: &AppName, now: Micros) -> bool {

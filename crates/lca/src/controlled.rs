@@ -268,7 +268,8 @@ impl Process {
         registry.register(&mut SourceFd(&fd), token(self.first_token, self.run, kind), Interest::READABLE)
     }
 
-    /// Whether a process belongs to the application: of its session, or, where it made one of its own, of its cgroup.
+    /// Whether a process belongs to the application: of its session, or, where it made one of its own, of its cgroup
+    /// (which is read from `/proc`, but only for such a process).
     fn owns(&self, pid: u32) -> bool {
         pid == self.leader
             || sys::session_of(pid) == Some(self.leader)

@@ -91,7 +91,7 @@ impl Session {
         session
     }
 
-    /// Whether reports can be sent.
+    /// Whether there is a connection and the SCS has said welcome.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))

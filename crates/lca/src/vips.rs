@@ -130,13 +130,16 @@ impl Vips {
             self.vips.remove(&address);
         }
         let mut new_pairs = Vec::new();
-        for (address, fresh) in configured {
+        for (address, mut fresh) in configured {
             if let Some(vip) = self.vips.get_mut(&address) {
                 (vip.pair, vip.app, vip.control) = (fresh.pair, fresh.app, fresh.control);
                 continue;
             }
             new_pairs.push(fresh.pair.clone());
             self.watch_interface(&fresh.interface);
+            if let Ok(tools) = &mut self.tools {
+                fresh.present = tools.controller.present(&address, &fresh.interface).unwrap_or(false);
+            }
             self.vips.insert(address, fresh);
         }
         new_pairs.dedup();

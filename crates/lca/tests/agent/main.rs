@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         an_application_that_cannot_be_started_says_why,
         two_agents_do_not_share_a_run_directory,
         the_agent_is_small,
+        a_host_boots_without_an_scs,
         modes::run_modes_by_socket_are_confirmed_by_the_application,
         modes::the_mode_socket_is_connected_again_by_the_next_agent,
         modes::a_graceful_stop_waits_for_the_application,
@@ -263,7 +264,8 @@ fn what_is_configured_anew_starts_and_what_is_not_any_more_stops(lab: &mut Lab) 
     assert!(!scs::is_dead(pid), "a new command counts from the next start on");
     scs.assign(cluster([("app2", sh("exec sleep 1000"))]));
     scs.app_is("app1", AppStatus::Stopped);
-    scs::wait_for(|| scs::is_dead(pid).then_some(()));
+    let entry = format!("/proc/{pid}");
+    scs::wait_for(|| (!std::path::Path::new(&entry).exists()).then_some(()));
 }
 
 fn an_application_that_cannot_be_started_says_why(lab: &mut Lab) {
@@ -297,4 +299,27 @@ fn the_agent_is_small(lab: &mut Lab) {
     };
     println!("resident {} kB, locked {} kB", kb("VmRSS:"), kb("VmLck:"));
     assert!(kb("VmRSS:") < 20 * 1_024, "{status}");
+}
+
+fn a_host_boots_without_an_scs(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    let mut agent = Agent::start(lab, &scs);
+    let part = cluster([("app1", sh("exec sleep 1000")), ("app2", sh("exec sleep 1000"))]);
+    scs.welcome(part);
+    let pids = ["app1", "app2"].map(|app| scs.app_is(app, AppStatus::Started).pid.unwrap());
+    scs.instruct("app2", Order::Stop { graceful: false });
+    scs.app_is("app2", AppStatus::Stopped);
+    assert!(agent.terminate().success());
+    // What a reboot does: no process, and nothing in the run directory.
+    scs::kill(pids[0]);
+    std::fs::remove_dir_all(agent.directory().join("run")).unwrap();
+    agent.start_again(lab, &scs);
+    // Nobody says welcome; the application runs all the same, and the one that an operator stopped does not.
+    let process = agent.directory().join("run/app1.process.json");
+    scs::wait_for(|| process.exists().then_some(()));
+    agent.state_is_saved(|state| {
+        let states = ["\"app1\":{\"wanted\":true,\"status\":\"started\"", "\"app2\":{\"wanted\":false"];
+        states.iter().all(|wanted| state.contains(wanted))
+    });
+    assert!(!agent.directory().join("run/app2.process.json").exists());
 }
