@@ -216,6 +216,15 @@ fn reports_that_were_not_acknowledged_come_again(lab: &mut Lab) {
     scs.welcome(part);
     scs.fact(|fact| is_log(fact, events::CONNECTED));
     assert!(scs.numbers[0] > acknowledged, "{:?} after {acknowledged}", scs.numbers);
+
+    // What the welcome itself leads to is told after what waits, not before.
+    scs.acknowledging = false;
+    scs.instruct("app1", Order::Start);
+    scs.hang_up();
+    scs.numbers.clear();
+    scs.welcome(cluster([]));
+    scs.app_is("app1", AppStatus::StopPending);
+    assert!(scs.numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{:?}", scs.numbers);
 }
 
 fn scripts_have_their_facts_their_limits_and_run_once(lab: &mut Lab) {
