@@ -19,6 +19,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(scs::AGENT) {
+        return scs::run_agent(arguments);
+    }
     harness::run(&netlab::cases![
         starts_reports_readiness_death_and_restarts,
         a_stop_by_order_is_no_failure_and_outlives_the_agent,

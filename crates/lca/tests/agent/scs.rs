@@ -13,7 +13,7 @@ use netlab::{Lab, Nic};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -344,8 +344,9 @@ impl Agent {
     }
 
     fn command(&self, scs: &Scs) -> Command {
-        let mut command = Command::new(agent_program());
-        command.arg("host1").arg(self.directory.path()).arg(scs.address.to_string());
+        // This program itself: so it is always the agent that the tests were built with.
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([AGENT, "host1"]).arg(self.directory.path()).arg(scs.address.to_string());
         command
     }
 }
@@ -369,12 +370,31 @@ pub fn kill(pid: u32) {
     signal(pid, libc::SIGKILL);
 }
 
-/// Built by cargo beside the tests.
-fn agent_program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples/agent");
-    assert!(program.exists(), "{} is missing: run `cargo test -p lca`, which builds it", program.display());
-    program
+/// First argument that makes this program an agent: `HOST DIRECTORY SCS` follow.
+pub const AGENT: &str = "run-agent";
+
+/// The agent, with its certificate in `DIRECTORY/tls`.
+pub fn run_agent(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let mut next = || arguments.next().expect("the test gives all arguments");
+    let (host, directory, address) = (next(), PathBuf::from(next()), next());
+    let options = lca::Options {
+        certificate: directory.join(format!("tls/{host}.pem")),
+        key: directory.join(format!("tls/{host}.key")),
+        ca: directory.join("tls/ca.pem"),
+        state_directory: directory.join("state"),
+        run_directory: directory.join("run"),
+        real_time: true,
+        cgroup: true,
+        scs: vec![address.parse().unwrap()],
+        host: host.parse().unwrap(),
+    };
+    match lca::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Looks again and again until there is something, with a bound.
