@@ -6,11 +6,14 @@ use control_link::{Role, ca};
 use domain::Micros;
 use ha_core::View;
 use netlab::{Lab, Nic, ProbeSettings, Prober};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -38,7 +41,7 @@ pub struct Settings {
     /// Changes the cluster file.
     pub edit: Box<dyn Fn(String) -> String>,
     /// An API socket bound before, to be inherited by the SCS.
-    pub api_listener: Option<std::os::fd::OwnedFd>,
+    pub api_listener: Option<OwnedFd>,
 }
 
 impl Settings {
@@ -126,8 +129,12 @@ impl Site {
             command.arg(option).arg(self.files.join(file));
         }
         if let Some(listener) = &self.settings.api_listener {
-            use std::os::fd::AsRawFd;
-            command.arg("--api-fd").arg(listener.as_raw_fd().to_string());
+            let number = listener.as_raw_fd();
+            command.arg("--api-fd").arg(number.to_string());
+            // Only the SCS shall inherit it, so it stays close-on-exec here and loses that in the new process.
+            // SAFETY: between fork and exec one system call is made, and nothing is allocated; the descriptor is open as
+            // long as the settings are.
+            unsafe { command.pre_exec(move || let_inherit(number)) };
         }
         self.scs = Some(self.spawn(SCS_HOST, command, "scs")?);
         let api = self.api()?;
@@ -339,6 +346,14 @@ fn is_whole(view: &View, primary: &str) -> bool {
             && pair.members.iter().all(|m| m.ready.is_ok())
             && pair.vips.iter().all(|v| v.places.iter().all(placed))
     })
+}
+
+/// Clears close-on-exec; for a process that is about to execute a program.
+fn let_inherit(descriptor: RawFd) -> std::io::Result<()> {
+    // SAFETY: the caller's descriptor is open for as long as the call.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    Ok(())
 }
 
 fn host_file(host: &str, files: &Path) -> String {
