@@ -3,9 +3,9 @@
 
 use anyhow::{Context, bail, ensure};
 use domain::{EventId, Micros};
-use ha_core::Incident;
+use ha_core::{Incident, IncidentOutcome};
 use netlab::{Lab, Observation, ProbeSettings, Prober, Takeover};
-use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, Settings, Site, VIP, VIP6};
+use rehearsal::{AGENT_HOSTS, Api, CLIENT, SIP_PORT, Settings, Site, VIP, VIP6};
 use scs::store::LogRow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ macro_rules! stories {
         [$(
             netlab::harness::Case::new(stringify!($function), |lab| {
                 if let Err(error) = $function(lab) {
-                    panic!("{error:?}");
+                    panic!("{error:#}");
                 }
             })
             .limit(std::time::Duration::from_secs(120))
@@ -63,6 +63,10 @@ pub fn ordinary_site() -> anyhow::Result<Site> {
 pub fn site_with(edit: impl Fn(String) -> String + 'static) -> anyhow::Result<Site> {
     let mut site = Site::build(Lab::new()?, Settings::new(&binary()?).edit(edit))?;
     site.start()?;
+    let api = site.api()?;
+    wait_until("the first primary to be recorded", || {
+        Ok(api.incidents()?.iter().any(|incident| incident.outcome == IncidentOutcome::Completed))
+    })?;
     Ok(site)
 }
 
@@ -189,19 +193,59 @@ pub fn told(incident: &Incident) -> String {
     text
 }
 
-/// Checks that these events are in the log in this order, others in between allowed; an event with "" is anybody's.
+/// The number of the newest log event's row.
+///
+/// # Errors
+/// The SCS cannot be reached.
+pub fn last_row(api: &Api) -> anyhow::Result<u64> {
+    Ok(api.log()?.last().map_or(0, |row| row.seq))
+}
+
+/// Waits for the end of the one incident that came after the first `known`, completed, and for its record, which is
+/// written behind the takeover.
+///
+/// # Errors
+/// There is none, or more than one, or it ended otherwise.
+pub fn next_incident(api: &Api, known: usize) -> anyhow::Result<Incident> {
+    let mut new = Vec::new();
+    wait_until("the incident to be recorded", || {
+        new = api.incidents()?.split_off(known);
+        Ok(new.iter().any(|incident| incident.outcome != IncidentOutcome::Open))
+    })?;
+    let stories = new.iter().map(told).collect::<String>();
+    ensure!(
+        new.len() == 1 && new[0].outcome == IncidentOutcome::Completed,
+        "one incident was due:\n{stories}"
+    );
+    Ok(new.remove(0))
+}
+
+/// Waits until these events are in the log behind row `seq` in this order, others in between allowed; "" is anybody's.
+/// (The log is written behind the takeover, which never waits for it.)
 ///
 /// # Errors
 /// Which one is missing, with the log.
-pub fn tells(log: &[LogRow], story: &[(EventId, &str)]) -> anyhow::Result<()> {
+pub fn tells(api: &Api, seq: u64, story: &[(EventId, &str)]) -> anyhow::Result<()> {
+    let mut log = Vec::new();
+    let result = wait_until("the log to tell the story", || {
+        log = api.log()?.into_iter().filter(|row| row.seq > seq).collect();
+        Ok(missing(&log, story).is_none())
+    });
+    result.with_context(|| match missing(&log, story) {
+        Some((id, app)) => format!("{id} {app} is missing, in this place, in the log:\n{}", shown(&log)),
+        None => "the log cannot be read".to_owned(),
+    })
+}
+
+/// The first event of a story that a log does not tell.
+fn missing<'a>(log: &[LogRow], story: &'a [(EventId, &'a str)]) -> Option<&'a (EventId, &'a str)> {
     let mut rows = log.iter();
-    for (place, (id, app)) in story.iter().enumerate() {
-        let about =
-            |row: &LogRow| app.is_empty() || row.event.app.as_ref().is_some_and(|a| a.as_str() == *app);
-        let found = rows.any(|row| row.event.id == *id && about(row));
-        ensure!(found, "the log does not tell {id} {app} as number {place} of the story:\n{}", shown(log));
-    }
-    Ok(())
+    story.iter().find(|(id, about)| {
+        let of = |row: &LogRow| {
+            about.is_empty() || row.event.app.as_ref().is_some_and(|app| app.as_str() == *about)
+        };
+        !rows.any(|row| row.event.id == *id && of(row))
+    })
 }
 
 /// A log for people.

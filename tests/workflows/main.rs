@@ -1,10 +1,16 @@
 //! The workflows of the product, end to end: what operators order, what fails, and what is killed. Each case is a story
 //! on an installation of its own, told by the client's view, the incidents and the log.
 
+mod failure;
 mod switchover;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    netlab::harness::run(&e2e::stories![switchover::both_directions_twice])
+    netlab::harness::run(&e2e::stories![
+        switchover::both_directions_twice,
+        failure::killed_both_directions_twice,
+        failure::hung_and_heartbeats_missed,
+        failure::hung_and_probe_unanswered,
+    ])
 }

@@ -1,7 +1,9 @@
 //! Manual switchover.
 
 use domain::events;
-use e2e::{LIMIT, clean_takeover, ordinary_site, other, steps_in_order, tells, whole};
+use e2e::{
+    LIMIT, clean_takeover, last_row, next_incident, ordinary_site, other, steps_in_order, tells, told, whole,
+};
 use ha_core::IncidentKind;
 use netlab::Lab;
 
@@ -13,22 +15,28 @@ pub fn both_directions_twice(_: &mut Lab) -> anyhow::Result<()> {
         let new = other(old);
         let begun = netlab::now();
         anyhow::ensure!(prober.await_answer(old, begun, LIMIT), "{old} does not answer");
-        let seen_before = api.log()?.last().map_or(0, |row| row.seq);
+        let row = last_row(&api)?;
 
-        let incident = api.switch_over("sip", "maintenance")?;
+        let known = api.incidents()?.len();
+        let ordered = api.switch_over("sip", "maintenance")?;
         whole(&site, new)?;
 
         clean_takeover(&format!("switchover {round}"), &prober.observe(begun), old, new)?;
-        let incident = api.incident(incident)?;
-        anyhow::ensure!(incident.kind == IncidentKind::Manual);
+        let incident = next_incident(&api, known)?;
+        anyhow::ensure!(
+            incident.kind == IncidentKind::Manual && incident.id.0 == ordered,
+            "{}",
+            told(&incident)
+        );
         steps_in_order(&incident)?;
-        let log: Vec<_> = api.log()?.into_iter().filter(|row| row.seq > seen_before).collect();
         tells(
-            &log,
+            &api,
+            row,
             &[(events::SWITCHOVER_ORDERED, ""), (events::NOW_PRIMARY, new), (events::VIP_ENABLED, "")],
         )?;
         tells(
-            &log,
+            &api,
+            row,
             &[(events::SWITCHOVER_ORDERED, ""), (events::NOW_BACKUP, old), (events::VIP_DISABLED, "")],
         )?;
     }
