@@ -314,8 +314,9 @@ impl State {
                         let report = self.apps[m].report.as_ref();
                         !self.cluster.applications[m].autostart || report.is_some_and(|r| r.cause.is_some())
                     }
-                    AppStatus::Started
-                    | AppStatus::ServiceUnavailable
+                    // It has yet to tell its run mode and whether it is synchronized.
+                    AppStatus::Started => self.ready(pair, m, now).is_ok(),
+                    AppStatus::ServiceUnavailable
                     | AppStatus::Suspending
                     | AppStatus::Suspended
                     | AppStatus::StopPending => true,

@@ -198,6 +198,7 @@ scripts! {
     carrier_lost
     scs_restart_changes_nothing
     boot_with_one_host
+    boot_waits_for_the_first_to_be_ready
     two_primaries_are_reported_when_they_last
 }
 
