@@ -81,7 +81,7 @@ fn signal_primary(stage: &Stage, signal: Signal, then: &str) -> anyhow::Result<S
 fn cut(stage: &mut Stage) -> anyhow::Result<String> {
     let host = stage.primary()?.host;
     stage.cut(host)?;
-    Ok(format!("{host} was cut off; without leases it keeps the VIP until it is seen again (r)"))
+    Ok(format!("{host} was cut off; without leases it keeps the VIP until it is back (r)"))
 }
 
 fn kill_or_start_agent(stage: &mut Stage) -> anyhow::Result<String> {
@@ -91,9 +91,7 @@ fn kill_or_start_agent(stage: &mut Stage) -> anyhow::Result<String> {
     }
     let host = stage.primary()?.host;
     stage.kill_agent(host)?;
-    Ok(format!(
-        "the LCA on {host} was killed, its server goes on; a starts it again, within 5 s nothing moves"
-    ))
+    Ok(format!("the LCA on {host} was killed, its server goes on; a starts it again"))
 }
 
 /// Follows the incidents, whoever caused them: a key, or the command line in another terminal.

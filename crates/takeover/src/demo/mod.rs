@@ -121,11 +121,8 @@ fn inside(
     let say = |text: &str| eprintln!("[{:5.2} s] {text}", begun.elapsed().as_secs_f64());
     let doorway = doorway.inspect_err(|error| say(&format!("no use from outside: {error:#}"))).ok();
     let mut stage = Stage::build(doorway.as_ref(), &say)?;
-    let program = std::env::current_exe().context("cannot find the path of this program")?;
-    let outside = doorway.map(|doorway| picture::Outside {
-        source: doorway.source_command(),
-        program: program.display().to_string(),
-    });
+    let outside = doorway
+        .map(|doorway| picture::Outside { source: doorway.source_command(), program: own_path(&stage) });
     if interactive {
         live::run(&mut stage, outside.as_ref())?;
         return Ok(ExitCode::SUCCESS);
@@ -147,6 +144,13 @@ fn inside(
         eprintln!("takeover: a workflow failed; the end of what the parts said:\n{}", stage.site.logs());
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How this program can be called from where the user is now, as short as that may be.
+fn own_path(stage: &Stage) -> String {
+    let path = stage.site.takeover();
+    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok());
+    below.map_or_else(|| path.display().to_string(), |below| format!("./{}", below.display()))
 }
 
 /// Runs what is asked for. A run that fails is the last: what comes after it would only tell of its consequences.

@@ -15,7 +15,7 @@ const GAP: usize = 4;
 /// The client asks every millisecond; silence longer than this is worth a colour.
 const SILENCE: Duration = Duration::from_millis(20);
 /// What the keys do.
-const KEYS: &str = "s switch over  k kill server  h hang it  c cut host  r reconnect  a agent  q quit";
+const KEYS: &str = "s switch over  k kill  h hang  c cut off  r reconnect  a agent  q quit";
 
 /// Everything that the picture shows.
 pub struct Scene<'a> {
@@ -62,6 +62,12 @@ pub fn lines(scene: &Scene<'_>, (columns, rows): (usize, usize), colour: bool) -
     // In the middle there is what room is left for.
     let room = rows.saturating_sub(above.len() + below.len());
     let mut middle = scene.last.map(|change| change_lines(change, room)).unwrap_or_default();
+    let alarms = scene.view.map(|view| view.alarms.as_slice()).unwrap_or_default();
+    middle.extend(
+        alarms
+            .iter()
+            .map(|alarm| Line::of(Paint::Bad, &format!("alarm {}: {}", alarm.condition, alarm.text))),
+    );
     middle.truncate(room);
     let blank = usize::from(middle.len() + 2 <= room);
     let mut all = above;
@@ -192,14 +198,14 @@ fn vip_line(scene: &Scene<'_>, pair: Option<&PairView>, member: Member) -> (Pain
 fn answers(scene: &Scene<'_>, member: Member) -> (Paint, String) {
     let count = scene.live.answered.iter().find(|(who, _)| who == member.app).map_or(0, |(_, count)| *count);
     if count == 0 {
-        (Paint::Dim, "answers no client".to_owned())
+        (Paint::Dim, "no answers".to_owned())
     } else {
-        (Paint::Good, format!("answers the client {count} times/s"))
+        (Paint::Good, format!("{count} answers in the last second"))
     }
 }
 
 fn client(live: &Live) -> Line {
-    let mut line = Line::of(Paint::Plain, &format!("  client: {} OPTIONS/s to {VIP}, ", live.sent));
+    let mut line = Line::of(Paint::Plain, &format!("  client: {} OPTIONS in the last second, ", live.sent));
     match &live.last {
         None => line.add(Paint::Bad, "no answer yet"),
         Some((who, at)) => {
@@ -240,19 +246,19 @@ fn change_lines(change: &Change, room: usize) -> Vec<Line> {
     }
     let mut lines = vec![head];
     lines.extend(steps);
-    lines.extend(seen_line(incident.kind, change.seen.as_ref()));
+    lines.extend(seen_line(incident.kind, from, change.seen.as_ref()));
     lines
 }
 
 fn step_line(number: Option<u8>, offset: Duration, text: &str) -> Line {
     let number = number.map_or_else(String::new, |number| number.to_string());
-    let mut line = Line::of(Paint::Heading, &format!("{number:>4}"));
-    line.add(Paint::Dim, &format!("  {:>12}  ", format!("+{}", millis(offset))));
+    let mut line = Line::of(Paint::Heading, &format!("{number:>3}"));
+    line.add(Paint::Dim, &format!(" {:>12}  ", format!("+{}", millis(offset))));
     line.add(Paint::Plain, text);
     line
 }
 
-fn seen_line(kind: IncidentKind, seen: Option<&Seen>) -> Option<Line> {
+fn seen_line(kind: IncidentKind, old: &str, seen: Option<&Seen>) -> Option<Line> {
     let what = match kind {
         // The client asks since then only.
         IncidentKind::FirstPrimary => return None,
@@ -266,8 +272,7 @@ fn seen_line(kind: IncidentKind, seen: Option<&Seen>) -> Option<Line> {
     let mut line = Line::of(Paint::Heading, &format!("  client: {what} {outage}, {} lost, ", seen.lost));
     match seen.late_answers {
         0 => line.add(Paint::Good, "no answers by both hosts at once"),
-        n => line
-            .add(Paint::Bad, &format!("{n} answers by the old primary besides, over {}", millis(seen.both))),
+        n => line.add(Paint::Bad, &format!("besides {n} answers by {old} over {}", millis(seen.both))),
     }
     Some(line)
 }

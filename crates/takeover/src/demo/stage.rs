@@ -232,7 +232,8 @@ impl Stage {
 
     fn carry_out(&mut self, run: &mut Run, old: Member, new: Member) -> anyhow::Result<()> {
         let workflow = run.workflow;
-        let last_number = self.newest_incidents()?.last().map_or(0, |incident| incident.id.0);
+        // At least the first primary made one; it is in the store a moment after it is over.
+        let last_number = self.await_incident(0)?.id.0;
         let begun = Site::now();
         let skipped_before = self.prober.observe(begun).skipped;
         match workflow {
@@ -274,11 +275,11 @@ impl Stage {
         outcome
     }
 
-    /// The first incident after this number, once it has ended.
+    /// The newest incident, if it is after this number, once it has ended.
     fn await_incident(&self, last_number: u64) -> anyhow::Result<Incident> {
         let begun = Instant::now();
         while begun.elapsed() < LIMIT {
-            let next = self.newest_incidents()?.into_iter().find(|incident| incident.id.0 > last_number);
+            let next = self.newest_incidents()?.pop().filter(|incident| incident.id.0 > last_number);
             if let Some(incident) = next.filter(|incident| incident.ended.is_some()) {
                 return Ok(incident);
             }
