@@ -6,10 +6,10 @@ use crate::state_file::{Files, ProcessFile, start_time};
 use crate::sys;
 use domain::{AppName, Application, HostName, PairName};
 use std::ffi::{CStr, CString};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -77,6 +77,7 @@ impl Spawner {
         let output = self.output(app).map_err(|e| format!("the file for its output: {e}"))?;
         let errors = output.try_clone().map_err(|e| e.to_string())?;
         let user = settings.user.as_deref().map(User::find).transpose()?;
+        self.mode_directory(app, user.as_ref()).map_err(|e| format!("the directory of its mode socket: {e}"))?;
         let (program, arguments) = settings.command.split_first().ok_or("no command is configured")?;
 
         let mut command = Command::new(program);
@@ -197,6 +198,23 @@ impl Spawner {
         let mode = if settings.user.is_some() { 0o622 } else { 0o600 };
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
         Ok(socket)
+    }
+
+    /// The application makes its mode socket itself, so the directory must be its user's.
+    fn mode_directory(&self, app: &AppName, user: Option<&User>) -> io::Result<()> {
+        let path = self.files.mode_directory(app);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            Ok(()) | Err(_) => {}
+        }
+        // Also back to the agent's own, where the configuration named a user before.
+        let (uid, gid) = match user {
+            Some(user) => (user.uid, user.gid),
+            // SAFETY: system calls that cannot fail.
+            None => unsafe { (libc::geteuid(), libc::getegid()) },
+        };
+        let found = fs::symlink_metadata(&path)?;
+        if (found.uid(), found.gid()) == (uid, gid) { Ok(()) } else { lchown(&path, Some(uid), Some(gid)) }
     }
 
     /// A file, not a pipe: the application outlives the agent.

@@ -124,10 +124,16 @@ impl Files {
         self.of(app, "notify")
     }
 
+    /// The directory in which an application makes its mode socket; its own, since it may be of another user.
+    #[must_use]
+    pub fn mode_directory(&self, app: &AppName) -> PathBuf {
+        self.of(app, "mode")
+    }
+
     /// The mode socket of an application.
     #[must_use]
     pub fn mode_socket(&self, app: &AppName) -> PathBuf {
-        self.of(app, "mode")
+        self.mode_directory(app).join("socket")
     }
 
     /// Where an application's output goes.

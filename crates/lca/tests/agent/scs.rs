@@ -340,7 +340,7 @@ impl Agent {
 
     /// Where an application listens for run modes.
     pub fn mode_socket(&self, app: &str) -> PathBuf {
-        self.directory.path().join(format!("run/{app}.mode"))
+        self.directory.path().join(format!("run/{app}.mode/socket"))
     }
 
     fn command(&self, scs: &Scs) -> Command {
