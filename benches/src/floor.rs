@@ -1,0 +1,94 @@
+//! The floor: the least that a takeover can be. On the holder's host a process waits on the server's pidfd and tells the
+//! other host in one UDP packet; a process there adds the address by netlink and announces it. No decision, no
+//! encryption, no record: what a product adds is the ratio to this.
+
+use anyhow::{Context, ensure};
+use domain::{InterfaceName, VipAddress};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use vip_control::VipController;
+
+/// What both sides print once they wait.
+pub const READY: &str = "ready";
+/// Real-time priority of both sides: that of the real-time thread of an agent is no advantage then.
+const PRIORITY: i32 = 50;
+
+/// The holder's side: adds the VIP, waits until the server dies, tells the other host, removes the VIP.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn hold(server: u32, peer: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> anyhow::Result<()> {
+    become_real_time();
+    let mut controller = VipController::open()?;
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(peer)?;
+    // The first packet finds the neighbour, so that the one that counts need not.
+    socket.send(b"hello")?;
+    let server = pidfd(server)?;
+    controller.enable(vip, on)?;
+    say_ready()?;
+    wait_for_end(&server)?;
+    socket.send(b"dead")?;
+    controller.disable(vip, on)?;
+    Ok(())
+}
+
+/// The other side: waits for the word, adds the VIP and announces it, and stays until it is killed.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn stand_by(listen: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> anyhow::Result<()> {
+    become_real_time();
+    let mut controller = VipController::open()?;
+    let socket = UdpSocket::bind(listen)?;
+    say_ready()?;
+    let mut word = [0; 16];
+    loop {
+        let length = socket.recv(&mut word)?;
+        if &word[..length] == b"dead" {
+            controller.enable(vip, on)?;
+        }
+    }
+}
+
+/// For keepalived, whose own watch on processes (the process connector) the kernel offers in its first network
+/// namespace only: waits until the server dies and writes to the file that keepalived watches by inotify.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn tell_by_file(server: u32, file: &Path) -> anyhow::Result<()> {
+    become_real_time();
+    let server = pidfd(server)?;
+    say_ready()?;
+    wait_for_end(&server)?;
+    std::fs::write(file, "1\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn pidfd(pid: u32) -> anyhow::Result<OwnedFd> {
+    // SAFETY: takes two numbers (pidfd_open(2)).
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
+    ensure!(fd >= 0, "process {pid} cannot be watched: {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
+
+fn wait_for_end(process: &OwnedFd) -> anyhow::Result<()> {
+    poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+    Ok(())
+}
+
+fn say_ready() -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    writeln!(out, "{READY}")?;
+    Ok(out.flush()?)
+}
+
+/// Where it is not allowed the floor is what an ordinary process reaches.
+fn become_real_time() {
+    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    // SAFETY: the parameters are read during the call only; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+}

@@ -1,0 +1,143 @@
+//! The product as a contender: the whole installation of `rehearsal` at default settings, but for the flap guard, which
+//! would hold back so many failovers. Directions alternate.
+
+use crate::sample::{Sample, Watch};
+use anyhow::{Context, ensure};
+use domain::Micros;
+use ha_core::Incident;
+use netlab::Lab;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rehearsal::{AGENT_HOSTS, Settings, Site};
+use std::path::Path;
+use std::time::Duration;
+
+/// The servers' names in the installation; each is on the host of the same place.
+const SERVERS: [&str; 2] = ["sip1", "sip2"];
+/// How long a takeover may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How long until the pair is whole again.
+const WHOLE_LIMIT: Duration = Duration::from_secs(30);
+/// More failovers than a benchmark makes.
+const FLAP_GUARD: &str = "\n[pairs.sip.flap-guard]\nfree = 1000\nfreeze-after = 1000\n";
+
+/// A role change by what the SCS recorded.
+pub struct Recorded {
+    /// When the client set it off, in Unix time as the SCS's records are.
+    pub event: Micros,
+    /// The host of the old primary.
+    pub old_host: &'static str,
+    /// The incident.
+    pub incident: Incident,
+}
+
+/// The installation.
+pub struct Ours {
+    site: Site,
+    /// Which server is primary.
+    primary: usize,
+}
+
+impl Ours {
+    /// Builds and starts it; primary is the first server.
+    ///
+    /// # Errors
+    /// What did not come up.
+    pub fn start(takeover: &Path) -> anyhow::Result<Self> {
+        let settings = Settings::new(takeover).edit(|cluster| cluster + FLAP_GUARD);
+        let mut site = Site::build(Lab::new()?, settings)?;
+        site.start()?;
+        Ok(Self { site, primary: 0 })
+    }
+
+    /// Kills the primary's server.
+    ///
+    /// # Errors
+    /// No takeover, or the pair did not become whole.
+    pub fn server_killed(&mut self) -> anyhow::Result<(Sample, Recorded)> {
+        let server = Pid::from_raw(i32::try_from(self.site.app_pid(SERVERS[self.primary])?)?);
+        let client = Watch::begin(&self.site.lab, SERVERS[self.primary])?;
+        kill(server, Signal::SIGKILL)?;
+        self.role_changed(client)
+    }
+
+    /// Orders a switchover.
+    ///
+    /// # Errors
+    /// As [`Self::server_killed`].
+    pub fn switched_over(&mut self) -> anyhow::Result<(Sample, Recorded)> {
+        let api = self.site.api()?;
+        let client = Watch::begin(&self.site.lab, SERVERS[self.primary])?;
+        api.switch_over("sip", "benchmark")?;
+        self.role_changed(client)
+    }
+
+    /// Cuts the primary's host off; then plugs it in again, which the new primary's service should not feel.
+    ///
+    /// # Errors
+    /// As [`Self::server_killed`].
+    pub fn host_cut(&mut self) -> anyhow::Result<(Sample, Sample)> {
+        let (old, new) = (self.primary, 1 - self.primary);
+        let client = Watch::begin(&self.site.lab, SERVERS[old])?;
+        self.site.lab.cut(AGENT_HOSTS[old])?;
+        let cut = client.taken_over_by(SERVERS[new], LIMIT);
+        let client = cut.and_then(|cut| Ok((cut, Watch::begin(&self.site.lab, SERVERS[new])?)));
+        self.site.lab.heal(AGENT_HOSTS[old])?; // whatever came of it
+        let (cut, client) = client?;
+        self.primary = new;
+        self.site.wait_whole(SERVERS[new], WHOLE_LIMIT)?;
+        Ok((cut, client.continued_by(SERVERS[new])?))
+    }
+
+    /// Kills the agent of the primary's host and starts it anew at once, as a service manager does.
+    ///
+    /// # Errors
+    /// The primary did not outlast it.
+    pub fn agent_killed(&mut self) -> anyhow::Result<Sample> {
+        let (host, server) = (AGENT_HOSTS[self.primary], SERVERS[self.primary]);
+        let client = Watch::begin(&self.site.lab, server)?;
+        self.site.kill_agent(host)?;
+        self.site.start_agent(host)?;
+        self.site.wait_whole(server, WHOLE_LIMIT)?;
+        client.continued_by(server)
+    }
+
+    /// Nothing happens, for as long: what the machine alone does to the figures.
+    ///
+    /// # Errors
+    /// The primary does not answer.
+    pub fn undisturbed(&mut self) -> anyhow::Result<Sample> {
+        let client = Watch::begin(&self.site.lab, SERVERS[self.primary])?;
+        std::thread::sleep(Duration::from_millis(500));
+        client.continued_by(SERVERS[self.primary])
+    }
+
+    /// The processes whose resources are measured: what they are, and their ids.
+    ///
+    /// # Errors
+    /// One does not run.
+    pub fn processes(&self) -> anyhow::Result<[(&'static str, u32); 3]> {
+        let agent =
+            |host: &str| self.site.agent_pid(host).with_context(|| format!("no agent runs on {host}"));
+        let (primary, backup) = (AGENT_HOSTS[self.primary], AGENT_HOSTS[1 - self.primary]);
+        Ok([
+            ("SCS, two hosts", self.site.scs_pid().context("no SCS runs")?),
+            ("LCA of the primary", agent(primary)?),
+            ("LCA of the backup", agent(backup)?),
+        ])
+    }
+
+    fn role_changed(&mut self, client: Watch) -> anyhow::Result<(Sample, Recorded)> {
+        let (event, old, new) = (client.event_unix(), self.primary, 1 - self.primary);
+        let sample = client.taken_over_by(SERVERS[new], LIMIT)?;
+        self.primary = new;
+        self.site.wait_whole(SERVERS[new], WHOLE_LIMIT)?;
+        let incidents = self.site.api()?.incidents()?;
+        let incident = incidents.into_iter().rfind(|incident| incident.to.as_str() == SERVERS[new]);
+        let incident = incident.context("the SCS recorded no incident")?;
+        // Two clocks, read one after the other: they may differ by a little.
+        let fresh = incident.begun + Duration::from_millis(5) >= event;
+        ensure!(fresh, "the newest incident is older than the event");
+        Ok((sample, Recorded { event, old_host: AGENT_HOSTS[old], incident }))
+    }
+}
