@@ -77,7 +77,8 @@ impl Spawner {
         let output = self.output(app).map_err(|e| format!("the file for its output: {e}"))?;
         let errors = output.try_clone().map_err(|e| e.to_string())?;
         let user = settings.user.as_deref().map(User::find).transpose()?;
-        self.mode_directory(app, user.as_ref()).map_err(|e| format!("the directory of its mode socket: {e}"))?;
+        self.mode_directory(app, user.as_ref())
+            .map_err(|e| format!("the directory of its mode socket: {e}"))?;
         let (program, arguments) = settings.command.split_first().ok_or("no command is configured")?;
 
         let mut command = Command::new(program);
