@@ -260,6 +260,7 @@ impl Agent {
             Change::None => {}
             Change::Lost(why) => {
                 self.up_to_date = false;
+                self.vips.disconnected();
                 let event = LogEvent::new(events::CONNECTION_LOST, now).on(&self.host);
                 self.report(Fact::Log(event.because(format_args!("SCS: {why}"))), now);
             }
@@ -328,6 +329,7 @@ impl Agent {
 
     fn welcomed(&mut self, cluster: Cluster, now: Micros) {
         self.assigned(cluster, now);
+        self.vips.connected(now);
         self.send_inventory(now);
         // What happened while there was no connection, and what may have been on its way when it was lost.
         let mut change = Change::None;

@@ -19,6 +19,9 @@ pub struct Vips {
     host: HostName,
     tools: Result<Tools, String>,
     announcer: Announcer,
+    /// Without the SCS it is not known whether the other host has the VIPs by now, and an announcement would take them from
+    /// it: none is sent unasked.
+    quiet: bool,
     vips: BTreeMap<VipAddress, Vip>,
     interfaces: BTreeMap<InterfaceName, bool>,
     put_back: u64,
@@ -53,6 +56,10 @@ struct Vip {
 /// Another holder that goes on announcing itself is told of at most this often.
 const DUPLICATE_PACE: Duration = Duration::from_secs(10);
 
+/// After a connection, or an interface, comes back: how long the SCS may take to say that the VIPs are elsewhere by now,
+/// before they are announced again. Longer than any profile's silence, so that a connection that is dead is known to be.
+const HEARD_OUT: Duration = Duration::from_millis(3_500);
+
 /// Facts in the order in which they are to be reported.
 pub type Facts = Vec<Fact>;
 
@@ -68,6 +75,7 @@ impl Vips {
             host: host.clone(),
             tools,
             announcer: Announcer::new(),
+            quiet: true,
             vips: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             put_back,
@@ -160,7 +168,9 @@ impl Vips {
                     vip.wanted = true;
                     vip.epoch = epoch;
                     vip.present = true;
-                    self.announcer.start(*address, vip.interface.clone(), now);
+                    if !self.quiet {
+                        self.announcer.start(*address, vip.interface.clone(), now);
+                    }
                     out.push(vip.fact(address, "found at start, held by the primary"));
                 }
                 (true, None) => extra.push(*address),
@@ -242,6 +252,22 @@ impl Vips {
         tools.controller.announce(&address, &vip.interface).map_err(|e| e.to_string())?;
         self.announcer.start(address, vip.interface.clone(), now);
         Ok("announced".to_owned())
+    }
+
+    /// The SCS cannot be reached any more.
+    pub fn disconnected(&mut self) {
+        self.quiet = true;
+        for address in self.vips.keys() {
+            self.announcer.stop(address);
+        }
+    }
+
+    /// The SCS is reached again: what is held is announced anew unless it says otherwise.
+    pub fn connected(&mut self, now: Micros) {
+        self.quiet = false;
+        for (address, vip) in self.vips.iter().filter(|(_, vip)| vip.wanted && vip.present) {
+            self.announcer.start(*address, vip.interface.clone(), now + HEARD_OUT);
+        }
     }
 
     /// The user's script was started for a VIP: what it is to do is what is wanted from now on.
@@ -421,7 +447,9 @@ impl Vips {
         match lost {
             Ok(_) => {
                 self.put_back += 1;
-                self.announcer.start(address, vip.interface.clone(), now);
+                if !self.quiet {
+                    self.announcer.start(address, vip.interface.clone(), now);
+                }
                 let detail = "put back";
                 out.push(vip.event(events::VIP_PUT_BACK, &address, &self.host, now, detail));
                 vip.now_present(true, &address, detail, out);
@@ -450,11 +478,15 @@ impl Vips {
             .collect();
         for address in on_it {
             self.look_at(address, now, out);
-            // Behind an interface that comes back are neighbours that may have learnt another place meanwhile.
-            if let Some(vip) =
-                self.vips.get(&address).filter(|vip| report.up && !was && vip.wanted && vip.present)
-            {
-                self.announcer.start(address, vip.interface.clone(), now);
+            let Some(vip) = self.vips.get(&address).filter(|vip| vip.wanted && vip.present) else { continue };
+            match (was, report.up) {
+                (true, false) => self.announcer.stop(&address),
+                // The neighbours behind it may have learnt another place meanwhile, and rightly so: the SCS may have
+                // moved the VIP before this agent even noticed that it hears nothing.
+                (false, true) if !self.quiet => {
+                    self.announcer.start(address, vip.interface.clone(), now + HEARD_OUT);
+                }
+                (false, _) | (true, true) => {}
             }
         }
     }
