@@ -1,6 +1,7 @@
 //! The workflows of the product, end to end: what operators order, what fails, and what is killed. Each case is a story
 //! on an installation of its own, told by the client's view, the incidents and the log.
 
+mod disconnected;
 mod failure;
 mod switchover;
 
@@ -12,5 +13,8 @@ fn main() -> ExitCode {
         failure::killed_both_directions_twice,
         failure::hung_and_heartbeats_missed,
         failure::hung_and_probe_unanswered,
+        disconnected::cut_and_reconnected_both_directions,
+        disconnected::host_not_heard,
+        disconnected::host_hears_nothing,
     ])
 }
