@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long, value_enum)]
     workflow: Option<Choice>,
     /// How often each workflow is run
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: Option<u32>,
     /// Print the results as JSON
     #[arg(long)]

@@ -90,7 +90,7 @@ fn service(run: &Run) -> Vec<String> {
     ];
     if seen.skipped > 0 {
         lines.push(format!(
-            "client: {} requests were not sent in time, because this machine was busy: the figures are worse than they should be",
+            "client: {} requests were not sent, because this machine was busy: the figures may be worse than they should be",
             seen.skipped
         ));
     }

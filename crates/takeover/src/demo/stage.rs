@@ -91,7 +91,7 @@ impl Stage {
     pub fn build(doorway: Option<&Doorway>, say: &dyn Fn(&str)) -> anyhow::Result<Self> {
         say("building a switch and four hosts: scs, host1, host2, client");
         let takeover = std::env::current_exe().context("cannot find the path of this program")?;
-        let mut settings = Settings::new(&takeover).edit(allow_many_failovers);
+        let mut settings = Settings::new(&takeover).edit(allow_many_failures);
         settings.api_listener = doorway.map(Doorway::listener_for_scs).transpose()?;
         let mut site = Site::build(Lab::new()?, settings)?;
         if let Some(doorway) = doorway {
@@ -360,16 +360,46 @@ impl Run {
     }
 }
 
-/// A pair whose primary fails again and again is held back and then frozen until somebody looks (the flap guard). In the
-/// demo somebody looks, and it would only be in the way.
-fn allow_many_failovers(cluster: String) -> String {
-    let pair = format!("[pairs.{PAIR}]\n");
-    cluster.replace(&pair, &format!("{pair}flap-guard = {{ free = 1000, freeze-after = 1000 }}\n"))
+/// What an installation does when things fail again and again would only be in the way where somebody makes them fail: a
+/// pair is held back and then frozen until it is acknowledged (the flap guard), and each restart of a server waits twice as
+/// long as the one before.
+fn allow_many_failures(mut cluster: String) -> String {
+    let guard = "flap-guard = { free = 1000, freeze-after = 1000, window = \"1s\" }";
+    let restart = "restart = { delay = \"0s\", attempts = 1000 }";
+    let mut add = |table: String, line: &str| {
+        cluster = cluster.replace(&format!("[{table}]\n"), &format!("[{table}]\n{line}\n"));
+    };
+    add(format!("pairs.{PAIR}"), guard);
+    for member in MEMBERS {
+        add(format!("applications.{}", member.app), restart);
+    }
+    cluster
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_limits_go_into_the_tables_that_the_cluster_file_has() {
+        let cluster = "[applications.sip1]\na\n[applications.sip2]\nb\n[pairs.sip]\nc\n".to_owned();
+        let edited = allow_many_failures(cluster);
+        let order: Vec<&str> = edited.lines().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(
+            order,
+            [
+                "[applications.sip1]",
+                "restart",
+                "a",
+                "[applications.sip2]",
+                "restart",
+                "b",
+                "[pairs.sip]",
+                "flap-guard",
+                "c"
+            ]
+        );
+    }
 
     #[test]
     fn each_member_is_the_other_of_the_other() {
