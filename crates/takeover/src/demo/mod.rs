@@ -23,34 +23,37 @@ use workflow::Workflow;
 /// Arguments of `takeover demo`.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-On a terminal the demo shows the pair live, and keys do to it what happens to installations: s orders a switchover, k kills the
-primary's server, h hangs it, c cuts its host off, r connects it again, a kills or restarts an agent, q ends the demo. After
-each change the incident's numbered steps are shown, and how long the client was without an answer. From another terminal
-the command line can be used against it: the demo says how.
+On a terminal the demo shows the pair live, and keys do to it what happens to installations: s orders a switchover, \
+k kills the primary's server, h hangs it, c cuts its host off, r connects it again, a kills or restarts an agent, q ends \
+the demo. After each change the incident's numbered steps are shown, and how long the client was without an answer. \
+From another terminal the command line can be used against it: the demo says how.
 
 With --workflow, or where there is no terminal, it runs workflows instead, checks every step, measures, and ends:
   manual        an operator orders a switchover
   failure       the primary's process is killed
   disconnected  the primary's host is cut off
   reconnected   it comes back (it is cut off first, where it is not)
-Each further run goes the other way. The outage is the time from the last answer of the old primary to the first of the new
-one, seen by a client that sends a SIP OPTIONS to the VIP every millisecond.
+Each further run goes the other way. The outage is the time from the last answer of the old primary to the first of \
+the new one, seen by a client that sends a SIP OPTIONS to the VIP every millisecond.
 
-It needs no rights and nothing to be installed: hosts are network namespaces, made by the kernel for whoever asks. Nothing
-remains of them however the demo ends.
+It needs no rights and nothing to be installed: hosts are network namespaces, which the kernel makes for whoever asks. \
+Nothing remains of them however the demo ends.
 
-Exit codes: 0 every step happened in order, one host alone answered at the end, and every outage stayed within the bound that
-is printed; 1 not so, or the demo could not run; 2 the command line is wrong; 128 + N ended by signal N.
+Exit codes:
+  0        every step happened in order, one host alone answered at the end, every outage was within its bound
+  1        not so, or the demo could not run
+  2        the command line is wrong
+  128 + N  ended by signal N
 
 Examples:
   takeover demo
   takeover demo --workflow all
   takeover demo --workflow failure --runs 100 --json")]
 pub struct Arguments {
-    /// Run this workflow without interaction, check it and measure it
+    /// Run this workflow without interaction, check it and measure it [without a terminal: all]
     #[arg(long, value_enum)]
     workflow: Option<Choice>,
-    /// How often each workflow is run
+    /// How often each workflow is run, at most 1000 times [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: Option<u32>,
     /// Print the results as JSON

@@ -6,10 +6,19 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// What the columns of the summary are.
+const EXPLANATION: &str = "
+Outage: from the last answer of the old primary to the first of the new one, seen by a client
+that asks every millisecond; in the reconnection the longest time without an answer. Lost:
+requests that nobody answered. Both: answers by the old primary while the new one has the role.
+";
+
 /// Said wherever a host was cut off.
-pub const WITHOUT_LEASES: &str = "\
-A host that is cut off keeps its VIP until it is seen again; its neighbours on the cut-off side would go on using it. Leases,
-the next step of the product, will have it close by itself. When such a host comes back, both can answer for a moment.";
+const WITHOUT_LEASES: &str = "
+A host that is cut off keeps its VIP until it is seen again, and who is cut off with it goes on
+using it. Leases, the next step of the product, will make it let go by itself. Until then both
+hosts can answer for a moment when it comes back.
+";
 
 /// One run, for people.
 #[must_use]
@@ -64,15 +73,12 @@ pub fn run(run: &Run, number: u32, of: u32) -> String {
 fn service(run: &Run) -> Vec<String> {
     let seen = &run.seen;
     let outage = seen.outage.map_or_else(|| "-".to_owned(), millis);
-    let bound = bound(run.workflow);
     let what = match run.workflow {
-        Workflow::Manual | Workflow::Failure | Workflow::Disconnected => {
-            "from the last answer of the old primary to the first of the new one"
-        }
-        Workflow::Reconnected => "the longest time without an answer",
+        Workflow::Manual | Workflow::Failure | Workflow::Disconnected => "outage",
+        Workflow::Reconnected => "longest silence",
     };
     let mut lines = vec![
-        format!("client: outage {outage}, at most {bound} passes ({what}), {} lost", seen.lost),
+        format!("client: {what} {outage} (bound {}), {} lost", bound(run.workflow), seen.lost),
         match (seen.late_answers, run.workflow) {
             (0, _) => "client: no answers by both hosts in the same interval".to_owned(),
             (n, Workflow::Manual | Workflow::Failure | Workflow::Disconnected) => format!(
@@ -90,7 +96,7 @@ fn service(run: &Run) -> Vec<String> {
     ];
     if seen.skipped > 0 {
         lines.push(format!(
-            "client: {} requests were not sent, because this machine was busy: the figures may be worse than they should be",
+            "client: {} requests were not sent, because this machine was busy: the figures may be too great",
             seen.skipped
         ));
     }
@@ -111,8 +117,8 @@ fn service(run: &Run) -> Vec<String> {
 #[must_use]
 pub fn summary(runs: &[Run]) -> String {
     let mut out = format!(
-        "\n{:<40} {:>6} {:>6} {:>12} {:>12} {:>12} {:>12} {:>8} {:>5} {:>5}\n",
-        "OUTAGE BY WORKFLOW", "RUNS", "PASSED", "MEDIAN", "P99", "MIN", "MAX", "BOUND", "LOST", "BOTH"
+        "\n{:<13} {:>4} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6} {:>5} {:>5}\n",
+        "OUTAGE, ms", "RUNS", "PASSED", "MEDIAN", "P99", "MIN", "MAX", "BOUND", "LOST", "BOTH"
     );
     for workflow in Workflow::ALL {
         let of_this: Vec<&Run> = runs.iter().filter(|run| run.workflow == workflow).collect();
@@ -120,25 +126,28 @@ pub fn summary(runs: &[Run]) -> String {
             continue;
         }
         let figures = Summary::of(of_this.iter().filter_map(|run| run.seen.outage).collect());
-        let figure = |pick: fn(Summary) -> Duration| figures.map_or("-".to_owned(), |f| millis(pick(f)));
+        let figure = |pick: fn(Summary) -> Duration| {
+            figures.map_or_else(|| "-".to_owned(), |f| format!("{:.3}", number(pick(f))))
+        };
         // Writing to a string does not fail.
         let _ = writeln!(
             out,
-            "{:<40} {:>6} {:>6} {:>12} {:>12} {:>12} {:>12} {:>8} {:>5} {:>5}",
-            workflow.kind().to_string(),
+            "{:<13} {:>4} {:>6} {:>8} {:>8} {:>8} {:>8} {:>6} {:>5} {:>5}",
+            workflow.name(),
             of_this.len(),
             of_this.iter().filter(|run| run.passed()).count(),
             figure(|f| f.median),
             figure(|f| f.p99),
             figure(|f| f.min),
             figure(|f| f.max),
-            bound(workflow),
+            workflow.outage_bound().as_millis(),
             of_this.iter().map(|run| run.seen.lost).sum::<usize>(),
             of_this.iter().map(|run| run.seen.late_answers).sum::<usize>(),
         );
     }
+    out += EXPLANATION;
     if runs.iter().any(|run| matches!(run.workflow, Workflow::Disconnected | Workflow::Reconnected)) {
-        let _ = write!(out, "\n{WITHOUT_LEASES}\n");
+        out += WITHOUT_LEASES;
     }
     out
 }
@@ -263,4 +272,69 @@ fn or_nobody(text: &str) -> &str {
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workflow::{Seen, tests::incident};
+    use super::*;
+    use ha_core::IncidentKind;
+
+    fn disconnected(outage_ms: u64, faults: &[&str]) -> Run {
+        let steps = [(Some(1), 0), (None, 5), (Some(6), 20), (Some(6), 1_500)];
+        let outage = Some(Duration::from_millis(outage_ms));
+        Run {
+            workflow: Workflow::Disconnected,
+            from: "sip1",
+            to: "sip2",
+            incident: Some(incident(IncidentKind::Disconnected, &steps)),
+            seen: Seen { outage, lost: 7, ..Seen::default() },
+            answered_at_end: vec!["sip2".to_owned()],
+            holders: vec!["host1", "host2"],
+            faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_run_is_told_with_its_steps_its_bound_and_what_is_wrong() {
+        let text = run(&disconnected(550, &["step 2 did not happen"]), 2, 3);
+        let expected = "
+Primary server disconnected, run 2 of 3
+  the host of sip1 was cut off; sip2 takes over
+  step 1     +0.000 ms  what happened at 0
+  step 6     +0.020 ms  what happened at 20 (and 1 more, until +1.500 ms)
+  client: outage 550.000 ms (bound 800 ms), 7 lost
+  client: no answers by both hosts in the same interval
+  at the end: answered by sip2; VIP enabled on host1 and host2 (the one that is cut off keeps it: there are no leases yet)
+  FAILED: step 2 did not happen
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_summary_says_how_many_passed_and_that_there_are_no_leases() {
+        let text = summary(&[disconnected(550, &[]), disconnected(950, &["too long"])]);
+        let row = "disconnected     2      1  550.000  950.000  550.000  950.000    800    14     0\n";
+        assert!(text.contains(row), "{text}");
+        assert!(text.contains("keeps its VIP until it is seen again"), "{text}");
+    }
+
+    #[test]
+    fn json_has_all_steps_and_one_failure_fails_it() {
+        let parse =
+            |runs: &[Run]| -> serde_json::Value { serde_json::from_str(&json(runs).unwrap()).unwrap() };
+        let good = parse(&[disconnected(550, &[])]);
+        assert_eq!(good["passed"], true);
+        let of_this = &good["workflows"][0];
+        assert_eq!(
+            (&of_this["workflow"], &of_this["outage_bound_ms"]),
+            (&"disconnected".into(), &800.0.into())
+        );
+        assert_eq!(of_this["runs"][0]["steps"][3]["offset_ms"], 1.5);
+        assert_eq!(of_this["runs"][0]["steps"][1]["number"], serde_json::Value::Null);
+        let mixed = parse(&[disconnected(550, &[]), disconnected(950, &["too long"])]);
+        assert_eq!(mixed["passed"], false);
+        assert_eq!(mixed["workflows"][0]["runs"][1]["faults"][0], "too long");
+        assert_eq!(parse(&[])["passed"], false, "nothing run is nothing passed");
+    }
 }

@@ -26,6 +26,17 @@ impl Workflow {
     pub const ALL: [Workflow; 4] =
         [Workflow::Manual, Workflow::Failure, Workflow::Disconnected, Workflow::Reconnected];
 
+    /// Its name, as on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Workflow::Manual => "manual",
+            Workflow::Failure => "failure",
+            Workflow::Disconnected => "disconnected",
+            Workflow::Reconnected => "reconnected",
+        }
+    }
+
     /// What its incidents are.
     #[must_use]
     pub fn kind(self) -> IncidentKind {
