@@ -330,6 +330,16 @@ impl Agent {
     fn welcomed(&mut self, cluster: Cluster, now: Micros) {
         self.assigned(cluster, now);
         self.vips.connected(now);
+        self.catch_up(now);
+    }
+
+    /// Tells the SCS, once it is connected, what is here and what it has missed. Not before it is known what was left of
+    /// every application by an earlier run of the agent: one that was not looked for yet is not a stopped one.
+    pub(crate) fn catch_up(&mut self, now: Micros) {
+        let looked_for = self.apps.values().all(|app| app.looked_for);
+        if !looked_for || self.up_to_date || !self.session.is_up() {
+            return;
+        }
         self.send_inventory(now);
         // What happened while there was no connection, and what may have been on its way when it was lost.
         let mut change = Change::None;

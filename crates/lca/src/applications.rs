@@ -66,6 +66,7 @@ impl Agent {
             self.step(app, input, now);
         }
         self.settle(now);
+        self.catch_up(now);
     }
 
     /// Takes a process that was adopted. False: it cannot be watched.
