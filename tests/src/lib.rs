@@ -2,7 +2,7 @@
 //! stories themselves are in `workflows` and `faults`.
 
 use anyhow::{Context, bail, ensure};
-use domain::{EventId, Micros};
+use domain::{Epoch, EventId, Micros};
 use ha_core::{Incident, IncidentOutcome};
 use netlab::{Lab, Observation, ProbeSettings, Prober, Takeover};
 use rehearsal::{AGENT_HOSTS, Api, CLIENT, SIP_PORT, Settings, Site, VIP, VIP6};
@@ -117,6 +117,31 @@ pub fn whole(site: &Site, primary: &str) -> anyhow::Result<()> {
         ensure!(known == Some(mac), "the client's neighbour entry of {vip} is {known:?} and not {mac}");
     }
     Ok(())
+}
+
+/// Waits until some member is primary of a whole pair, and checks all of it; its name.
+///
+/// # Errors
+/// Nobody is, or not all is as it should be.
+pub fn whole_again(site: &Site) -> anyhow::Result<String> {
+    let api = site.api()?;
+    let mut primary = None;
+    wait_until("the pair to have a primary", || {
+        primary = api.view()?.pairs.into_iter().find_map(|pair| pair.primary);
+        Ok(primary.is_some())
+    })?;
+    let primary = primary.context("there is a primary")?.to_string();
+    whole(site, &primary)?;
+    Ok(primary)
+}
+
+/// The pair's epoch.
+///
+/// # Errors
+/// The SCS cannot be reached.
+pub fn epoch(api: &Api) -> anyhow::Result<Epoch> {
+    let view = api.view()?;
+    Ok(view.pairs.first().context("there is a pair")?.epoch)
 }
 
 /// Waits for a condition that nobody announces.

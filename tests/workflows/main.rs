@@ -3,6 +3,8 @@
 
 mod disconnected;
 mod failure;
+mod killing;
+mod scs;
 mod switchover;
 
 use std::process::ExitCode;
@@ -16,5 +18,14 @@ fn main() -> ExitCode {
         disconnected::cut_and_reconnected_both_directions,
         disconnected::host_not_heard,
         disconnected::host_hears_nothing,
+        killing::agent_of_the_primary,
+        killing::agent_of_the_backup,
+        killing::scs,
+        killing::both_agents,
+        killing::scs_and_agent,
+        killing::server_and_agent,
+        killing::server_and_scs,
+        scs::restarts_change_nothing,
+        scs::learns_what_happened_without_it,
     ])
 }
