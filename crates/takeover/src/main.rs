@@ -4,6 +4,8 @@ mod authority;
 mod check;
 mod control_server;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod vip;
 
 use clap::{CommandFactory, Parser, Subcommand};
