@@ -59,6 +59,9 @@ pub struct Stage {
     pub cut: Option<&'static str>,
     /// The host whose agent was killed.
     pub without_agent: Option<&'static str>,
+    /// The last incident that was waited for. The record comes a moment after the change: who only looked at what is
+    /// recorded now would take one that is still on its way for the next.
+    last_incident: u64,
 }
 
 /// A workflow that was run.
@@ -101,7 +104,8 @@ impl Stage {
         site.start()?;
         say("starting a client that sends a SIP OPTIONS to the VIP every millisecond");
         let (prober, api) = (site.prober()?, site.api()?);
-        let stage = Self { site, api, prober, cut: None, without_agent: None };
+        let mut stage = Self { site, api, prober, cut: None, without_agent: None, last_incident: 0 };
+        stage.await_incident()?; // of the first primary
         ensure!(
             stage.prober.await_answer(MEMBERS[0].app, Micros(0), LIMIT),
             "the client gets no answer from the VIP {VIP}"
@@ -213,12 +217,14 @@ impl Stage {
             (Workflow::Reconnected, None) => {
                 let old = self.primary()?;
                 self.cut(old.host)?;
+                self.await_incident()?;
                 self.await_end_state(Workflow::Disconnected, old.other())?;
             }
             (Workflow::Reconnected, Some(_)) => {}
             (Workflow::Manual | Workflow::Failure | Workflow::Disconnected, Some(_)) => {
                 let host = self.reconnect()?;
                 let survivor = MEMBERS.into_iter().find(|member| member.host != host);
+                self.await_incident()?;
                 self.await_end_state(Workflow::Reconnected, survivor.context("no host is left")?)?;
             }
             (Workflow::Manual | Workflow::Failure | Workflow::Disconnected, None) => {}
@@ -232,8 +238,6 @@ impl Stage {
 
     fn carry_out(&mut self, run: &mut Run, old: Member, new: Member) -> anyhow::Result<()> {
         let workflow = run.workflow;
-        // At least the first primary made one; it is in the store a moment after it is over.
-        let last_number = self.await_incident(0)?.id.0;
         let begun = Site::now();
         let skipped_before = self.prober.observe(begun).skipped;
         match workflow {
@@ -255,7 +259,7 @@ impl Stage {
             // The survivor answers all the time, and the client must not count the cut before.
             Workflow::Reconnected => begun,
         };
-        run.incident = Some(self.await_incident(last_number)?);
+        run.incident = Some(self.await_incident()?);
         let outcome = self.await_end_state(workflow, new);
         sleep(WATCHED_AFTER);
         let window = self.prober.observe(from);
@@ -275,12 +279,13 @@ impl Stage {
         outcome
     }
 
-    /// The newest incident, if it is after this number, once it has ended.
-    fn await_incident(&self, last_number: u64) -> anyhow::Result<Incident> {
+    /// The next incident, once it has ended and is recorded.
+    fn await_incident(&mut self) -> anyhow::Result<Incident> {
         let begun = Instant::now();
         while begun.elapsed() < LIMIT {
-            let next = self.newest_incidents()?.pop().filter(|incident| incident.id.0 > last_number);
+            let next = self.newest_incidents()?.into_iter().find(|i| i.id.0 > self.last_incident);
             if let Some(incident) = next.filter(|incident| incident.ended.is_some()) {
+                self.last_incident = incident.id.0;
                 return Ok(incident);
             }
             sleep(LOOK_EVERY);

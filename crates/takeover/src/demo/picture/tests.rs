@@ -104,8 +104,14 @@ fn view() -> View {
             "current": current, "not_ready": null,
         })
     };
-    let host = |n: u8, status: &str| serde_json::json!({ "name": format!("host{n}"), "status": status, "since": 0, "release": "1" });
-    let place = |n: u8, enabled: Option<bool>| serde_json::json!({ "host": format!("host{n}"), "interface": "eth0", "enabled": enabled });
+    let host = |n: u8, status: &str| {
+        let name = format!("host{n}");
+        serde_json::json!({ "name": name, "status": status, "since": 0, "release": "1" })
+    };
+    let place = |n: u8, enabled: Option<bool>| {
+        let host = format!("host{n}");
+        serde_json::json!({ "host": host, "interface": "eth0", "enabled": enabled })
+    };
     let pair = serde_json::json!({
         "name": "sip", "redundancy": "hot", "profile": "normal", "failback": domain::Failback::Never,
         "wanted_primary": "sip2", "primary": "sip2", "epoch": 5, "reason": "", "trouble": [], "next": "", "frozen": false,
