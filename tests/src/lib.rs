@@ -61,7 +61,15 @@ pub fn ordinary_site() -> anyhow::Result<Site> {
 /// # Errors
 /// It does not come up.
 pub fn site_with(edit: impl Fn(String) -> String + 'static) -> anyhow::Result<Site> {
-    let mut site = Site::build(Lab::new()?, Settings::new(&binary()?).edit(edit))?;
+    started(Settings::new(&binary()?).edit(edit))
+}
+
+/// The installation with these settings, whole, with sip1 as primary.
+///
+/// # Errors
+/// It does not come up.
+pub fn started(settings: Settings) -> anyhow::Result<Site> {
+    let mut site = Site::build(Lab::new()?, settings)?;
     site.start()?;
     let api = site.api()?;
     wait_until("the first primary to be recorded", || {

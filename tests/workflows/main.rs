@@ -5,6 +5,7 @@ mod disconnected;
 mod failure;
 mod killing;
 mod scs;
+mod sipp;
 mod switchover;
 
 use std::process::ExitCode;
@@ -27,5 +28,7 @@ fn main() -> ExitCode {
         killing::server_and_scs,
         scs::restarts_change_nothing,
         scs::learns_what_happened_without_it,
+        sipp::calls_during_switchovers,
+        sipp::calls_during_and_after_failovers,
     ])
 }
