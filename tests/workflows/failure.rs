@@ -32,7 +32,7 @@ pub fn hung_and_heartbeats_missed(_: &mut Lab) -> anyhow::Result<()> {
 /// The same where the server promises nothing and is only probed: two OPTIONS in a row stay unanswered.
 pub fn hung_and_probe_unanswered(_: &mut Lab) -> anyhow::Result<()> {
     let site = site_with(|cluster| {
-        let probed = "notify = false\n\
+        let probed = "notify = false\nwatchdog = false\n\
                       probe = { kind = \"sip-options\", target = \"127.0.0.1:5070\", every = \"200ms\", \
                       timeout = \"100ms\", failures = 2 }\n";
         cluster

@@ -1,6 +1,8 @@
 //! The workflows of the product, end to end: what operators order, what fails, and what is killed. Each case is a story
 //! on an installation of its own, told by the client's view, the incidents and the log.
 
+mod command_line;
+mod demo;
 mod disconnected;
 mod failure;
 mod killing;
@@ -30,5 +32,10 @@ fn main() -> ExitCode {
         scs::learns_what_happened_without_it,
         sipp::calls_during_switchovers,
         sipp::calls_during_and_after_failovers,
+        command_line::shows,
+        command_line::orders,
+        command_line::exit_codes,
+        demo::as_root,
+        demo::as_nobody,
     ])
 }
