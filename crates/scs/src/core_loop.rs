@@ -142,8 +142,11 @@ impl CoreLoop {
 
     /// One input to the core, and everything that follows from it.
     fn feed(&mut self, input: Input, now: Micros) {
-        let actions = ha_core::run(&mut self.state, input, now);
-        for action in actions {
+        let is_order = |action: &Action| matches!(action, Action::Instruct(..) | Action::Launch(..));
+        // Orders first: each of the others wakes another thread, which callers need not wait for.
+        let (orders, records): (Vec<_>, Vec<_>) =
+            ha_core::run(&mut self.state, input, now).into_iter().partition(is_order);
+        for action in orders.into_iter().chain(records) {
             match action {
                 Action::Instruct(host, instruction) => self.send(&host, &ToAgent::Instruct(instruction)),
                 Action::Launch(host, launch) => self.send(&host, &ToAgent::Launch(Box::new(launch))),
