@@ -49,6 +49,7 @@ pub fn carrier_of_the_interface_lost(_: &mut Lab) -> anyhow::Result<()> {
     let site = started(Settings::new(&binary()?).management())?;
     let (api, prober) = (site.api()?, site.prober()?);
     let (row, begun) = (last_row(&api)?, netlab::now());
+    ensure!(prober.await_answer("sip1", begun, LIMIT), "sip1 does not answer");
     site.lab.cut_segment("host1", "lan")?;
     tells(&api, row, &[(events::CARRIER_LOST, ""), (events::NOW_PRIMARY, "sip2")])?;
     ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not answer");

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, ensure};
 use domain::events;
-use e2e::{clean_takeover, last_row, next_incident, site_with, steps_in_order, tells, wait_until, whole};
+use e2e::{
+    LIMIT, clean_takeover, last_row, next_incident, site_with, steps_in_order, tells, wait_until, whole,
+};
 use ha_core::IncidentOutcome;
 use netlab::Lab;
 use nix::sys::signal::Signal;
@@ -17,12 +19,14 @@ pub fn the_users_own_in_place_of_the_built_in(_: &mut Lab) -> anyhow::Result<()>
     let site = with_control(&example.canonicalize()?, "10s")?;
     let (api, prober) = (site.api()?, site.prober()?);
     let (row, known, begun) = (last_row(&api)?, api.incidents()?.len(), netlab::now());
+    ensure!(prober.await_answer("sip1", begun, LIMIT), "sip1 does not answer");
     api.switch_over("sip", "a script of our own")?;
     steps_in_order(&next_incident(&api, known)?)?;
     tells(&api, row, &[(events::NOW_PRIMARY, "sip2"), (events::SCRIPT_SUCCEEDED, "")])?;
     whole(&site, "sip2")?;
     clean_takeover("switchover by script", &prober.observe(begun), "sip1", "sip2")?;
     let begun = netlab::now();
+    ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not answer");
     site.signal_app("sip2", Signal::SIGKILL)?;
     whole(&site, "sip1")?;
     clean_takeover("failure by script", &prober.observe(begun), "sip2", "sip1")?;

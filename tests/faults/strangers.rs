@@ -1,6 +1,6 @@
 //! Peers on the control port that have no business there.
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use control_link::{Role, ca};
 use domain::events;
 use e2e::{last_row, ordinary_site, tells, whole};
@@ -30,7 +30,7 @@ pub fn wrong_certificates_are_refused_with_a_reason(_: &mut Lab) -> anyhow::Resu
         let refused = tells(&api, row, &[(events::PEER_REFUSED, "")]);
         agent.kill()?;
         agent.wait()?;
-        refused?;
+        refused.with_context(|| fs::read_to_string(directory.join("host9.log")).unwrap_or_default())?;
     }
     let reasons: Vec<String> =
         api.log()?.into_iter().filter(|r| r.event.id == events::PEER_REFUSED).map(|r| r.event.text).collect();
@@ -77,8 +77,7 @@ fn agent_of_a_stranger(site: &Site, directory: &Path) -> anyhow::Result<Child> {
         &file,
         format!(
             "host = \"host9\"\nscs = [\"192.0.2.10:7400\"]\ncertificate = \"{at}/host9.pem\"\nkey = \"{at}/host9.key\"\n\
-             ca = \"{}/ca.pem\"\n",
-            site.files().display()
+             ca = \"{at}/ca.pem\"\n"
         ),
     )?;
     let mut command = Command::new(site.takeover());

@@ -40,6 +40,11 @@ pub struct Settings {
     pub takeover: PathBuf,
     /// Changes the cluster file.
     pub edit: Box<dyn Fn(String) -> String>,
+    /// Whether SCS and agents talk over a network of their own (segment "management", eth1, 198.51.100.0/24) instead of
+    /// the one that callers use.
+    pub management: bool,
+    /// Where the SCS keeps its store, on its host, if not in the ordinary place.
+    pub state_directory: Option<PathBuf>,
     /// An API socket bound before, to be inherited by the SCS.
     pub api_listener: Option<OwnedFd>,
 }
@@ -48,7 +53,13 @@ impl Settings {
     /// The ordinary installation with this binary.
     #[must_use]
     pub fn new(takeover: &Path) -> Self {
-        Self { takeover: takeover.to_owned(), edit: Box::new(|cluster| cluster), api_listener: None }
+        Self {
+            takeover: takeover.to_owned(),
+            edit: Box::new(|cluster| cluster),
+            management: false,
+            state_directory: None,
+            api_listener: None,
+        }
     }
 
     /// The same with the cluster file changed by `edit`.
@@ -56,6 +67,18 @@ impl Settings {
     pub fn edit(mut self, edit: impl Fn(String) -> String + 'static) -> Self {
         self.edit = Box::new(edit);
         self
+    }
+
+    /// The same with a network of its own for SCS and agents.
+    #[must_use]
+    pub fn management(mut self) -> Self {
+        self.management = true;
+        self
+    }
+
+    /// The first three numbers of the network that SCS and agents talk over.
+    fn network(&self) -> &'static str {
+        if self.management { "198.51.100" } else { "192.0.2" }
     }
 }
 
@@ -78,7 +101,13 @@ impl Site {
         for (name, number) in [(SCS_HOST, 10), (AGENT_HOSTS[0], 11), (AGENT_HOSTS[1], 12), (CLIENT, 20)] {
             let addresses = [format!("192.0.2.{number}/24"), format!("2001:db8::{number}/64")];
             let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-            lab.host(name, &[Nic { segment: "lan", name: "eth0", addresses: &addresses }])?;
+            let management = [format!("198.51.100.{number}/24")];
+            let management: Vec<&str> = management.iter().map(String::as_str).collect();
+            let nics = [
+                Nic { segment: "lan", name: "eth0", addresses: &addresses },
+                Nic { segment: "management", name: "eth1", addresses: &management },
+            ];
+            lab.host(name, if settings.management { &nics } else { &nics[..1] })?;
         }
         let files = lab.directory(SCS_HOST)?.join("lib/site");
         fs::create_dir_all(&files)?;
@@ -88,9 +117,12 @@ impl Site {
         ca::issue(&ca_directory, Role::Operator, "operator", &files)?;
         for host in AGENT_HOSTS {
             ca::issue(&ca_directory, Role::Agent, host, &files)?;
-            fs::write(files.join(format!("{host}.toml")), host_file(host, &files))?;
+            fs::write(files.join(format!("{host}.toml")), host_file(host, &files, settings.network()))?;
         }
-        fs::write(files.join("cluster.toml"), (settings.edit)(cluster_file(&settings.takeover)))?;
+        fs::write(
+            files.join("cluster.toml"),
+            (settings.edit)(cluster_file(&settings.takeover, settings.network())),
+        )?;
         Ok(Self { lab, settings, files, scs: None, agents: BTreeMap::new() })
     }
 
@@ -127,6 +159,9 @@ impl Site {
         command.arg("scs").arg("--cluster").arg(self.files.join("cluster.toml"));
         for (option, file) in [("--certificate", "scs.pem"), ("--key", "scs.key"), ("--ca", "ca.pem")] {
             command.arg(option).arg(self.files.join(file));
+        }
+        if let Some(directory) = &self.settings.state_directory {
+            command.arg("--state-directory").arg(directory);
         }
         if let Some(listener) = &self.settings.api_listener {
             let number = listener.as_raw_fd();
@@ -356,11 +391,11 @@ fn let_inherit(descriptor: RawFd) -> std::io::Result<()> {
     Ok(())
 }
 
-fn host_file(host: &str, files: &Path) -> String {
+fn host_file(host: &str, files: &Path, network: &str) -> String {
     let files = files.display();
     format!(
         "host = \"{host}\"\n\
-         scs = [\"192.0.2.10:7400\"]\n\
+         scs = [\"{network}.10:7400\"]\n\
          certificate = \"{files}/{host}.pem\"\n\
          key = \"{files}/{host}.key\"\n\
          ca = \"{files}/ca.pem\"\n"
@@ -368,13 +403,13 @@ fn host_file(host: &str, files: &Path) -> String {
 }
 
 /// The ordinary cluster file: one pair of our own SIP Servers, an IPv4 and an IPv6 VIP, default settings.
-fn cluster_file(takeover: &Path) -> String {
+fn cluster_file(takeover: &Path, network: &str) -> String {
     let takeover = takeover.display();
-    let mut text = "[cluster]\nname = \"rehearsal\"\n\n[scs]\nlisten = [\"192.0.2.10:7400\"]\n\n".to_owned();
+    let mut text = format!("[cluster]\nname = \"rehearsal\"\n\n[scs]\nlisten = [\"{network}.10:7400\"]\n\n");
     for (n, host) in AGENT_HOSTS.iter().enumerate() {
         let n = n + 1;
         text += &format!(
-            "[hosts.{host}]\naddress = \"192.0.2.1{n}\"\n\n\
+            "[hosts.{host}]\naddress = \"{network}.1{n}\"\n\n\
              [applications.sip{n}]\nhost = \"{host}\"\n\
              command = [\"{takeover}\", \"sip-server\", \"--listen\", \"{VIP}:{SIP_PORT}\", \
              \"--listen\", \"[{VIP6}]:{SIP_PORT}\", \"--probe-listen\", \"127.0.0.1:5070\"]\n\n"
