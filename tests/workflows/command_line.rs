@@ -1,8 +1,9 @@
 //! The operator's command line against a running site: what it prints, its JSON, its exit codes.
 
 use anyhow::{Context, ensure};
-use e2e::{ordinary_site, wait_until, whole};
+use e2e::{ordinary_site, site_with, wait_until, whole};
 use netlab::Lab;
+use nix::sys::signal::Signal;
 use rehearsal::Site;
 use serde_json::Value;
 use std::process::{Command, Output};
@@ -97,6 +98,31 @@ pub fn orders(_: &mut Lab) -> anyhow::Result<()> {
     takeover(&site, "switchover sip --yes")?.expect(1, &["sip2"])?;
     takeover(&site, "start sip2")?.expect(0, &[])?;
     whole(&site, "sip1")
+}
+
+/// An alarm that stays: listed, counted as trouble, cleared by hand, and kept in the history.
+pub fn alarms(_: &mut Lab) -> anyhow::Result<()> {
+    let site = site_with(|cluster| {
+        cluster.replace("[applications.sip1]\n", "[applications.sip1]\nrestart = false\n")
+    })?;
+    site.signal_app("sip1", Signal::SIGKILL)?;
+    let active = || takeover(&site, "alarms --json")?.expect(0, &[])?.json();
+    let mut number = None;
+    wait_until("the alarm", || {
+        let listed = active()?;
+        let mut alarms = listed["alarms"].as_array().into_iter().flatten();
+        number = alarms.find(|a| a["condition"] == "application-failure").map(|a| a["number"].to_string());
+        Ok(number.is_some())
+    })?;
+    let number = number.context("the alarm has a number")?;
+    takeover(&site, "alarms")?.expect(0, &["application-failure", "sip1", &number])?;
+    takeover(&site, "status --check")?.expect(4, &["application-failure"])?;
+    takeover(&site, &format!("alarms clear {number} --reason known"))?.expect(0, &[])?;
+    wait_until("the alarm to be cleared", || Ok(!active()?.to_string().contains("application-failure")))?;
+    takeover(&site, &format!("alarms clear {number}"))?.expect(1, &[&number])?;
+    takeover(&site, "alarms --history")?.expect(0, &["application-failure"])?;
+    takeover(&site, "start sip1")?.expect(0, &[])?;
+    whole(&site, "sip2")
 }
 
 /// What is refused, mistyped, or out of reach.

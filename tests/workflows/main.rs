@@ -34,8 +34,9 @@ fn main() -> ExitCode {
         sipp::calls_during_and_after_failovers,
         command_line::shows,
         command_line::orders,
+        command_line::alarms,
         command_line::exit_codes,
-        demo::as_root,
+        demo::as_oneself,
         demo::as_nobody,
     ])
 }
