@@ -44,7 +44,8 @@ pub fn hung_and_probe_unanswered(_: &mut Lab) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends `signal` to the primary `old`, which is logged as `failure`, and follows the whole workflow; how long the client was without an answer.
+/// Sends `signal` to the primary `old`, which is logged as `failure`, and follows the whole workflow; how long the client
+/// was without an answer.
 fn fails_over(
     site: &Site,
     old: &str,

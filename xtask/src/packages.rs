@@ -31,6 +31,11 @@ const NEEDED: &[Needed] = &[
     Needed { program: "nft", packages: &["nftables"], what_for: "packet filters in the end-to-end tests" },
     Needed { program: "arping", packages: &["iputils-arping"], what_for: "the example VIP control script" },
     Needed { program: "shellcheck", packages: &["shellcheck"], what_for: "checks the shell scripts" },
+    Needed {
+        program: "python3",
+        packages: &["python3-minimal"],
+        what_for: "plays applications in the agent's tests",
+    },
 ];
 
 /// Makes sure that every program the tests need is there.

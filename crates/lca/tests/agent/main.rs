@@ -63,8 +63,9 @@ fn is_log(fact: &Fact, id: EventId) -> bool {
     matches!(fact, Fact::Log(event) if event.id == id)
 }
 
-/// Tells the agent by `systemd-notify`'s protocol from a shell: needs nothing but the shell's own tools.
-const READY: &str = "python3 -c 'import os,socket;s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM);s.sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"])'";
+/// Tells the agent from a shell that the application is ready (sd_notify(3)); a program nobody wrote for this.
+const READY: &str = "python3 -c 'import os,socket; \
+    socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM).sendto(b\"READY=1\",os.environ[\"NOTIFY_SOCKET\"])'";
 
 fn starts_reports_readiness_death_and_restarts(lab: &mut Lab) {
     let mut scs = Scs::start(lab);
