@@ -33,7 +33,7 @@ const NEEDED: &[Needed] = &[
     Needed { program: "shellcheck", packages: &["shellcheck"], what_for: "checks the shell scripts" },
     Needed {
         program: "python3",
-        packages: &["python3-minimal"],
+        packages: &["python3"],
         what_for: "plays applications in the agent's tests",
     },
 ];
