@@ -1,5 +1,5 @@
-//! The product as a contender: the whole installation of `rehearsal` at default settings, but for the flap guard, which
-//! would hold back so many failovers. Directions alternate.
+//! The product as a contender: the whole installation of `rehearsal` at default settings, but for the limits on failovers
+//! and restarts in a row, which so many would exceed. Directions alternate.
 
 use crate::sample::{Sample, Watch};
 use anyhow::{Context, ensure};
@@ -20,6 +20,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 const WHOLE_LIMIT: Duration = Duration::from_secs(30);
 /// More failovers than a benchmark makes.
 const FLAP_GUARD: &str = "\n[pairs.sip.flap-guard]\nfree = 1000\nfreeze-after = 1000\n";
+/// A server that has run for longer than this limit has not failed "in a row" when it is killed again.
+const START_LIMIT: &str = "start-limit = \"1s\"\ncommand = [";
+/// Somewhat longer than [`START_LIMIT`] says.
+const STEADY: Duration = Duration::from_millis(1_100);
 
 /// A role change by what the SCS recorded.
 pub struct Recorded {
@@ -44,7 +48,8 @@ impl Ours {
     /// # Errors
     /// What did not come up.
     pub fn start(takeover: &Path) -> anyhow::Result<Self> {
-        let settings = Settings::new(takeover).edit(|cluster| cluster + FLAP_GUARD);
+        let settings =
+            Settings::new(takeover).edit(|cluster| cluster.replace("command = [", START_LIMIT) + FLAP_GUARD);
         let mut site = Site::build(Lab::new()?, settings)?;
         site.start()?;
         Ok(Self { site, primary: 0 })
@@ -55,6 +60,7 @@ impl Ours {
     /// # Errors
     /// No takeover, or the pair did not become whole.
     pub fn server_killed(&mut self) -> anyhow::Result<(Sample, Recorded)> {
+        std::thread::sleep(STEADY);
         let server = Pid::from_raw(i32::try_from(self.site.app_pid(SERVERS[self.primary])?)?);
         let client = Watch::begin(&self.site.lab, SERVERS[self.primary])?;
         kill(server, Signal::SIGKILL)?;

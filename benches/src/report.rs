@@ -17,7 +17,8 @@ pub struct Row {
     pub outage_us: Option<Summary>,
     /// From the order or the fault to the first answer of the new holder, µs.
     pub until_answer_us: Option<Summary>,
-    /// The median outage over that of the floor, whose runs were made between these.
+    /// The mean outage over that of the floor, whose runs were made between these. The mean, because a prober that asks
+    /// every millisecond sees single outages in whole milliseconds, and so are medians.
     pub ratio_to_floor: Option<f64>,
     /// Requests lost per run.
     pub lost: Option<Summary>,
@@ -89,12 +90,12 @@ impl Row {
         }
     }
 
-    /// The same with the ratio to the median of these runs of the floor.
+    /// The same with the ratio to these runs of the floor.
     #[must_use]
     pub fn over(mut self, floor: &[Sample]) -> Self {
         let floor = Summary::of(floor.iter().map(|s| s.outage_us));
         self.ratio_to_floor =
-            self.outage_us.zip(floor).map(|(ours, floor)| ours.median as f64 / floor.median.max(1) as f64);
+            self.outage_us.zip(floor).map(|(ours, floor)| ours.mean as f64 / floor.mean.max(1) as f64);
         self
     }
 }
@@ -124,8 +125,18 @@ impl Report {
         writeln!(out, "\nWithout an answer, ms, seen by a client that asks every millisecond")?;
         writeln!(
             out,
-            "{:<22} {:<20} {:>4} {:>9} {:>19} {:>9} {:>9} {:>7} {:>5} {:>6}",
-            "event", "who", "runs", "median", "[min .. max]", "p99", "from act", "/floor", "lost", "dual"
+            "{:<22} {:<20} {:>4} {:>8} {:>8} {:>19} {:>8} {:>9} {:>7} {:>5} {:>6}",
+            "event",
+            "who",
+            "runs",
+            "median",
+            "mean",
+            "[min .. max]",
+            "p99",
+            "from act",
+            "/floor",
+            "lost",
+            "dual"
         )?;
         let mut before = "";
         for row in &self.rows {
@@ -141,9 +152,10 @@ impl Report {
                     let lost = row.lost.map_or(0, |lost| lost.median);
                     write!(
                         out,
-                        "{:>4} {:>9} {range:>19} {:>9} {from_act:>9} {ratio:>7} {lost:>5} {:>6}",
+                        "{:>4} {:>8} {:>8} {range:>19} {:>8} {from_act:>9} {ratio:>7} {lost:>5} {:>6}",
                         outage.runs,
                         ms(outage.median),
+                        ms(outage.mean),
                         ms(outage.p99),
                         row.dual
                     )?;

@@ -7,10 +7,13 @@ use netlab::{Lab, Observation, ProbeSettings, Prober, now};
 use rehearsal::{CLIENT, SIP_PORT, VIP};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Observed before each event, so that everything is warm, and after it, so that late answers are seen.
 const MARGIN: Duration = Duration::from_millis(50);
+/// The prober's interval, µs.
+const INTERVAL_US: u64 = 1_000;
 /// How long the old primary may take to answer at all before an event.
 const SERVICE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -50,7 +53,7 @@ impl Watch {
         let prober = Prober::start(lab, CLIENT, ProbeSettings::new(target))?;
         let served = prober.await_answer(holder, now(), SERVICE_LIMIT);
         ensure!(served, "{holder} does not answer before the event");
-        std::thread::sleep(MARGIN);
+        std::thread::sleep(MARGIN + next_phase());
         Ok(Self { prober, holder: holder.to_owned(), event: now(), event_unix: unix_now() })
     }
 
@@ -108,10 +111,18 @@ impl Watch {
     }
 }
 
+/// Spreads the events evenly over the prober's interval, by multiples of the golden ratio: an event that always came
+/// right after a request would find an outage up to a millisecond shorter than a phone does.
+fn next_phase() -> Duration {
+    static EVENTS: AtomicU64 = AtomicU64::new(0);
+    let n = EVENTS.fetch_add(1, Ordering::Relaxed);
+    Duration::from_micros(n * 618 % INTERVAL_US)
+}
+
 /// By how much each request left later than a millisecond after the one before.
 fn lateness(seen: &Observation) -> Vec<u64> {
     let pairs = seen.requests().windows(2);
-    pairs.map(|pair| us(pair[1].sent.since(pair[0].sent)).saturating_sub(1_000)).collect()
+    pairs.map(|pair| us(pair[1].sent.since(pair[0].sent)).saturating_sub(INTERVAL_US)).collect()
 }
 
 fn unix_now() -> Micros {
@@ -137,6 +148,8 @@ pub struct Summary {
     pub p99: u64,
     /// The greatest.
     pub max: u64,
+    /// Their mean.
+    pub mean: u64,
 }
 
 impl Summary {
@@ -147,7 +160,8 @@ impl Summary {
         sorted.sort_unstable();
         let rank = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1];
         let (min, max) = (*sorted.first()?, *sorted.last()?);
-        Some(Self { runs: sorted.len(), min, median: rank(50), p99: rank(99), max })
+        let mean = sorted.iter().sum::<u64>() / sorted.len() as u64;
+        Some(Self { runs: sorted.len(), min, median: rank(50), p99: rank(99), max, mean })
     }
 }
 
@@ -158,10 +172,10 @@ mod tests {
     #[test]
     fn a_summary_is_by_nearest_rank() {
         assert_eq!(Summary::of([]), None);
-        let one = Summary { runs: 1, min: 7, median: 7, p99: 7, max: 7 };
+        let one = Summary { runs: 1, min: 7, median: 7, p99: 7, max: 7, mean: 7 };
         assert_eq!(Summary::of([7]), Some(one));
         let many = Summary::of((1..=200).rev()).unwrap();
-        assert_eq!(many, Summary { runs: 200, min: 1, median: 100, p99: 198, max: 200 });
+        assert_eq!(many, Summary { runs: 200, min: 1, median: 100, p99: 198, max: 200, mean: 100 });
         assert_eq!(Summary::of([3, 1, 2]).unwrap().median, 2);
     }
 }
