@@ -108,9 +108,15 @@ impl Scs {
             silence_ms: self.silence_ms,
         };
         link.send(&ToAgent::Welcome(Box::new(welcome))).unwrap();
-        match self.next() {
-            FromAgent::Inventory { apps, .. } => apps,
-            other => panic!("the inventory follows the welcome, not {other:?}"),
+        // Figures may come at any time; everything else comes behind the inventory.
+        loop {
+            match self.next() {
+                FromAgent::Inventory { apps, .. } => return apps,
+                FromAgent::Figures(_) => {}
+                other @ (FromAgent::Hello(_) | FromAgent::Report(_)) => {
+                    panic!("the inventory follows the welcome, not {other:?}")
+                }
+            }
         }
     }
 
