@@ -6,7 +6,7 @@ use e2e::{LIMIT, binary, clean_takeover, last_row, ordinary_site, started, tells
 use netlab::Lab;
 use rehearsal::{Settings, Site, VIP, VIP6};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// `ip addr del` on the holder, IPv4 and IPv6: the agent sees it by netlink and puts the address back, again and again.
 pub fn removed_by_another_tool_is_put_back(_: &mut Lab) -> anyhow::Result<()> {
@@ -17,7 +17,9 @@ pub fn removed_by_another_tool_is_put_back(_: &mut Lab) -> anyhow::Result<()> {
         let begun = Instant::now();
         ip(&site, "host1", &["addr", "del", &format!("{vip}/{prefix}"), "dev", "eth0"])?;
         wait_until("the address to be put back", || Ok(site.holders(vip)? == ["host1"]))?;
-        println!("{vip} put back within {:?}", begun.elapsed());
+        let within = begun.elapsed();
+        println!("{vip} put back within {within:?}");
+        ensure!(within < Duration::from_secs(1), "{vip} was away for {within:?}");
         tells(&api, row, &[(events::VIP_PUT_BACK, "")])?;
     }
     ensure!(api.view()?.pairs[0].epoch.0 == 1, "no role change was due");

@@ -4,6 +4,7 @@
 mod addresses;
 mod many;
 mod orders;
+mod refusals;
 mod scripts;
 mod store;
 mod strangers;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         store::a_full_disk_delays_nothing,
         orders::a_stop_by_order_is_no_failure,
         orders::graceful_stop_and_restart,
+        refusals::files_with_errors,
+        refusals::a_second_one,
         many::a_hundred_pairs_at_once,
     ])
 }
