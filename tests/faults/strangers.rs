@@ -13,8 +13,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// An agent with another installation's certificate, with another host's, and with an operator's: each is refused with a
-/// reason in the log, and the pair does not notice.
+/// An agent with another installation's certificate, and one of a host that the cluster file does not have: each is
+/// refused with a reason in the log, and the pair does not notice.
 pub fn wrong_certificates_are_refused_with_a_reason(_: &mut Lab) -> anyhow::Result<()> {
     let site = ordinary_site()?;
     let (api, prober) = (site.api()?, site.prober()?);
