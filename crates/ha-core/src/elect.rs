@@ -42,6 +42,7 @@ impl State {
     pub(crate) fn elect(&mut self, name: &PairName, now: Micros, out: &mut Vec<Action>) {
         let cluster = std::sync::Arc::clone(&self.cluster);
         let pair = &cluster.pairs[name];
+        self.learn_epoch(name, pair);
         self.forget_old_failovers(name, pair, now, out);
         if self.roll_back_if_stuck(name, pair, now, out) {
             return;
@@ -51,10 +52,35 @@ impl State {
             return;
         };
         match self.holder(pair, &holder, now) {
-            Holder::Fine => self.fail_back_if_due(name, pair, &holder, now, out),
+            Holder::Fine => {
+                self.pairs.get_mut(name).expect("the caller looked the pair up").held = None;
+                self.fail_back_if_due(name, pair, &holder, now, out);
+            }
             Holder::Unknown | Holder::Stopped => {}
             Holder::Gone(gone) => self.fail_over(name, pair, &holder, gone, now, out),
         }
+    }
+
+    /// A member reports a greater epoch than ours: the state that survived was older than the last grant. Whoever is
+    /// primary under that epoch owns it; where a backup reports it, it was told to stand by for the other.
+    fn learn_epoch(&mut self, name: &PairName, pair: &Pair) {
+        let reports =
+            pair.members.iter().filter(|m| self.reachable(m)).filter_map(|m| self.apps[m].report.as_ref());
+        let newest = reports.max_by_key(|r| (r.epoch, r.mode == Some(RunMode::Primary)));
+        let Some(newest) = newest.filter(|r| r.epoch > self.pairs[name].epoch) else { return };
+        let owner = match newest.mode {
+            Some(RunMode::Primary) => newest.app.clone(),
+            Some(RunMode::Backup | RunMode::Exiting) | None => pair.other(&newest.app).clone(),
+        };
+        let epoch = newest.epoch;
+        let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+        state.reason =
+            format!("{owner} was granted the role under epoch {epoch}, which the SCS had forgotten");
+        state.wanted = Some(owner);
+        state.epoch = epoch;
+        state.change = None;
+        state.regrant = None;
+        self.changed = true;
     }
 
     /// What is known of `app` as the holder of the role.
@@ -87,14 +113,7 @@ impl State {
                 );
             }
             HostStatus::AgentDown => return Holder::Unknown,
-            HostStatus::Unknown if now.since(self.started_at) >= self.cluster.scs.boot_grace => {
-                return gone(
-                    lost,
-                    format!("{host_name} has not been heard of since the SCS started"),
-                    now,
-                    None,
-                );
-            }
+            // Not heard of since the SCS started: the probe of the host will say more.
             HostStatus::Unknown => return Holder::Unknown,
         }
         let state = &self.apps[app];
@@ -200,7 +219,7 @@ impl State {
     ) {
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
         let from = state.wanted.replace(to.clone());
-        state.epoch.0 += 1;
+        state.epoch.0 = state.epoch.0.saturating_add(1);
         state.reason = reason;
         state.regrant = None;
         state.held = None;
@@ -364,6 +383,8 @@ impl State {
             return;
         }
         if !self.flap_guard_allows(name, pair, &gone.why, now, out) {
+            let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
+            state.regrant.get_or_insert(gone);
             return;
         }
         self.pairs.get_mut(name).expect("the caller looked the pair up").failovers.push_back(now);
@@ -544,8 +565,8 @@ impl State {
         if !matches!(self.holder(pair, &from, now), Holder::Fine) {
             return false;
         }
-        self.grant(name, &from, IncidentKind::Manual, format!("switchover rolled back: {why}"), now);
-        self.pairs.get_mut(name).expect("the caller looked the pair up").change = None;
+        // Not a planned change any more: nothing waits for the other side, and the next incident is its own.
+        self.grant(name, &from, IncidentKind::FirstPrimary, format!("switchover rolled back: {why}"), now);
         self.close_incident(name, IncidentOutcome::RolledBack { why }, now, out);
         true
     }

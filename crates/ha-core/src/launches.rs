@@ -16,8 +16,9 @@ const BUILT_IN_LIMIT: Duration = Duration::from_secs(2);
 const RESULT_GRACE: Duration = Duration::from_secs(1);
 /// How often a launch is sent before it counts as failed.
 const MOST_ATTEMPTS: u32 = 3;
-/// Launches of one pair that may be pending; more are dropped with a log event.
-const MOST_PENDING: usize = 64;
+/// Launches of one pair that may be pending: a switchover asks for three for each of at most 64 VIPs. More are dropped
+/// with a log event.
+const MOST_PENDING: usize = 256;
 
 impl State {
     /// An Alarm Reaction (or the safety net) asks for a launch.
@@ -51,7 +52,7 @@ impl State {
         let epoch = pair.as_ref().and_then(|p| self.pairs.get(p)).map(|p| p.epoch).unwrap_or_default();
         let hold = match (&what, &pair) {
             (LaunchWhat::VipControl { verb: VipVerb::Enable, vip, .. }, Some(name)) => {
-                !self.released(name, &host, vip)
+                !self.released(name, &host, vip, now)
             }
             (LaunchWhat::VipControl { .. } | LaunchWhat::Announce { .. } | LaunchWhat::Script { .. }, _) => {
                 false
@@ -86,7 +87,7 @@ impl State {
                 self.launches.remove(&ref_id);
                 self.skip_launch(Some(name), None, &host, &what, "the role has moved on", now, out);
             } else if let LaunchWhat::VipControl { vip, .. } = &what
-                && self.released(name, &host, vip)
+                && self.released(name, &host, vip, now)
             {
                 self.send_launch(ref_id, now, out);
             }
@@ -171,13 +172,23 @@ impl State {
     /// Whether the VIP is known not to be on the other member's host, or that host is out of reach.
     ///
     /// Out of reach is not proof: the other host may still have the address. Leases will close this hole.
-    pub(crate) fn released(&self, name: &PairName, host: &HostName, vip: &VipAddress) -> bool {
+    pub(crate) fn released(&self, name: &PairName, host: &HostName, vip: &VipAddress, now: Micros) -> bool {
         let pair = &self.cluster.pairs[name];
         let others = pair.members.iter().filter_map(|m| self.host_of(m)).filter(|h| *h != host);
         others.into_iter().all(|other| {
-            // A host that has just connected is about to tell: worth the millisecond.
-            self.hosts.get(other).is_none_or(|h| h.status != HostStatus::Up)
-                || self.vips.get(&(other.clone(), *vip)).is_some_and(|place| place.present == Some(false))
+            let Some(state) = self.hosts.get(other) else { return true };
+            let place = self.vips.get(&(other.clone(), *vip));
+            match state.status {
+                // (One that has just connected is about to tell: worth the millisecond.)
+                HostStatus::Up => place.is_some_and(|p| p.present == Some(false)),
+                // Its kernel lives and keeps what it had; only after the grace it counts as lost.
+                HostStatus::AgentDown => {
+                    place.is_some_and(|p| p.last == Some(false))
+                        || now.since(state.since) >= self.cluster.scs.agent_grace
+                }
+                HostStatus::Unreachable => true,
+                HostStatus::Unknown => false,
+            }
         })
     }
 

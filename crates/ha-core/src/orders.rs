@@ -107,7 +107,9 @@ impl State {
                 remedy,
             );
         }
-        let under_way = state.change.as_ref().map(|c| format!("a role change to {} is under way", c.to));
+        // One whose primary runs but whose VIPs do not get there must not hold an operator up who moves service away.
+        let pending = state.change.as_ref().filter(|c| !self.runs_as_primary(name, &c.to));
+        let under_way = pending.map(|c| format!("a role change to {} is under way", c.to));
         let seen = under_way.clone().unwrap_or_else(|| "none".to_owned());
         check(
             "no other role change is under way".to_owned(),

@@ -1,6 +1,7 @@
 //! Reconciling one pair: members are instructed towards what is wanted, mode changes that were reported are logged,
 //! faults that last are reported, and a role change that is complete is closed.
 
+use crate::elect::{Gone, Holder};
 use crate::incidents::{Begin, IncidentKind, IncidentOutcome, Phase};
 use crate::state::{Outstanding, State};
 use crate::watch::Edge;
@@ -59,19 +60,19 @@ impl State {
         members.sort_by_key(|m| wanted.as_ref() == Some(*m));
         for app in members {
             if let Some(order) =
-                self.order_for(name, pair, app).filter(|o| !self.apps[app].refused_like(o, now))
+                self.order_for(name, pair, app, now).filter(|o| !self.apps[app].refused_like(o, now))
             {
                 if matches!(order, Order::SetRunMode { mode: RunMode::Primary, .. }) {
                     self.open_regrant(name, app, now, out);
                 }
-                let Some(order) = self.order_for(name, pair, app) else { continue };
+                let Some(order) = self.order_for(name, pair, app, now) else { continue };
                 self.instruct(app, order, now, out);
             }
         }
     }
 
     /// What `app` is to be told, if what it reports is not what is wanted.
-    fn order_for(&self, name: &PairName, pair: &Pair, app: &AppName) -> Option<Order> {
+    fn order_for(&self, name: &PairName, pair: &Pair, app: &AppName, now: Micros) -> Option<Order> {
         let state = &self.pairs[name];
         let member = &self.apps[app];
         let report = member.report.as_ref().filter(|_| self.reachable(app))?;
@@ -81,7 +82,12 @@ impl State {
         let is_wanted = state.wanted.as_ref() == Some(app);
         let cold = pair.redundancy == Redundancy::Cold;
         match report.status {
-            AppStatus::Stopped if cold && is_wanted => return Some(Order::Start),
+            // Once for each grant: what fails after that is for its agent's restart policy.
+            AppStatus::Stopped
+                if cold && is_wanted && (!member.failed() || member.started_for < state.epoch) =>
+            {
+                return Some(Order::Start);
+            }
             AppStatus::Started | AppStatus::ServiceUnavailable => {}
             AppStatus::Unknown
             | AppStatus::Stopped
@@ -106,7 +112,10 @@ impl State {
             };
         }
         let is_primary = report.mode == Some(RunMode::Primary) && report.epoch >= state.epoch;
-        if is_primary || report.status != AppStatus::Started || self.must_wait_for_backup(name, pair, app) {
+        if is_primary
+            || report.status != AppStatus::Started
+            || self.must_wait_for_backup(name, pair, app, now)
+        {
             return None;
         }
         Some(Order::SetRunMode { mode: RunMode::Primary, epoch: state.epoch })
@@ -122,17 +131,31 @@ impl State {
     }
 
     /// In a planned switchover the old primary confirms backup mode before the new one is instructed.
-    fn must_wait_for_backup(&self, name: &PairName, pair: &Pair, app: &AppName) -> bool {
+    fn must_wait_for_backup(&self, name: &PairName, pair: &Pair, app: &AppName, now: Micros) -> bool {
         let planned = self.pairs[name].change.as_ref().is_some_and(|c| c.kind == IncidentKind::Manual);
         let other = pair.other(app);
-        planned && self.reachable(other) && self.apps[other].mode() == Some(RunMode::Primary)
+        let confirmed = self.reachable(other) && self.apps[other].mode() != Some(RunMode::Primary);
+        // An agent that went away in the middle says nothing about its server: that one counts until it is known gone.
+        planned && !confirmed && !matches!(self.holder(pair, other, now), Holder::Gone(_))
     }
 
-    /// The wanted member failed, nobody could take over, and now it is back: a new grant, so a new epoch.
+    /// A wanted member lost the mode after its grant was complete, and takes the role again: a new grant, so a new epoch
+    /// and a record of its own.
     fn open_regrant(&mut self, name: &PairName, app: &AppName, now: Micros, out: &mut Vec<Action>) {
-        let Some(gone) = self.pairs.get_mut(name).and_then(|p| p.regrant.take()) else { return };
+        let Some(state) = self.pairs.get_mut(name) else { return };
+        let gone = state.regrant.take();
+        if state.change.is_some() || self.apps[app].mode() == Some(RunMode::Primary) {
+            return;
+        }
+        let gone = gone.unwrap_or_else(|| Gone {
+            kind: IncidentKind::FirstPrimary,
+            why: format!("{app} was not primary any more"),
+            at: now,
+            host: None,
+            reported: None,
+        });
         let kind = gone.kind;
-        let reason = format!("{}, nobody else could take over, and {app} is back", gone.why);
+        let reason = format!("{}, nobody else took over, and {app} is back", gone.why);
         self.grant(name, app, kind, reason, now);
         self.open_failure(name, Some(app.clone()), app.clone(), gone, now, out);
     }
@@ -150,6 +173,13 @@ impl State {
             ref_id,
             Outstanding { host: host.clone(), app: app.clone(), order, sent: now, attempts: 1, retry_at },
         );
+        if order == Order::Start
+            && let Some(epoch) =
+                self.cluster.pair_of(app).and_then(|(name, _)| self.pairs.get(name)).map(|p| p.epoch)
+            && let Some(state) = self.apps.get_mut(app)
+        {
+            state.started_for = epoch;
+        }
         if let Order::SetRunMode { mode, epoch } = order {
             if let Some(state) = self.apps.get_mut(app) {
                 state.goal = Some((mode, epoch));
@@ -314,9 +344,11 @@ impl State {
         let quiet = !self.launches.values().any(|l| l.launch.pair.as_ref() == Some(name));
         let logged =
             matches!(self.apps[&wanted].logged, Some((RunMode::Primary, epoch)) if epoch >= state.epoch);
-        let inbox_done = self.inbox.is_empty();
-        if inbox_done
-            && let_go
+        if !self.inbox.is_empty() {
+            self.unfinished.insert(name.clone());
+            return;
+        }
+        if let_go
             && announced
             && quiet
             && logged

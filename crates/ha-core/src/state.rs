@@ -33,6 +33,8 @@ pub struct State {
     pub(crate) touched: BTreeSet<PairName>,
     /// Pairs whose open incident has new steps, to be recorded when the actions that matter are out.
     pub(crate) noted: BTreeSet<PairName>,
+    /// Pairs that could not be looked at for completeness because the inbox was not empty.
+    pub(crate) unfinished: BTreeSet<PairName>,
     /// Inputs that this step produced, for [`crate::run`] to feed back.
     pub(crate) inbox: VecDeque<crate::Input>,
 }
@@ -65,6 +67,8 @@ pub(crate) struct AppState {
     /// The mode that was logged last, with its epoch; what differs from it is a change. Kept while the host is out of
     /// sight: heard again is not known again.
     pub logged: Option<(RunMode, Epoch)>,
+    /// The epoch under which a start was ordered last.
+    pub started_for: Epoch,
     /// The goal mode: what was instructed last.
     pub goal: Option<(RunMode, Epoch)>,
     /// The last instruction that was refused.
@@ -188,6 +192,8 @@ pub(crate) struct RoleChange {
 pub(crate) struct VipState {
     /// None: not known (host not connected).
     pub present: Option<bool>,
+    /// What was known before the host went out of sight.
+    pub last: Option<bool>,
     /// Since when it has been out of place; what the safety net waits on.
     pub misplaced: Option<Micros>,
     /// How often the safety net has tried since.
@@ -237,6 +243,7 @@ impl State {
             changed: false,
             touched: BTreeSet::new(),
             noted: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
             inbox: VecDeque::new(),
         };
         state.configure(cluster, now);

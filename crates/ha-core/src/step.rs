@@ -17,7 +17,12 @@ const MOST_ECHOES: usize = 10_000;
 pub fn run(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
     let mut out = step(state, input, now);
     for _ in 0..MOST_ECHOES {
-        let Some(echo) = state.inbox.pop_front() else { break };
+        let Some(echo) = state.inbox.pop_front() else {
+            // Nothing is left to come: what waited for that is looked at again.
+            let Some(name) = state.unfinished.pop_first() else { break };
+            state.settle(&name, now, &mut out);
+            continue;
+        };
         out.extend(step(state, echo, now));
     }
     for name in std::mem::take(&mut state.noted) {
@@ -167,7 +172,7 @@ impl State {
         }
         for ((on, _), place) in &mut self.vips {
             if on == host {
-                place.present = None;
+                place.last = place.present.take().or(place.last);
                 place.misplaced = None;
             }
         }

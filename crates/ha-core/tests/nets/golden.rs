@@ -37,9 +37,18 @@ impl goldenscript::Runner for Script {
             "kill-agent" => world.kill_agent(&host(&word()?)),
             "restart-agent" => world.restart_agent(&host(&word()?)),
             "restart-scs" => world.restart_scs(),
+            "restart-scs-forgetful" => world.restart_scs_forgetful(),
             "pass" => world.advance(parse_duration(&word()?)?),
             "deaf" => world.sim_mut(&app(&word()?)).deaf = true,
             "refuses" => world.sim_mut(&app(&word()?)).refuses = true,
+            "add-trouble" => {
+                let name = host(&word()?);
+                world.hosts.get_mut(&name).ok_or("no such host")?.enabling_fails = true;
+            }
+            "absent" => {
+                let name = host(&word()?);
+                world.hosts.get_mut(&name).ok_or("no such host")?.agent_down = true;
+            }
             "willing" => world.sim_mut(&app(&word()?)).refuses = false,
             "hangs" => world.set_app(&app(&word()?), |a| {
                 (a.status, a.cause) = (AppStatus::ServiceUnavailable, Some(Cause::Hung));
@@ -197,6 +206,11 @@ scripts! {
     agent_away_is_no_host_lost
     carrier_lost
     scs_restart_changes_nothing
+    scs_that_forgot_learns_epochs
+    scs_restart_while_an_agent_is_away
+    agent_dies_in_a_switchover
+    vips_that_cannot_be_enabled
+    cold_standby_that_fails_at_once
     boot_with_one_host
     boot_waits_for_the_first_to_be_ready
     two_primaries_are_reported_when_they_last

@@ -76,6 +76,7 @@ fn fault(world: &mut World, random: &mut Random) {
         8..=10 => world.heal(&h),
         11 => world.kill_agent(&h),
         12..=13 => world.restart_agent(&h),
+        14 if random.below(4) == 0 => world.restart_scs_forgetful(),
         14 => world.restart_scs(),
         15 => {
             world.order(OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None }, "alice", "");

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Messages and deadlines that one quiet period may take; more is a loop.
 const LIVELOCK: usize = 20_000;
 
+/// How long after its start the SCS takes the silence of a host that it has never heard of for an answer.
+const PROBED_AFTER: Duration = Duration::from_secs(5);
+
 /// The pretend world.
 pub struct World {
     pub core: State,
@@ -29,6 +32,8 @@ pub struct World {
     owners: BTreeMap<(PairName, Epoch), AppName>,
     cluster: Cluster,
     sent: BTreeSet<RefId>,
+    /// When the SCS will have probed the hosts that it has not heard of since its start.
+    probed_at: Option<Micros>,
     pub violations: Vec<String>,
 }
 
@@ -52,6 +57,7 @@ pub struct SimHost {
     pub vips: BTreeSet<VipAddress>,
     pub no_carrier: bool,
     pub scripts_fail: bool,
+    pub enabling_fails: bool,
     greatest: Epoch,
 }
 
@@ -126,6 +132,7 @@ impl World {
             owners: BTreeMap::new(),
             cluster,
             sent: BTreeSet::new(),
+            probed_at: Some(now + PROBED_AFTER),
             violations: Vec::new(),
         }
     }
@@ -370,7 +377,21 @@ impl World {
     /// The SCS dies and comes back with what it had kept.
     pub fn restart_scs(&mut self) {
         let durable = self.core.durable();
+        self.restart_scs_with(durable);
+    }
+
+    /// The SCS dies before it could keep anything, and comes back.
+    pub fn restart_scs_forgetful(&mut self) {
+        // What it grants now it cannot know to be granted already.
+        self.owners.clear();
+        self.steps_seen.clear();
+        self.greatest_epoch.clear();
+        self.restart_scs_with(Durable::default());
+    }
+
+    fn restart_scs_with(&mut self, durable: Durable) {
         self.core = State::new(self.cluster.clone(), durable, self.now);
+        self.probed_at = Some(self.now + PROBED_AFTER);
         self.to_agents.clear();
         self.to_scs.clear();
         self.lines.push("-- the SCS restarts".to_owned());
@@ -461,11 +482,19 @@ impl World {
     }
 
     pub fn next_event(&self) -> Option<Micros> {
-        let silent = self.hosts.values().filter_map(|h| h.silent_at);
+        let silent = self.hosts.values().filter_map(|h| h.silent_at).chain(self.probed_at);
         silent.chain(self.core.next_deadline()).min()
     }
 
     pub fn time_passes(&mut self) {
+        if self.probed_at.is_some_and(|at| at <= self.now) {
+            self.probed_at = None;
+            let unheard: Vec<_> =
+                self.hosts.iter().filter(|(_, h)| !h.linked).map(|(n, h)| (n.clone(), !h.cut)).collect();
+            for (host, answers) in unheard {
+                self.feed(Input::HostProbed { host, answers });
+            }
+        }
         let silent: Vec<_> =
             self.hosts.iter().filter(|(_, h)| h.silent_at.is_some_and(|at| at <= self.now)).collect();
         for name in silent.into_iter().map(|(name, _)| name.clone()).collect::<Vec<_>>() {
@@ -530,6 +559,9 @@ impl World {
         let outcome = match &launch.what {
             LaunchWhat::VipControl { script: Some(_), .. } | LaunchWhat::Script { .. } if fails => {
                 LaunchOutcome::Exited { code: 1 }
+            }
+            LaunchWhat::VipControl { verb: VipVerb::Enable, .. } if self.hosts[on].enabling_fails => {
+                LaunchOutcome::Failed { why: "no such interface".to_owned() }
             }
             LaunchWhat::VipControl { verb: VipVerb::Enable, vip, .. } => {
                 if launch.epoch < self.hosts[on].greatest {
