@@ -30,6 +30,8 @@ pub fn a_second_one(_: &mut Lab) -> anyhow::Result<()> {
         vec!["scs", "--cluster", &cluster, "--certificate", &certificate, "--key", &key, "--ca", &ca];
     refused(&site, SCS_HOST, &scs, 1, "another SCS runs on this host")?;
     scs.extend(["--api-socket", "/run/takeover/second.sock"]);
+    refused(&site, SCS_HOST, &scs, 1, "another SCS runs on /var/lib/takeover")?;
+    scs.extend(["--state-directory", "/var/lib/takeover/second"]);
     refused(&site, SCS_HOST, &scs, 1, "cannot listen on 192.0.2.10:7400")?;
     refused(&site, "host1", &["lca", "--config", &file("host1.toml")], 1, "another agent runs")?;
     ensure!(site.api()?.view()?.pairs[0].epoch.0 == 1, "no role change was due");

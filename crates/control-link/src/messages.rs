@@ -15,6 +15,8 @@ pub const PROTOCOL: u32 = 1;
 pub const OLDEST_PROTOCOL: u32 = 1;
 /// Largest frame on the control connection, bytes. A configuration of 1,000 hosts fits; a peer that announces more is refused.
 pub const MAX_FRAME: usize = 1 << 20;
+/// Greatest epoch: a grant every microsecond for 285 years; a JSON number holds it exactly everywhere.
+pub const MAX_EPOCH: u64 = 1 << 53;
 /// Largest number of applications or VIPs in one message.
 pub const MAX_ITEMS: usize = 4_096;
 /// Largest text in a message from an agent, bytes: more than an honest agent sends, since what is refused here is
@@ -170,6 +172,9 @@ impl Report {
 
 fn app_report(report: &AppReport) -> Result<(), String> {
     items("VIPs released with an application", report.released.len())?;
+    if report.epoch.0 > MAX_EPOCH {
+        return Err(format!("an epoch of {}, at most {MAX_EPOCH} is possible", report.epoch));
+    }
     text("what an application says of itself", &report.text)?;
     match &report.cause {
         Some(Cause::ProbeFailed(why) | Cause::NotStarted(why)) => text("the cause of a status", why),
@@ -244,7 +249,7 @@ pub enum ToAgent {
     Instruct(Instruction),
     /// Run something once; answered by [`Fact::LaunchEnded`].
     Launch(Box<Launch>),
-    /// All reports up to this number are safe with the SCS.
+    /// All reports up to this number were taken by the SCS (and wait for its disk at most).
     Acknowledge {
         /// The number.
         seq: u64,

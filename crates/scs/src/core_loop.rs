@@ -5,16 +5,17 @@ use crate::clock::Clock;
 use crate::handle::{Handle, Request};
 use crate::host_probes::HostProbes;
 use crate::outbox::Outbox;
+use crate::refusals::Refusals;
 use crate::sessions::{Agent, HELLO_LIMIT, Session};
 use crate::store::{Health, Store};
 use control_link::messages::{Fact, FromAgent, Hello, Report, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received, Seal};
-use domain::{HostName, HostStatus, LogEvent, Micros, events};
+use domain::{Cluster, EventId, HostName, HostStatus, LogEvent, Micros, events};
 use ha_core::{Action, Input, Lost, State};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
@@ -32,6 +33,24 @@ const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
 const PROBE_LOST_EVERY: Duration = Duration::from_millis(250);
 /// How late the loop may be before it counts as having slept: then silence of others proves nothing.
 const STALL: Duration = Duration::from_millis(50);
+
+/// Events that only the SCS logs: an agent that sends one is not believed.
+const ONLY_OURS: &[EventId] = &[
+    events::NOW_PRIMARY,
+    events::NOW_BACKUP,
+    events::HOST_INACCESSIBLE,
+    events::HOST_NORMAL,
+    events::HOST_UNAVAILABLE,
+    events::HOST_UNREACHABLE,
+    events::NO_PRIMARY,
+    events::TWO_PRIMARIES,
+    events::PAIR_NORMAL,
+    events::PAIR_FROZEN,
+    events::PAIR_THAWED,
+    events::SWITCHOVER_ORDERED,
+    events::ALARM_RAISED,
+    events::ALARM_CLEARED,
+];
 
 /// What other threads hand to the core thread.
 #[derive(Debug)]
@@ -60,6 +79,13 @@ pub(crate) struct CoreLoop {
     incoming: Receiver<Incoming>,
     requests: Receiver<Request>,
     next_token: usize,
+    /// Links with more to read than they had a turn for: the poll does not announce that again.
+    unread: BTreeSet<Token>,
+    refusals: Refusals,
+    /// The core's own next deadline, worked out when it changes.
+    core_deadline: Option<Micros>,
+    /// The last report taken from each host's agent, with the boot it was of: what is sent again is not news.
+    taken: BTreeMap<HostName, (String, u64)>,
     acknowledge_due: Option<Micros>,
     release: &'static str,
     random: SystemRandom,
@@ -85,6 +111,7 @@ impl CoreLoop {
         for (n, socket) in datagrams.iter_mut().enumerate() {
             parts.poll.registry().register(socket, Token(DATAGRAMS + n), Interest::READABLE)?;
         }
+        let core_deadline = parts.state.next_deadline();
         Ok(Self {
             poll: parts.poll,
             clock: parts.clock,
@@ -93,6 +120,10 @@ impl CoreLoop {
             by_host: BTreeMap::new(),
             by_session: BTreeMap::new(),
             next_token: DATAGRAMS + datagrams.len(),
+            unread: BTreeSet::new(),
+            refusals: Refusals::default(),
+            core_deadline,
+            taken: BTreeMap::new(),
             datagrams,
             probes: HostProbes::default(),
             probe_port: parts.probe_port,
@@ -113,14 +144,15 @@ impl CoreLoop {
         loop {
             let before = self.clock.now();
             let deadline = self.next_deadline(before);
-            let timeout = deadline.map(|at| at.since(before));
+            let waiting = !self.unread.is_empty();
+            let timeout = if waiting { Some(Duration::ZERO) } else { deadline.map(|at| at.since(before)) };
             if let Err(e) = self.poll.poll(&mut poll_events, timeout)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 eprintln!("takeover scs: poll failed: {e}");
             }
             let now = self.clock.now();
-            self.forgive_if_stalled(deadline, now);
+            self.forgive_if_stalled(if waiting { None } else { deadline }, now);
             let mut woken = false;
             for event in &poll_events {
                 match event.token() {
@@ -128,6 +160,9 @@ impl CoreLoop {
                     Token(n) if n < DATAGRAMS + self.datagrams.len() => self.read_datagrams(n - DATAGRAMS),
                     token => self.link_event(token, event.is_readable(), event.is_writable()),
                 }
+            }
+            for token in std::mem::take(&mut self.unread) {
+                self.link_event(token, true, false);
             }
             if woken && !self.take_incoming() {
                 break;
@@ -156,6 +191,7 @@ impl CoreLoop {
                 Action::Remember => self.outbox.remember(now),
             }
         }
+        self.core_deadline = self.state.next_deadline();
         self.outbox.changed(now);
     }
 
@@ -179,10 +215,7 @@ impl CoreLoop {
             let now = self.clock.now();
             match incoming {
                 Incoming::Linked(link) => self.adopt(*link, now),
-                Incoming::Refused(address, why) => {
-                    let event = LogEvent::new(events::PEER_REFUSED, now).because(format!("{address}: {why}"));
-                    self.feed(Input::EventReported { event }, now);
-                }
+                Incoming::Refused(address, why) => self.tell_refusal(&format!("{address}: {why}"), now),
                 Incoming::Store(health) => {
                     let event = match health {
                         Health::Failed { reason, waiting } => {
@@ -253,25 +286,25 @@ impl CoreLoop {
         if !readable {
             return;
         }
-        loop {
-            let Some(session) = self.sessions.get_mut(&token) else { return };
-            let mut messages: Vec<FromAgent> = Vec::new();
-            let received = session.link.receive(&mut messages);
-            let now = self.clock.now();
-            for message in messages {
-                if let Err(why) = self.message(token, message, now) {
-                    return self.refuse(token, &why, now);
-                }
+        let Some(session) = self.sessions.get_mut(&token) else { return };
+        let mut messages: Vec<FromAgent> = Vec::new();
+        let received = session.link.receive(&mut messages);
+        let now = self.clock.now();
+        for message in messages {
+            if let Err(why) = self.message(token, message, now) {
+                return self.refuse(token, &why, now);
             }
-            match received {
-                Ok(Received::All) => return,
-                Ok(Received::More) => {}
-                Err(LinkError::Closed) => return self.lose(token, Lost::Closed, now),
-                Err(e @ (LinkError::Malformed { .. } | LinkError::TooLarge { .. })) => {
-                    return self.refuse(token, &e.to_string(), now);
-                }
-                Err(_) => return self.lose(token, Lost::Closed, now),
+        }
+        match received {
+            Ok(Received::All) => {}
+            // Others have a turn first: one that talks without end must not silence the rest.
+            Ok(Received::More) => {
+                self.unread.insert(token);
             }
+            Err(e @ (LinkError::Malformed { .. } | LinkError::TooLarge { .. })) => {
+                self.refuse(token, &e.to_string(), now);
+            }
+            Err(_) => self.lose(token, Lost::Closed, now),
         }
     }
 
@@ -291,9 +324,16 @@ impl CoreLoop {
                 Ok(())
             }
             (FromAgent::Report(report), Some(agent)) => {
-                agent.taken = agent.taken.max(report.seq);
                 self.acknowledge_due.get_or_insert(now + ACKNOWLEDGE_EVERY);
-                if let Some(input) = input_of(agent, report, now) {
+                // Sent again after a reconnect, and taken before it.
+                if report.seq <= agent.taken {
+                    return Ok(());
+                }
+                agent.taken = report.seq;
+                if let Some(taken) = self.taken.get_mut(&agent.host) {
+                    taken.1 = report.seq;
+                }
+                if let Some(input) = input_of(agent, report, self.state.cluster(), now) {
                     self.feed(input, now);
                 }
                 Ok(())
@@ -333,7 +373,11 @@ impl CoreLoop {
             silence_ms: millis(profile.silence()),
         };
         session.link.send(&ToAgent::Welcome(Box::new(welcome))).map_err(|e| e.to_string())?;
-        session.agent = Some(Agent::new(&hello, seal, profile.silence(), now));
+        let mut agent = Agent::new(&hello, seal, profile.silence(), now);
+        let known = self.taken.get(&hello.host).filter(|(boot, _)| *boot == hello.boot_id);
+        agent.taken = known.map_or(0, |(_, seq)| *seq);
+        self.taken.insert(hello.host.clone(), (hello.boot_id.clone(), agent.taken));
+        session.agent = Some(agent);
         self.by_session.insert(session_id, token);
         // The same agent again, before its old link was seen to be dead: the new one counts.
         if let Some(old) = self.by_host.insert(hello.host.clone(), token) {
@@ -364,6 +408,13 @@ impl CoreLoop {
         self.lose(token, Lost::Closed, now);
     }
 
+    /// Logs a refusal, unless there are so many that the log would hold nothing else.
+    fn tell_refusal(&mut self, text: &str, now: Micros) {
+        if let Some(event) = self.refusals.event(text, now) {
+            self.feed(Input::EventReported { event }, now);
+        }
+    }
+
     fn lose(&mut self, token: Token, how: Lost, now: Micros) {
         let Some(agent) = self.forget_session(token) else { return };
         if self.by_host.get(&agent.host) != Some(&token) {
@@ -385,6 +436,10 @@ impl CoreLoop {
 
     fn probe(&mut self, host: &HostName, every: Duration, now: Micros) {
         let Some(address) = self.state.cluster().hosts.get(host).map(|h| h.address) else { return };
+        // The SCS's own host answers, or nobody would ask.
+        if self.state.cluster().scs.listen.iter().any(|own| own.ip() == address) {
+            return;
+        }
         self.probes.begin(host, SocketAddr::new(address, self.probe_port), every, now);
     }
 
@@ -415,18 +470,26 @@ impl CoreLoop {
     /// A loop that slept cannot tell who was silent meanwhile.
     fn forgive_if_stalled(&mut self, deadline: Option<Micros>, now: Micros) {
         let late = deadline.map_or(Duration::ZERO, |at| now.since(at));
+        // Short patience is used up by a short sleep.
+        for agent in self.sessions.values_mut().filter_map(|s| s.agent.as_mut()) {
+            if late >= STALL.min(agent.silence / 4) {
+                agent.last_heard = now;
+            }
+        }
         if late < STALL {
             return;
         }
-        for agent in self.sessions.values_mut().filter_map(|s| s.agent.as_mut()) {
-            agent.last_heard = now;
-        }
+        self.probes.forgive(now);
         let text = format!("SCS, for {} ms", late.as_millis());
         let event = LogEvent::new(events::AGENT_STALLED, now).because(text);
         self.feed(Input::EventReported { event }, now);
     }
 
     fn do_what_is_due(&mut self) {
+        // What arrived while this round was busy was not silence.
+        for socket in 0..self.datagrams.len() {
+            self.read_datagrams(socket);
+        }
         let now = self.clock.now();
         let mut lost = Vec::new();
         let mut suspicious = Vec::new();
@@ -468,7 +531,7 @@ impl CoreLoop {
                 self.host_verdict(host, answers, now);
             }
         }
-        if self.state.next_deadline().is_some_and(|at| at <= now) {
+        if self.core_deadline.is_some_and(|at| at <= now) {
             self.feed(Input::TimePassed, now);
         }
         self.acknowledge(now);
@@ -479,6 +542,8 @@ impl CoreLoop {
         let said = match self.state.host_status(&host) {
             Some(HostStatus::AgentDown) => Some(true),
             Some(HostStatus::Unreachable) => Some(false),
+            // Its agent is given time to come before silence says anything.
+            Some(HostStatus::Unknown) if !answers && now < self.boot_grace_ends() => return,
             Some(HostStatus::Unknown) => None,
             Some(HostStatus::Up) | None => return,
         };
@@ -487,11 +552,12 @@ impl CoreLoop {
         }
     }
 
-    /// Hosts not heard of since the start are probed once their agents have had time to come.
+    fn boot_grace_ends(&self) -> Micros {
+        self.state.started_at() + self.state.cluster().scs.boot_grace
+    }
+
+    /// Hosts not heard of since the start are probed; what their silence means is decided when the grace is over.
     fn probe_unheard(&mut self, now: Micros) {
-        if now < self.state.started_at() + self.state.cluster().scs.boot_grace {
-            return;
-        }
         let unheard: Vec<_> = self
             .state
             .cluster()
@@ -525,9 +591,9 @@ impl CoreLoop {
             Some(agent) if now < agent.suspicious_at() => agent.suspicious_at(),
             Some(agent) => agent.silent_at(),
         });
-        let unheard = self.state.started_at() + self.state.cluster().scs.boot_grace;
+        let unheard = self.boot_grace_ends();
         sessions
-            .chain(self.state.next_deadline())
+            .chain(self.core_deadline)
             .chain(self.probes.next_deadline())
             .chain(self.outbox.next_deadline())
             .chain(self.acknowledge_due)
@@ -537,7 +603,7 @@ impl CoreLoop {
 }
 
 /// A report as an input of the core; none where it is not news.
-fn input_of(agent: &Agent, report: Report, now: Micros) -> Option<Input> {
+fn input_of(agent: &Agent, report: Report, cluster: &Cluster, now: Micros) -> Option<Input> {
     let Report { at, fact, .. } = report;
     let host = agent.host.clone();
     // What happened before the agent connected is in its inventory by now; telling it again would be a step back.
@@ -551,8 +617,10 @@ fn input_of(agent: &Agent, report: Report, now: Micros) -> Option<Input> {
         Fact::LaunchEnded(result) => Some(Input::LaunchEnded { host, at, result }),
         Fact::Log(mut event) => {
             event.at = agent.on_our_clock(event.at, now);
+            // An agent speaks for its own host and applications, and of nothing that only the SCS can know.
+            event.app = event.app.filter(|app| cluster.host_of(app) == Some(&host));
             event.host = Some(host);
-            Some(Input::EventReported { event })
+            (!ONLY_OURS.contains(&event.id)).then_some(Input::EventReported { event })
         }
     }
 }

@@ -55,6 +55,16 @@ impl HostProbes {
         self.hosts.contains_key(host)
     }
 
+    /// We slept: what was not heard meanwhile says nothing.
+    pub(crate) fn forgive(&mut self, now: Micros) {
+        for probe in self.hosts.values_mut() {
+            probe.since = now;
+            if let Some(answered) = &mut probe.answered {
+                *answered = now;
+            }
+        }
+    }
+
     /// Whether the host has answered since `since`.
     pub(crate) fn answered_since(&self, host: &HostName, since: Micros) -> bool {
         self.hosts.get(host).and_then(|p| p.answered).is_some_and(|at| at >= since)

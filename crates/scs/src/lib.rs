@@ -14,6 +14,7 @@ mod core_loop;
 pub mod handle;
 mod host_probes;
 mod outbox;
+mod refusals;
 mod sessions;
 mod start;
 pub mod store;

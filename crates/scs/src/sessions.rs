@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How long a new connection may take to say hello.
 pub(crate) const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a measured clock difference counts at least.
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -30,9 +33,12 @@ pub(crate) struct Agent {
     pub datagrams_from: Option<(usize, SocketAddr)>,
     pub last_heard: Micros,
     pub silence: Duration,
-    /// What to add to the agent's clock to get ours, microseconds: the smallest difference seen, so that it includes
-    /// the shortest way of a datagram and nothing else.
+    /// What to add to the agent's clock to get ours, microseconds: the smallest difference seen in this minute or the
+    /// one before, so that it includes the shortest way of a datagram and follows two clocks that drift apart.
     offset: u64,
+    /// The smallest difference of this minute.
+    newest_offset: u64,
+    minute_ends: Micros,
     /// The greatest report taken, and whether the agent has been told.
     pub taken: u64,
     pub acknowledged: u64,
@@ -50,6 +56,8 @@ impl Agent {
             last_heard: now,
             silence,
             offset: now.0.wrapping_sub(hello.at.0),
+            newest_offset: now.0.wrapping_sub(hello.at.0),
+            minute_ends: now + MINUTE,
             taken: 0,
             acknowledged: 0,
             heard_inventory: false,
@@ -61,9 +69,15 @@ impl Agent {
         self.last_heard = now;
         let offset = now.0.wrapping_sub(heartbeat.at.0);
         // Compared as signed differences: the agent's clock has another origin than ours.
-        if offset.wrapping_sub(self.offset).cast_signed() < 0 {
-            self.offset = offset;
+        let smaller =
+            |one: u64, other: u64| if one.wrapping_sub(other).cast_signed() < 0 { one } else { other };
+        if now >= self.minute_ends {
+            self.offset = self.newest_offset;
+            self.newest_offset = offset;
+            self.minute_ends = now + MINUTE;
         }
+        self.newest_offset = smaller(offset, self.newest_offset);
+        self.offset = smaller(offset, self.offset);
         Heartbeat { at: now, heard: heartbeat.at, held_us: 0, stall_us: 0 }
     }
 

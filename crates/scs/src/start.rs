@@ -8,9 +8,10 @@ use control_link::{Acceptor, Identity, Limits, Role};
 use domain::{Cluster, Micros};
 use ha_core::{Durable, IncidentOutcome, Record, State};
 use mio::{Poll, Waker};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
@@ -58,6 +59,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// Another SCS uses the store.
+    #[error("another SCS runs on {path}; stop it, or give this one a --state-directory of its own")]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
     /// The store cannot be opened.
     #[error("the store cannot be opened")]
     Store(#[from] OpenError),
@@ -80,6 +87,7 @@ pub struct Scs {
     incoming: Sender<Incoming>,
     waker: Arc<Waker>,
     acceptor: Option<Acceptor>,
+    _lock: File,
     core: Option<JoinHandle<()>>,
 }
 
@@ -104,6 +112,7 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
 
     std::fs::create_dir_all(&state_directory)
         .map_err(|source| StartError::Directory { path: state_directory.clone(), source })?;
+    let lock = lock(&state_directory)?;
     let retention = Retention { keep: cluster.scs.keep, keep_bytes: cluster.scs.keep_bytes };
     let store = {
         let (sender, wake) = (incoming_sender.clone(), Arc::clone(&wake));
@@ -138,7 +147,11 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
         if !control_link::real_time::raise_thread(CORE_PRIORITY) {
             eprintln!("takeover scs: no real-time rights (CAP_SYS_NICE): a busy host may delay decisions");
         }
-        core.run();
+        // An SCS without its core would look alive to whoever watches it, and decide nothing.
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| core.run())).is_err() {
+            eprintln!("takeover scs: the core thread panicked; the program ends, so that it is started anew");
+            std::process::abort();
+        }
     })?;
     let acceptor = accept(listeners, &identity, &incoming_sender, &wake)?;
     Ok(Scs {
@@ -147,8 +160,21 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
         incoming: incoming_sender,
         waker,
         acceptor: Some(acceptor),
+        _lock: lock,
         core: Some(core),
     })
+}
+
+/// One SCS to a store: two would grant the same epochs.
+fn lock(directory: &Path) -> Result<File, StartError> {
+    let path = directory.join("scs.lock");
+    let error = |source| StartError::Directory { path: path.clone(), source };
+    let file = File::create(&path).map_err(error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(error(source)),
+    }
 }
 
 /// The state that survived the last run. What that run could not finish telling is put straight in the store.
