@@ -34,7 +34,7 @@ const SHIPPED: &[Row] = &[
     ("pair-with-two-primaries", Category::Critical, events::TWO_PRIMARIES, &[events::PAIR_NORMAL]),
     ("vip-without-holder", Category::Critical, events::VIP_NO_HOLDER, &[events::VIP_NORMAL]),
     ("vip-on-two-hosts", Category::Critical, events::VIP_TWO_HOSTS, &[events::VIP_NORMAL]),
-    // No event says that the other machine has gone; an operator clears it, or it runs out.
+    // No event says that the other machine has gone; an operator clears it, or it runs out, see `STRANGER_TIMEOUT`.
     ("vip-answered-by-stranger", Category::Critical, events::VIP_DUPLICATE, &[]),
     ("backup-not-ready", Category::Major, events::BACKUP_NOT_READY, &[events::BACKUP_READY]),
     ("flapping", Category::Major, events::FLAPPING, &[events::STABLE_AGAIN]),
@@ -48,6 +48,10 @@ const SHIPPED: &[Row] = &[
     ("store-failed", Category::Major, events::STORE_FAILED, &[events::STORE_BACK]),
 ];
 
+/// How long another machine's answer for a VIP is alarming: it is heard again if it is still there, and a host that was
+/// cut off and comes back is heard for a moment in the ordinary course of things.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The Alarm Conditions that are shipped, by name: about any application or host, without reactions.
 #[must_use]
 pub fn shipped_conditions() -> BTreeMap<String, AlarmCondition> {
@@ -56,7 +60,11 @@ pub fn shipped_conditions() -> BTreeMap<String, AlarmCondition> {
             category: *category,
             detect: Detect { event: *event, source: DetectSource::Any },
             cancel: cancel.to_vec(),
-            clearance_timeout: CLEARANCE_TIMEOUT,
+            clearance_timeout: if *event == events::VIP_DUPLICATE {
+                STRANGER_TIMEOUT
+            } else {
+                CLEARANCE_TIMEOUT
+            },
             reactions: Vec::new(),
             clearance_reactions: Vec::new(),
             refire: false,
