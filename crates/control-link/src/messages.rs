@@ -163,6 +163,7 @@ impl Report {
             Fact::Answer(answer) => match &answer.outcome {
                 AnswerOutcome::Done => Ok(()),
                 AnswerOutcome::Refused { why } => text("the reason of a refusal", why),
+                AnswerOutcome::Stale { seen } => epoch(*seen),
             },
             Fact::LaunchEnded(result) => launch_result(result),
             Fact::Log(event) => log_event(event),
@@ -170,11 +171,16 @@ impl Report {
     }
 }
 
+fn epoch(epoch: Epoch) -> Result<(), String> {
+    if epoch.0 > MAX_EPOCH {
+        return Err(format!("an epoch of {epoch}, at most {MAX_EPOCH} is possible"));
+    }
+    Ok(())
+}
+
 fn app_report(report: &AppReport) -> Result<(), String> {
     items("VIPs released with an application", report.released.len())?;
-    if report.epoch.0 > MAX_EPOCH {
-        return Err(format!("an epoch of {}, at most {MAX_EPOCH} is possible", report.epoch));
-    }
+    epoch(report.epoch)?;
     text("what an application says of itself", &report.text)?;
     match &report.cause {
         Some(Cause::ProbeFailed(why) | Cause::NotStarted(why)) => text("the cause of a status", why),

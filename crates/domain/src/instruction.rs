@@ -55,6 +55,12 @@ pub enum AnswerOutcome {
         /// Why.
         why: String,
     },
+    /// Not carried out: its epoch is older than one that the host has seen. An SCS that has lost its state learns from
+    /// it what it granted before.
+    Stale {
+        /// The greatest epoch seen for the pair.
+        seen: Epoch,
+    },
 }
 
 impl fmt::Display for Order {

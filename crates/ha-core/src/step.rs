@@ -261,6 +261,26 @@ impl State {
                 let text = format!("{app}: {}: {why}", outstanding.order);
                 self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);
             }
+            AnswerOutcome::Stale { seen } => {
+                let text = format!("{app}: {}: its epoch is older than {seen}", outstanding.order);
+                self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);
+                self.outbid(&app, *seen, now);
+            }
+        }
+    }
+
+    /// A host has seen a greater epoch than ours (the state that survived was too old): whoever is wanted needs a grant
+    /// above it. An answer to an instruction that was older than our own newest grant needs nothing.
+    fn outbid(&mut self, app: &AppName, seen: domain::Epoch, now: Micros) {
+        let Some(name) = self.cluster.pair_of(app).map(|(name, _)| name.clone()) else { return };
+        let Some(state) = self.pairs.get_mut(&name).filter(|p| p.epoch < seen) else { return };
+        state.epoch = seen;
+        self.changed = true;
+        if let Some(wanted) = state.wanted.clone() {
+            let reason = format!(
+                "epoch {seen} was granted before, which the SCS had forgotten; {wanted} is wanted now"
+            );
+            self.grant(&name, &wanted, crate::IncidentKind::FirstPrimary, reason, now);
         }
     }
 

@@ -96,9 +96,7 @@ impl Supervised {
     ) {
         let refused = |why: String| AnswerOutcome::Refused { why };
         if epoch < self.modes.greatest {
-            let why =
-                format!("epoch {epoch} is older than {}, which this host has seen", self.modes.greatest);
-            return self.answer(ref_id, refused(why), out);
+            return self.answer(ref_id, AnswerOutcome::Stale { seen: self.modes.greatest }, out);
         }
         self.modes.greatest = epoch;
         if self.settings.pair.is_none() {

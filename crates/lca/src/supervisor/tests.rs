@@ -344,6 +344,9 @@ fn show(action: &Action) -> String {
         Action::Answer(Answer { ref_id, outcome: AnswerOutcome::Refused { why } }) => {
             format!("answer {ref_id} refused: {why}")
         }
+        Action::Answer(Answer { ref_id, outcome: AnswerOutcome::Stale { seen } }) => {
+            format!("answer {ref_id} refused: its epoch is older than {seen}")
+        }
         Action::Log(event) => format!("log {} {}", event.id, event.text),
         Action::Forget => "forget".to_owned(),
     }

@@ -158,7 +158,7 @@ fn a_killed_agent_is_replaced_by_one_that_takes_over_what_runs(lab: &mut Lab) {
     assert_eq!((adopted.pid, adopted.mode, adopted.epoch), (Some(pid), Some(RunMode::Primary), Epoch(7)));
     scs.fact(|fact| is_log(fact, events::APP_START_DETECTED));
     let refused = scs.set_mode("app1", RunMode::Backup, 6);
-    assert!(matches!(refused, AnswerOutcome::Refused { why } if why.contains("older than 7")));
+    assert_eq!(refused, AnswerOutcome::Stale { seen: Epoch(7) });
 
     // Its death is noticed although it is nobody's child any more.
     scs::kill(pid);

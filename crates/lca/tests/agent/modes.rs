@@ -82,7 +82,7 @@ pub fn the_mode_socket_is_connected_again_by_the_next_agent(lab: &mut Lab) {
     let app = Application::accept(&agent, "app1");
     app.tell(&FromApplication::RunMode { ref_id: None, mode: RunMode::Primary, epoch: Epoch(8) });
     scs.app(|app| app.mode == Some(RunMode::Primary) && app.epoch == Epoch(8));
-    assert!(matches!(scs.set_mode("app1", RunMode::Backup, 7), AnswerOutcome::Refused { .. }));
+    assert_eq!(scs.set_mode("app1", RunMode::Backup, 7), AnswerOutcome::Stale { seen: Epoch(8) });
 }
 
 pub fn a_graceful_stop_waits_for_the_application(lab: &mut Lab) {

@@ -90,7 +90,10 @@ pub fn the_built_in_control_enables_and_disables(lab: &mut Lab) {
     assert!(!is_here(lab, vip4()) && is_here(lab, vip6()));
     // A newer epoch of the pair, seen in a launch, fences off older instructions too.
     scs.vip(VipVerb::Disable, vip6(), 5, None);
-    assert!(matches!(scs.set_mode("app1", RunMode::Primary, 4), domain::AnswerOutcome::Refused { .. }));
+    assert_eq!(
+        scs.set_mode("app1", RunMode::Primary, 4),
+        domain::AnswerOutcome::Stale { seen: domain::Epoch(5) }
+    );
 }
 
 pub fn a_backup_gets_no_vip(lab: &mut Lab) {

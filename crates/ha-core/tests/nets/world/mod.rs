@@ -525,7 +525,7 @@ impl World {
             return;
         }
         let outcome = match order {
-            Order::SetRunMode { epoch, .. } if epoch < greatest => refuse("stale epoch"),
+            Order::SetRunMode { epoch, .. } if epoch < greatest => AnswerOutcome::Stale { seen: greatest },
             Order::SetRunMode { .. } if sim.status == AppStatus::Stopped => refuse("not running"),
             Order::SetRunMode { mode: RunMode::Primary, .. } if sim.refuses => refuse("license missing"),
             Order::SetRunMode { mode, epoch } => {
@@ -737,6 +737,7 @@ impl World {
             }
             Input::Answered { host, answer, .. } => match &answer.outcome {
                 AnswerOutcome::Done => return,
+                AnswerOutcome::Stale { seen } => format!("<- {host}: refused: older than epoch {seen}"),
                 AnswerOutcome::Refused { why } => format!("<- {host}: refused: {why}"),
             },
             Input::LaunchEnded { host, result, .. } => {
