@@ -100,6 +100,7 @@ impl State {
         host: &HostName,
         at: Micros,
         result: &LaunchResult,
+        now: Micros,
         out: &mut Vec<Action>,
     ) {
         // A second result (the agent sends again what it is not sure of) finds nothing.
@@ -126,6 +127,9 @@ impl State {
                 Some(host.clone()),
                 format!("{} on {host} {}", launch.what, result.outcome),
             );
+        }
+        if let (Some(name), LaunchOutcome::Stale { seen }) = (&launch.pair, &result.outcome) {
+            self.outbid(name, *seen, now);
         }
         if let LaunchWhat::VipControl { vip, script: Some(_), .. } = &launch.what
             && !result.outcome.succeeded()
@@ -156,7 +160,7 @@ impl State {
             let why = format!("no result after {MOST_ATTEMPTS} attempts");
             let outcome = LaunchOutcome::Failed { why };
             let result = LaunchResult { ref_id, outcome, output: String::new(), took_us: 0 };
-            self.launch_ended(&host, now, &result, out);
+            self.launch_ended(&host, now, &result, now, out);
         }
     }
 

@@ -48,7 +48,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::VipReported { host, at: _, report } => state.vip_reported(&host, &report),
         Input::InterfaceReported { host, at: _, report } => state.interface_reported(&host, report),
         Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),
-        Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, &mut out),
+        Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, now, &mut out),
         Input::EventReported { event } => state.log(event, &mut out),
         Input::Ordered { id, order, by } => {
             let outcome = state.order(&order, &by, now, &mut out);
@@ -264,23 +264,24 @@ impl State {
             AnswerOutcome::Stale { seen } => {
                 let text = format!("{app}: {}: its epoch is older than {seen}", outstanding.order);
                 self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);
-                self.outbid(&app, *seen, now);
+                if let Some(name) = self.cluster.pair_of(&app).map(|(name, _)| name.clone()) {
+                    self.outbid(&name, *seen, now);
+                }
             }
         }
     }
 
     /// A host has seen a greater epoch than ours (the state that survived was too old): whoever is wanted needs a grant
     /// above it. An answer to an instruction that was older than our own newest grant needs nothing.
-    fn outbid(&mut self, app: &AppName, seen: domain::Epoch, now: Micros) {
-        let Some(name) = self.cluster.pair_of(app).map(|(name, _)| name.clone()) else { return };
-        let Some(state) = self.pairs.get_mut(&name).filter(|p| p.epoch < seen) else { return };
+    pub(crate) fn outbid(&mut self, name: &PairName, seen: domain::Epoch, now: Micros) {
+        let Some(state) = self.pairs.get_mut(name).filter(|p| p.epoch < seen) else { return };
         state.epoch = seen;
         self.changed = true;
         if let Some(wanted) = state.wanted.clone() {
             let reason = format!(
                 "epoch {seen} was granted before, which the SCS had forgotten; {wanted} is wanted now"
             );
-            self.grant(&name, &wanted, crate::IncidentKind::FirstPrimary, reason, now);
+            self.grant(name, &wanted, crate::IncidentKind::FirstPrimary, reason, now);
         }
     }
 
