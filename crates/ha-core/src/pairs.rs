@@ -97,8 +97,12 @@ impl State {
             | AppStatus::Suspended
             | AppStatus::StopPending => return None,
         }
-        // Nobody is wanted yet: whatever runs stays as it is.
-        state.wanted.as_ref()?;
+        // Nobody is wanted yet: whatever runs stays as it is. But one that has not told its mode for so long is told:
+        // unknown is backup.
+        if state.wanted.is_none() {
+            let silent = report.mode.is_none() && now.since(self.started_at) >= self.cluster.scs.boot_grace;
+            return silent.then_some(Order::SetRunMode { mode: RunMode::Backup, epoch: state.epoch });
+        }
         if !is_wanted && self.must_wait_for_start(name, pair, app) {
             return None;
         }
