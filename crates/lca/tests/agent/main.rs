@@ -96,6 +96,10 @@ fn a_stop_by_order_is_no_failure_and_outlives_the_agent(lab: &mut Lab) {
     let stopped = scs.app_is("app1", AppStatus::Stopped);
     assert_eq!(stopped.cause, Some(Cause::Ordered));
     scs.fact(|fact| is_log(fact, events::APP_STOP_DETECTED));
+    // The order is answered before it is on disk: an agent that dies in between is told again by the SCS, which this
+    // one does not do.
+    let kept = agent.directory().join("state/stopped.json");
+    scs::wait_for(|| std::fs::read_to_string(&kept).ok()?.contains("app1").then_some(()));
 
     agent.kill();
     agent.start_again(lab, &scs);
