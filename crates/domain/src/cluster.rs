@@ -536,4 +536,43 @@ impl Pair {
     pub fn other(&self, app: &AppName) -> &AppName {
         if &self.members[0] == app { &self.members[1] } else { &self.members[0] }
     }
+
+    /// Which member `app` is.
+    #[must_use]
+    pub fn member(&self, app: &AppName) -> Option<Member> {
+        match self.members.iter().position(|member| member == app)? {
+            0 => Some(Member::First),
+            _ => Some(Member::Second),
+        }
+    }
+
+    /// The application that is this member.
+    #[must_use]
+    pub fn app(&self, member: Member) -> &AppName {
+        match member {
+            Member::First => &self.members[0],
+            Member::Second => &self.members[1],
+        }
+    }
+}
+
+/// One of the two members of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Member {
+    /// `members[0]`, preferred where nothing else decides.
+    First,
+    /// `members[1]`.
+    Second,
+}
+
+impl Member {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Member::First => Member::Second,
+            Member::Second => Member::First,
+        }
+    }
 }

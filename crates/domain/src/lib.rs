@@ -12,7 +12,7 @@ mod report;
 mod time;
 
 pub use cluster::{
-    AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, Host,
+    AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, Host, Member,
     ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy, Script,
     ScsSettings, Signal, Vip, VipControl,
 };

@@ -1,6 +1,6 @@
 //! What agents report: application status, run mode, addresses, interfaces, figures of the host.
 
-use crate::{AppName, InterfaceName, Micros, VipAddress};
+use crate::{AppName, InterfaceName, Member, Micros, VipAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -8,6 +8,20 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The smallest epoch above this one that is `member`'s own: even for the first member of a pair, odd for the
+    /// second. So two members never share an epoch, whoever chose it.
+    #[must_use]
+    pub fn next_of(self, member: Member) -> Epoch {
+        let next = self.0.saturating_add(1);
+        let owned = match member {
+            Member::First => next.is_multiple_of(2),
+            Member::Second => !next.is_multiple_of(2),
+        };
+        Epoch(if owned { next } else { next.saturating_add(1) })
+    }
+}
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

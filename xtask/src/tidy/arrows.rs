@@ -7,7 +7,7 @@ use super::metadata::{Metadata, Package};
 use super::{Finding, Source, line_of};
 
 /// Crates that decide and never act: no clock, no socket, no thread.
-pub const PURE: &[&str] = &["domain", "alarms", "ha-core", "sip-proto"];
+pub const PURE: &[&str] = &["domain", "alarms", "ha-core", "lease", "sip-proto"];
 
 /// What a pure crate must not reach, not even through others: operating system, event loops, storage, chance.
 const IMPURE: &[&str] = &[
@@ -35,12 +35,13 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("domain", Arrows::To(&[])),
     ("alarms", Arrows::To(&["domain"])),
     ("ha-core", Arrows::To(&["alarms", "domain"])),
+    ("lease", Arrows::To(&["domain"])),
     ("sip-proto", Arrows::To(&["domain"])),
-    ("config", Arrows::To(&["domain"])),
-    ("control-link", Arrows::To(&["domain"])),
+    ("config", Arrows::To(&["domain", "lease"])),
+    ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
-    ("lca", Arrows::To(&["config", "control-link", "domain", "vip-control"])),
-    ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core"])),
+    ("lca", Arrows::To(&["config", "control-link", "domain", "lease", "vip-control"])),
+    ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease"])),
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
