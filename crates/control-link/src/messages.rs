@@ -3,10 +3,10 @@
 //! says by [`FromAgent::validate`] behind that.
 
 use domain::{
-    Answer, AnswerOutcome, AppReport, Cause, Cluster, Epoch, HostFigures, HostName, Instruction,
-    InterfaceReport, LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LogEvent, Micros, RefId,
-    RunMode, VipReport,
+    AnswerOutcome, AppReport, Cause, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport,
+    LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LogEvent, Micros, RefId, RunMode, VipReport,
 };
+pub use domain::{Fact, Report};
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages that this build speaks.
@@ -97,35 +97,6 @@ pub enum FromAgent {
     Figures(HostFigures),
 }
 
-/// A numbered report of an agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Grows by one with each report of one run of an agent.
-    pub seq: u64,
-    /// When it happened: agent's CLOCK_BOOTTIME.
-    pub at: Micros,
-    /// What happened.
-    pub fact: Fact,
-}
-
-/// What an agent reports.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "fact")]
-pub enum Fact {
-    /// An application changed.
-    App(AppReport),
-    /// A VIP appeared or went away.
-    Vip(VipReport),
-    /// An interface changed.
-    Interface(InterfaceReport),
-    /// An instruction was carried out or not.
-    Answer(Answer),
-    /// A launch ended.
-    LaunchEnded(LaunchResult),
-    /// The agent or an application logged an event.
-    Log(LogEvent),
-}
-
 impl FromAgent {
     /// Checks the bounds that the types do not know.
     ///
@@ -144,30 +115,24 @@ impl FromAgent {
                 apps.iter().try_for_each(app_report)?;
                 vips.iter().try_for_each(|vip| text("the reason of a VIP's change", &vip.why))
             }
-            FromAgent::Report(report) => report.validate(),
+            FromAgent::Report(told) => report(told),
             FromAgent::Figures(_) => Ok(()),
         }
     }
 }
 
-impl Report {
-    /// Checks the bounds that the types do not know. For an agent too, before it keeps a report that no SCS would take.
-    ///
-    /// # Errors
-    /// A sentence: what is over which bound.
-    pub fn validate(&self) -> Result<(), String> {
-        match &self.fact {
-            Fact::App(report) => app_report(report),
-            Fact::Vip(vip) => text("the reason of a VIP's change", &vip.why),
-            Fact::Interface(_) => Ok(()),
-            Fact::Answer(answer) => match &answer.outcome {
-                AnswerOutcome::Done => Ok(()),
-                AnswerOutcome::Refused { why } => text("the reason of a refusal", why),
-                AnswerOutcome::Stale { seen } => epoch(*seen),
-            },
-            Fact::LaunchEnded(result) => launch_result(result),
-            Fact::Log(event) => log_event(event),
-        }
+fn report(report: &Report) -> Result<(), String> {
+    match &report.fact {
+        Fact::App(report) => app_report(report),
+        Fact::Vip(vip) => text("the reason of a VIP's change", &vip.why),
+        Fact::Interface(_) => Ok(()),
+        Fact::Answer(answer) => match &answer.outcome {
+            AnswerOutcome::Done => Ok(()),
+            AnswerOutcome::Refused { why } => text("the reason of a refusal", why),
+            AnswerOutcome::Stale { seen } => epoch(*seen),
+        },
+        Fact::LaunchEnded(result) => launch_result(result),
+        Fact::Log(event) => log_event(event),
     }
 }
 
@@ -325,7 +290,7 @@ pub enum FromApplication {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::events;
+    use domain::{Answer, events};
 
     fn report(fact: Fact) -> FromAgent {
         FromAgent::Report(Report { seq: 1, at: Micros(1), fact })

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod event;
+mod fact;
 mod instruction;
 mod launch;
 mod names;
@@ -17,6 +18,7 @@ pub use cluster::{
     ScsSettings, Signal, Vip, VipControl,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
+pub use fact::{Fact, Report};
 pub use instruction::{Answer, AnswerOutcome, Instruction, Order};
 pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, VipVerb};
 pub use names::{

@@ -2,21 +2,21 @@
 //! Applications are in `applications`, launches in `orders`; when this is called is for `real_time`.
 
 use crate::applications::Controlled;
-use crate::journal::Journal;
-use crate::launches::Launches;
 use crate::messages::{Job, News};
 use crate::real_time::Rights;
 use crate::say::Say;
 use crate::session::{Change, Session};
 use crate::spawn::Found;
 use crate::state_file::{Files, RunState};
-use crate::supervisor::{Actions, Input, Saved, Settings};
 use crate::vips::{Facts, Vips};
 use control_link::messages::{Fact, FromAgent, ToAgent};
 use domain::{
     Answer, AnswerOutcome, AppName, AppStatus, Cluster, Epoch, HostFigures, HostName, Instruction, LogEvent,
     Micros, Order, PairName, VipAddress, events,
 };
+use lca_core::journal::Journal;
+use lca_core::launches::Launches;
+use lca_core::supervisor::{Actions, Input, Saved, Settings};
 use mio::Registry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -7,9 +7,9 @@ use crate::messages::Job;
 use crate::real_time::FIRST_PROCESS;
 use crate::scripts::Script;
 use crate::spawn::Running;
-use crate::supervisor::{Action, Input, Settings, Supervised};
 use control_link::messages::{Fact, FromApplication, ToApplication};
 use domain::{AppName, AppReport, Epoch, LogEvent, Micros, ModeControl, RefId, RunMode, Signal};
+use lca_core::supervisor::{Action, Input, Settings, Supervised};
 
 /// Inputs that wait until an application was looked for, which takes a millisecond.
 const MOST_WAITING: usize = 64;

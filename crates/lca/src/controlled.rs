@@ -3,12 +3,12 @@
 
 use crate::cgroup::{self, Cgroup};
 use crate::spawn::Running;
-use crate::supervisor::{Exit, Notice};
 use crate::sys;
 use control_link::messages::{FromApplication, ToApplication};
 use control_link::mode_socket::{Connection, ModeSocketError};
 use control_link::notify::{self, MAX_NOTICE, Watchdog};
 use domain::Micros;
+use lca_core::supervisor::{Exit, Notice};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::io;

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //!            real-time thread (SCHED_FIFO, never waits)                 worker (ordinary thread, tokio)
-//!  SCS <──> session ── agent ── supervisor (pure, one per application)    spawn, find   processes
-//!             │          ├───── launches, journal (pure)        Job ──>   scripts       launches, mode commands
+//!  SCS <──> session ── agent ── supervisor (lca-core, one per app)          spawn, find   processes
+//!             │          ├───── launches, journal (lca-core)    Job ──>   scripts       launches, mode commands
 //!         heartbeats     ├───── vips ── vip-control (netlink)   <── News  probes        tcp, http, sip, command
 //!                        └───── controlled: pidfd, notify, mode socket    figures, state_file
 //!                                                                        dialer (thread): connects to the SCSs
 //! ```
 //!
-//! - The supervisor decides about an application, without I/O; `applications` carries out what it decides.
+//! - The supervisor ([`lca_core`]) decides about an application, without I/O; `applications` carries out what it decides.
 //! - The real-time thread does what must be quick: it notices the death of a process by pidfd and removes the VIPs of a
 //!   dead primary by netlink before it reports. It opens no files and starts no processes.
 //! - Nothing of what runs depends on the agent: it may end, crash or be replaced, and the next one takes over what it
@@ -23,13 +23,10 @@ mod clock;
 mod controlled;
 mod dialer;
 mod figures;
-mod journal;
-mod launches;
 mod mailbox;
 mod messages;
 mod orders;
 mod probes;
-mod put_back;
 mod real_time;
 mod run;
 mod say;
@@ -37,7 +34,6 @@ mod scripts;
 mod session;
 mod spawn;
 mod state_file;
-mod supervisor;
 mod sys;
 mod vips;
 mod worker;

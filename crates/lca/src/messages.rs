@@ -4,9 +4,9 @@
 use crate::scripts::Script;
 use crate::spawn::{Found, Running};
 use crate::state_file::RunState;
-use crate::supervisor::Settings;
 use control_link::Link;
 use domain::{AppName, Cluster, HostFigures, LaunchResult, Probe, RefId};
+use lca_core::supervisor::Settings;
 use std::collections::BTreeSet;
 
 /// Real-time thread to worker: what may take milliseconds.

@@ -1,12 +1,12 @@
 //! Launches: the built-in VIP control at once and here, users' scripts by the worker and in line.
 
 use crate::agent::Agent;
-use crate::launches::Offered;
 use crate::messages::Job;
 use crate::scripts::Script;
-use crate::supervisor::Input;
 use control_link::messages::Fact;
 use domain::{AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipVerb};
+use lca_core::launches::Offered;
+use lca_core::supervisor::Input;
 
 impl Agent {
     /// The SCS orders a launch.
@@ -84,7 +84,7 @@ impl Agent {
 
     /// Starts the scripts whose turn it is. Bounded: each round takes one out of a bounded queue.
     fn launch_waiting(&mut self, now: Micros) {
-        while let Some(launch) = self.launches.next() {
+        while let Some(launch) = self.launches.begin_next() {
             if let Some(outcome) = self.refused(&launch, now) {
                 self.launch_ended(&launch, outcome, now);
                 continue;

@@ -1,8 +1,8 @@
 //! What the agent knows again after its own restart, in files that are whole or not there: its part of the cluster and
 //! what operators stopped (state directory, survives a reboot), the run state and one file per process (run directory).
 
-use crate::supervisor::Saved;
 use domain::{AppName, Cluster, LaunchOutcome, RefId};
+use lca_core::supervisor::Saved;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,13 +1,13 @@
 //! The VIPs of this host's pairs: put onto their interfaces and removed, announced, watched, put back. Runs on the
 //! real-time thread and never waits. Whether a VIP *should* be here is the SCS's decision; this keeps to it.
 
-use crate::put_back::Pace;
 use crate::say::Say;
 use control_link::messages::Fact;
 use domain::{
     AppName, Cluster, Epoch, EventId, HostName, InterfaceName, InterfaceReport, LogEvent, Micros, PairName,
     VipAddress, VipControl, VipReport, events,
 };
+use lca_core::put_back::Pace;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The supervisor's golden transcripts: `crates/lca/tests/supervisor/*`, prose between commands and what came out.
+//! The supervisor's golden transcripts: `crates/lca-core/tests/supervisor/*`, prose between commands and what came out.
 //! `UPDATE_GOLDENFILES=1 cargo test -p lca` writes them anew; every line that moves wants a reason.
 
 use super::*;

@@ -1,8 +1,7 @@
 //! Reports that the SCS has not acknowledged yet, in order. Pure and bounded: when it is full, what is only to be read
 //! goes before what is to be acted upon.
 
-use control_link::messages::{Fact, Report};
-use domain::Micros;
+use domain::{Fact, Micros, Report};
 use std::collections::VecDeque;
 
 /// Reports kept.

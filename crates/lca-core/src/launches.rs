@@ -63,7 +63,7 @@ impl Launches {
     }
 
     /// The next launch that may begin now, if any; it counts as running until [`Launches::ended`].
-    pub fn next(&mut self) -> Option<Box<Launch>> {
+    pub fn begin_next(&mut self) -> Option<Box<Launch>> {
         if self.running.len() >= SIDE_BY_SIDE {
             return None;
         }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn next(launches: &mut Launches) -> Option<u64> {
-        launches.next().map(|launch| launch.ref_id.0)
+        launches.begin_next().map(|launch| launch.ref_id.0)
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(launches.offered(RefId(1)), Offered::New);
         launches.queue(launch(1, None)).unwrap();
         assert_eq!(launches.offered(RefId(1)), Offered::InHand);
-        launches.next().unwrap();
+        launches.begin_next().unwrap();
         assert_eq!(launches.offered(RefId(1)), Offered::InHand);
         launches.ended(&result(1));
         assert_eq!(launches.offered(RefId(1)), Offered::Known(result(1)));

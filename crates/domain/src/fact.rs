@@ -1,0 +1,33 @@
+//! What an agent reports: facts, numbered, with the time at which each happened.
+
+use crate::{Answer, AppReport, InterfaceReport, LaunchResult, LogEvent, Micros, VipReport};
+use serde::{Deserialize, Serialize};
+
+/// A numbered report of an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Grows by one with each report of one run of an agent.
+    pub seq: u64,
+    /// When it happened: agent's CLOCK_BOOTTIME.
+    pub at: Micros,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// What an agent reports.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "fact")]
+pub enum Fact {
+    /// An application changed.
+    App(AppReport),
+    /// A VIP appeared or went away.
+    Vip(VipReport),
+    /// An interface changed.
+    Interface(InterfaceReport),
+    /// An instruction was carried out or not.
+    Answer(Answer),
+    /// A launch ended.
+    LaunchEnded(LaunchResult),
+    /// The agent or an application logged an event.
+    Log(LogEvent),
+}
