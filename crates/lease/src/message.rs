@@ -75,6 +75,9 @@ pub enum Body {
         epoch: Epoch,
         /// Its clock when it sent this: the anchor (R1).
         at: Micros,
+        /// How long the lease would last from there (`l_h` at the asker), microseconds: a voter whose promise would not
+        /// outlast it gives none.
+        hold_us: u32,
         /// To hold now, or in case.
         kind: Kind,
     },
@@ -127,6 +130,8 @@ pub enum Refusal {
     Quarantine,
     /// The role was granted to the other member since.
     Outdated,
+    /// The asker's lease would outlast the voter's promise: the two have different settings.
+    Timing,
 }
 
 /// Why a holder let go.
@@ -159,18 +164,23 @@ impl std::error::Error for Malformed {}
 const MAX_EPOCH: u64 = 1 << 53;
 
 impl Message {
-    /// As it looks in a datagram: pair, epoch, time or granted, granted, kind and reason, each 64 bits, big endian.
+    /// As it looks in a datagram, five words of 64 bits, big endian: pair; epoch; time; granted; and the kind of message in
+    /// the upper half of the last, with reason or duration in the lower.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; MESSAGE_LEN] {
         let (tag, reason, epoch, at, granted) = match self.body {
-            Body::Ask { epoch, at, kind: Kind::Hold { granted } } => (1, 0, epoch, at, granted),
-            Body::Ask { epoch, at, kind: Kind::Standby } => (2, 0, epoch, at, Epoch(0)),
+            Body::Ask { epoch, at, hold_us, kind: Kind::Hold { granted } } => {
+                (1, u64::from(hold_us), epoch, at, granted)
+            }
+            Body::Ask { epoch, at, hold_us, kind: Kind::Standby } => {
+                (2, u64::from(hold_us), epoch, at, Epoch(0))
+            }
             Body::Promise { epoch, at } => (3, 0, epoch, at, Epoch(0)),
             Body::Reject { seen, granted, why } => (4, why.code(), seen, Micros(0), granted),
             Body::Release { epoch, why } => (5, why.code(), epoch, Micros(0), Epoch(0)),
         };
         let mut bytes = [0; MESSAGE_LEN];
-        let words = [self.pair.0, epoch.0, at.0, granted.0, tag << 8 | reason];
+        let words = [self.pair.0, epoch.0, at.0, granted.0, tag << 32 | reason];
         for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&word.to_be_bytes());
         }
@@ -191,9 +201,10 @@ impl Message {
             return Err(Malformed);
         }
         let (epoch, at, granted) = (Epoch(epoch), Micros(at), Epoch(granted));
-        let body = match (code >> 8, code & 0xff) {
-            (1, 0) => Body::Ask { epoch, at, kind: Kind::Hold { granted } },
-            (2, 0) => Body::Ask { epoch, at, kind: Kind::Standby },
+        let low = u32::try_from(code & u64::from(u32::MAX)).map_err(|_| Malformed)?;
+        let body = match (code >> 32, low) {
+            (1, hold_us) => Body::Ask { epoch, at, hold_us, kind: Kind::Hold { granted } },
+            (2, hold_us) => Body::Ask { epoch, at, hold_us, kind: Kind::Standby },
             (3, 0) => Body::Promise { epoch, at },
             (4, why) => Body::Reject { seen: epoch, granted, why: Refusal::from_code(why)? },
             (5, why) => Body::Release { epoch, why: Why::from_code(why)? },
@@ -210,15 +221,17 @@ impl Refusal {
             Refusal::Epoch => 2,
             Refusal::Quarantine => 3,
             Refusal::Outdated => 4,
+            Refusal::Timing => 5,
         }
     }
 
-    const fn from_code(code: u64) -> Result<Self, Malformed> {
+    const fn from_code(code: u32) -> Result<Self, Malformed> {
         match code {
             1 => Ok(Refusal::Promised),
             2 => Ok(Refusal::Epoch),
             3 => Ok(Refusal::Quarantine),
             4 => Ok(Refusal::Outdated),
+            5 => Ok(Refusal::Timing),
             _ => Err(Malformed),
         }
     }
@@ -233,7 +246,7 @@ impl Why {
         }
     }
 
-    pub(crate) const fn from_code(code: u64) -> Result<Self, Malformed> {
+    pub(crate) const fn from_code(code: u32) -> Result<Self, Malformed> {
         match code {
             1 => Ok(Why::Failed),
             2 => Ok(Why::Ordered),
