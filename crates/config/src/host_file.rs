@@ -32,6 +32,8 @@ pub struct AgentConfig {
     pub real_time: bool,
     /// Whether applications get cgroups of their own.
     pub cgroup: bool,
+    /// The watchdog device that resets the host when the agent's real-time thread stops; none: none is used.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// Reads the host file at `path`.
@@ -82,6 +84,7 @@ fn agent(table: &Table<'_>) -> Option<AgentConfig> {
         run_directory,
         real_time: table.boolean("real-time", true),
         cgroup: table.boolean("cgroup", true),
+        watchdog: table.get("watchdog").and_then(|field| values::absolute_path(&field)),
     })
 }
 
@@ -104,6 +107,7 @@ mod tests {
             run_directory: "/run/takeover".into(),
             real_time: true,
             cgroup: true,
+            watchdog: None,
         };
         assert_eq!(agent, expected);
     }

@@ -3,12 +3,13 @@
 
 use crate::names::{Names, named};
 use crate::reader::{Field, Span, Table, did_you_mean, shown};
-use crate::schema::{FLAP_GUARD, PAIR, VIP};
+use crate::schema::{FLAP_GUARD, PAIR, PROFILE, VIP};
 use crate::values::{DAY, HOUR, SECOND};
 use domain::{
-    AppName, Failback, FlapGuard, HostName, InterfaceName, Pair, PairName, Profile, Redundancy, Vip,
-    VipAddress, VipControl, parse_duration,
+    AppName, Failback, FlapGuard, GatePolicy, HostName, InterfaceName, Pair, PairName, Profile, Redundancy,
+    Vip, VipAddress, VipControl, format_duration, parse_duration,
 };
+use lease::{PairId, Timing, TimingError};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -18,6 +19,9 @@ pub(crate) const BUILT_IN: &str = "built-in";
 
 /// Most VIPs of a pair: they are moved one after another, on the takeover path.
 const MAX_VIPS: usize = 64;
+
+/// How long an agent without real-time rights may have to wait on a busy host, in the ordinary course of things.
+const ORDINARY_STALL: Duration = Duration::from_millis(50);
 
 /// Addresses already given to somebody, so that none is given twice.
 #[derive(Default)]
@@ -48,7 +52,7 @@ pub(crate) fn pairs(
     names: &Names,
     addresses: &mut AddressBook,
 ) -> BTreeMap<PairName, Pair> {
-    let mut reader = Reader { names, addresses, taken: BTreeMap::new() };
+    let mut reader = Reader { names, addresses, taken: BTreeMap::new(), ids: BTreeMap::new() };
     named(root, "pairs", "pair", &PAIR, |name, table| reader.pair(name, table))
 }
 
@@ -57,10 +61,13 @@ struct Reader<'a> {
     addresses: &'a mut AddressBook,
     /// Applications that are in a pair, with the pair and the place that says so.
     taken: BTreeMap<AppName, (PairName, Span)>,
+    /// Pairs by what lease messages call them.
+    ids: BTreeMap<PairId, PairName>,
 }
 
 impl Reader<'_> {
     fn pair(&mut self, name: &PairName, table: &Table<'_>) -> Option<Pair> {
+        self.check_id(name, table);
         let members = table
             .require("members", "members = [\"sip1\", \"sip2\"]")
             .and_then(|field| self.members(name, &field));
@@ -78,7 +85,13 @@ impl Reader<'_> {
         let vips = self.vips(name, table, hosts.as_ref());
         let pair = Pair {
             redundancy,
-            profile: profile(name, table),
+            profile: table.get("profile").and_then(|field| profile(name, &field)).unwrap_or_default(),
+            gate: table
+                .get("gate")
+                .and_then(|field| {
+                    field.choice(&[("preferred", GatePolicy::Preferred), ("required", GatePolicy::Required)])
+                })
+                .unwrap_or_default(),
             failback: table.get("failback").and_then(|field| failback(&field)).unwrap_or_default(),
             flap_guard: table
                 .get("flap-guard")
@@ -93,6 +106,19 @@ impl Reader<'_> {
             );
         }
         Some(pair)
+    }
+
+    /// Two pairs of one id would vote for each other. It takes intent: 2^64 ids.
+    fn check_id(&mut self, name: &PairName, table: &Table<'_>) {
+        if let Some(other) = self.ids.insert(PairId::of(name), name.clone()) {
+            table.error(
+                || format!("the names of pairs \"{other}\" and \"{name}\" have the same hash"),
+                |f| {
+                    f.label("its lease messages could not be told from the other pair's")
+                        .help("choose another name for one of them".to_owned())
+                },
+            );
+        }
     }
 
     fn members(&mut self, name: &PairName, field: &Field<'_>) -> Option<[AppName; 2]> {
@@ -290,26 +316,58 @@ fn vip_address(field: &Field<'_>) -> Option<VipAddress> {
     Some(vip)
 }
 
-fn profile(name: &PairName, table: &Table<'_>) -> Profile {
-    let Some(field) = table.get("profile") else { return Profile::default() };
-    let profile = field
-        .choice(&[("fast", Profile::Fast), ("normal", Profile::Normal), ("wan", Profile::Wan)])
-        .unwrap_or_default();
-    match profile {
-        Profile::Fast => {
-            let what =
-                || format!("pair \"{name}\" needs agents with real-time rights for its profile \"fast\"");
-            field.warning(what, |f| {
-                f.label("a host that is silent for 30 ms counts as lost").help(
-                    "use it on bare metal, where `takeover hosts` shows real-time rights for both agents; \
+fn profile(name: &PairName, field: &Field<'_>) -> Option<Profile> {
+    let profile = if field.is_table() {
+        own_profile(name, field)
+    } else if field.is_string() {
+        field.choice(&[("fast", Profile::Fast), ("normal", Profile::Normal), ("wan", Profile::Wan)])
+    } else {
+        field.wrong_type(
+            "\"fast\", \"normal\", \"wan\" or a table",
+            Some("write \"normal\", or { heartbeat = \"50ms\", lease = \"250ms\" }".to_owned()),
+        );
+        None
+    }?;
+    if let Some(flappy) = Timing::from(profile).flappy(ORDINARY_STALL) {
+        field.warning(
+            || format!("pair \"{name}\" needs agents with real-time rights for its profile \"{profile}\""),
+            |f| {
+                f.label(format!(
+                    "a host that is silent for {} counts as lost",
+                    format_duration(profile.silence())
+                ))
+                .help(format!(
+                    "on a busy host without them, {flappy}; use it where `takeover doctor` says that both hosts can, \
                      else \"normal\""
-                        .to_owned(),
-                )
-            });
-        }
-        Profile::Normal | Profile::Wan => {}
+                ))
+            },
+        );
     }
-    profile
+    Some(profile)
+}
+
+/// A profile given by its two lengths of time.
+fn own_profile(name: &PairName, field: &Field<'_>) -> Option<Profile> {
+    let table = field.table(&PROFILE, format!("`profile` of pair \"{name}\""))?;
+    let heartbeat = table.require("heartbeat", "heartbeat = \"100ms\"");
+    let lease = table.require("lease", "lease = \"450ms\"");
+    let every = heartbeat.as_ref().and_then(|field| field.duration(Timing::EVERY.0..=Timing::EVERY.1));
+    let hold = lease.as_ref().and_then(|field| field.duration(Timing::EVERY.0..=Timing::LONGEST));
+    let (heartbeat, hold) = (every?, hold?);
+    match Timing::new(heartbeat, hold) {
+        Ok(timing) => Some(Profile::Custom { heartbeat: timing.every(), hold: timing.hold() }),
+        Err(error) => {
+            let wrong = match error {
+                TimingError::Every(_) => table.get("heartbeat"),
+                TimingError::Hold { .. } => table.get("lease"),
+            };
+            wrong?.error(
+                || format!("pair \"{name}\" has {error}"),
+                |f| f.label(format!("expected at least \"{}\"", format_duration(heartbeat * 5 / 2))),
+            );
+            None
+        }
+    }
 }
 
 fn failback(field: &Field<'_>) -> Option<Failback> {

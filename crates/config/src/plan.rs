@@ -2,8 +2,8 @@
 //! and neither asks nor tells anybody.
 
 use domain::{
-    AlarmCondition, Application, Cluster, Failback, FlapGuard, Host, Pair, Profile, Redundancy, Script,
-    ScsSettings, Vip, format_duration,
+    AlarmCondition, Application, Cluster, Failback, FlapGuard, GatePolicy, Host, Pair, Profile, Redundancy,
+    Script, ScsSettings, Vip, format_duration,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -207,13 +207,19 @@ fn compare_application(c: &mut Comparison<'_>, old: &Application, new: &Applicat
 }
 
 fn compare_pair(c: &mut Comparison<'_>, old: &Pair, new: &Pair) {
-    let Pair { members, redundancy, profile, failback, flap_guard, vips } = old;
+    let Pair { members, redundancy, profile, gate, failback, flap_guard, vips } = old;
     let show = |members: &[domain::AppName; 2]| format!("{}, {}", members[0], members[1]);
     let anew = "the primary is elected anew among them; service may move";
     c.values("members", &show(members), &show(&new.members), anew);
     c.values::<Redundancy>("redundancy", redundancy, &new.redundancy, AT_ONCE);
-    let heartbeats = "the agents of its hosts change their heartbeats at once";
+    let heartbeats = "the agents of its hosts change their heartbeats and leases at once";
     c.values::<Profile>("profile", profile, &new.profile, heartbeats);
+    let gate_closes = "takes effect at once; a primary on a host without a gate loses the VIPs";
+    let consequence = match new.gate {
+        GatePolicy::Preferred => AT_ONCE,
+        GatePolicy::Required => gate_closes,
+    };
+    c.values::<GatePolicy>("gate", gate, &new.gate, consequence);
     c.values::<Failback>("failback", failback, &new.failback, AT_ONCE);
     c.contents::<FlapGuard>("flap-guard", flap_guard, &new.flap_guard, AT_ONCE);
     compare_vips(c, vips, &new.vips);
@@ -345,7 +351,7 @@ mod tests {
             [
                 "pair sip: members changed from sip1, sip2 to sip2, sip1: \
                  the primary is elected anew among them; service may move",
-                "pair sip: profile changed from normal to wan: the agents of its hosts change their heartbeats at once",
+                "pair sip: profile changed from normal to wan: the agents of its hosts change their heartbeats and leases at once",
                 "pair sip: failback changed from never to after 10m: takes effect at once",
                 "script x: added: takes effect at once",
             ]

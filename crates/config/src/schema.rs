@@ -33,7 +33,8 @@ sections! {
     MODE_SIGNAL = "applications.NAME.mode-control.signal" ["primary" "backup"];
     RESTART = "applications.NAME.restart" ["auto" "delay" "attempts"];
     PROBE = "applications.NAME.probe" ["kind" "target" "path" "command" "every" "timeout" "failures"];
-    PAIR = "pairs.NAME" ["members" "redundancy" "profile" "failback" "flap-guard" "vips"];
+    PAIR = "pairs.NAME" ["members" "redundancy" "profile" "gate" "failback" "flap-guard" "vips"];
+    PROFILE = "pairs.NAME.profile" ["heartbeat" "lease"];
     FLAP_GUARD = "pairs.NAME.flap-guard" ["free" "window" "hold-down" "freeze-after"];
     VIP = "pairs.NAME.vips" ["address" "interface" "control"];
     SCRIPT = "scripts.NAME" ["command" "time-limit"];
@@ -47,7 +48,9 @@ sections! {
 sections! {
     /// The tables of the host file: it has only top-level keys.
     HOST_FILE:
-    AGENT = "" ["host" "scs" "certificate" "key" "ca" "state-directory" "run-directory" "real-time" "cgroup"];
+    AGENT = "" [
+        "host" "scs" "certificate" "key" "ca" "state-directory" "run-directory" "real-time" "cgroup" "watchdog"
+    ];
 }
 
 impl Section {

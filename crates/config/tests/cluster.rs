@@ -7,8 +7,8 @@ use config::{
     AgentConfig, MAX_FILE, MAX_REPORTED, Report, load_cluster, parse_agent, parse_cluster, shipped_conditions,
 };
 use domain::{
-    AppName, Category, Cluster, DetectSource, Failback, FlapGuard, HostName, ModeControl, OnHang, PairName,
-    Profile, Reaction, Redundancy, RestartPolicy, ScsSettings, VipControl, events,
+    AppName, Category, Cluster, DetectSource, Failback, FlapGuard, GatePolicy, HostName, ModeControl, OnHang,
+    PairName, Profile, Reaction, Redundancy, RestartPolicy, ScsSettings, VipControl, events,
 };
 use std::fmt::Write as _;
 use std::path::Path;
@@ -74,8 +74,8 @@ fn a_minimal_file_has_the_documented_defaults() {
     assert_eq!((&sip1.directory, &sip1.user, &sip1.probe), (&None, &None, &None));
     let pair = &cluster.pairs[&PairName::new("sip").unwrap()];
     assert_eq!(
-        (pair.redundancy, pair.profile, pair.failback),
-        (Redundancy::Warm, Profile::Normal, Failback::Never)
+        (pair.redundancy, pair.profile, pair.gate, pair.failback),
+        (Redundancy::Warm, Profile::Normal, GatePolicy::Preferred, Failback::Never)
     );
     assert_eq!(pair.flap_guard, FlapGuard::default());
     assert_eq!(pair.vips[0].control, VipControl::BuiltIn);
@@ -96,6 +96,22 @@ fn readiness_and_heartbeats_are_expected_only_of_who_promises_them() {
 fn members_of_a_cold_pair_do_not_start_by_themselves() {
     let cold = MINIMAL.replacen("[pairs.sip]", "[pairs.sip]\nredundancy = \"cold\"", 1);
     assert!(cluster(&cold).applications.values().all(|app| !app.autostart));
+}
+
+#[test]
+fn a_profile_of_ones_own_is_a_table() {
+    let own = |table: &str| {
+        let text = MINIMAL.replacen("[pairs.sip]", &format!("[pairs.sip]\nprofile = {table}"), 1);
+        let (cluster, report) = parse_cluster("test.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+        (cluster.pairs[&PairName::new("sip").unwrap()].profile, report.warnings)
+    };
+    let custom = |heartbeat, hold| Profile::Custom {
+        heartbeat: Duration::from_millis(heartbeat),
+        hold: Duration::from_millis(hold),
+    };
+    assert_eq!(own("{ heartbeat = \"50ms\", lease = \"250ms\" }"), (custom(50, 250), 0));
+    // 40 ms to spare is less than what a busy host without real-time rights may need.
+    assert_eq!(own("{ heartbeat = \"20ms\", lease = \"80ms\" }"), (custom(20, 80), 1));
 }
 
 #[test]

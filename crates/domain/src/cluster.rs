@@ -215,8 +215,11 @@ pub struct Pair {
     pub members: [AppName; 2],
     /// Kind of standby.
     pub redundancy: Redundancy,
-    /// How fast silence of a host counts as its loss.
+    /// How fast silence of a host counts as its loss, and how long a lease on the VIPs lasts.
     pub profile: Profile,
+    /// Whether a host without a gate in its kernel may hold the VIPs.
+    #[serde(default)]
+    pub gate: GatePolicy,
     /// Whether service goes back to the first member by itself.
     pub failback: Failback,
     /// Limits on how often service moves by itself.
@@ -247,8 +250,8 @@ impl fmt::Display for Redundancy {
     }
 }
 
-/// How fast silence counts as loss.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// How fast silence counts as loss, and how long a lease lasts: the same length of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Heartbeats every 10 ms, lost after 30 ms of silence. For bare metal with real-time rights.
@@ -258,9 +261,19 @@ pub enum Profile {
     Normal,
     /// Heartbeats every 500 ms, lost after 3 s of silence.
     Wan,
+    /// Of one's own; `config` checks that they make a lease.
+    Custom {
+        /// Time between heartbeats, and between renewals of the lease.
+        heartbeat: Duration,
+        /// How long the lease lasts.
+        hold: Duration,
+    },
 }
 
 impl Profile {
+    /// Those that have names, fastest first.
+    pub const NAMED: [Profile; 3] = [Profile::Fast, Profile::Normal, Profile::Wan];
+
     /// Time between heartbeats.
     #[must_use]
     pub const fn heartbeat(self) -> Duration {
@@ -268,6 +281,7 @@ impl Profile {
             Profile::Fast => Duration::from_millis(10),
             Profile::Normal => Duration::from_millis(100),
             Profile::Wan => Duration::from_millis(500),
+            Profile::Custom { heartbeat, .. } => heartbeat,
         }
     }
 
@@ -278,16 +292,51 @@ impl Profile {
             Profile::Fast => Duration::from_millis(30),
             Profile::Normal => Duration::from_millis(450),
             Profile::Wan => Duration::from_secs(3),
+            Profile::Custom { hold, .. } => hold,
         }
+    }
+
+    /// What satisfies both: the shorter of the heartbeats, the shorter of the silences. Two profiles of one's own may each
+    /// be the faster in one of them.
+    #[must_use]
+    pub fn and(self, other: Profile) -> Profile {
+        let heartbeat = self.heartbeat().min(other.heartbeat());
+        let hold = self.silence().min(other.silence());
+        let same = |profile: &Profile| (profile.heartbeat(), profile.silence()) == (heartbeat, hold);
+        [self, other].into_iter().find(same).unwrap_or(Profile::Custom { heartbeat, hold })
     }
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Profile::Fast => f.pad("fast"),
+            Profile::Normal => f.pad("normal"),
+            Profile::Wan => f.pad("wan"),
+            Profile::Custom { heartbeat, hold } => {
+                write!(f, "{}/{}", format_duration(*heartbeat), format_duration(*hold))
+            }
+        }
+    }
+}
+
+/// Whether a host without a gate in its kernel may hold a pair's VIPs. The gate cannot be switched off: it costs nothing
+/// where the kernel has it, and without it a stopped agent's host goes on answering.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatePolicy {
+    /// It may; the guarantee that is shown is lower then.
+    #[default]
+    Preferred,
+    /// It may not.
+    Required,
+}
+
+impl fmt::Display for GatePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Profile::Fast => "fast",
-            Profile::Normal => "normal",
-            Profile::Wan => "wan",
+            GatePolicy::Preferred => "preferred",
+            GatePolicy::Required => "required",
         })
     }
 }
@@ -492,14 +541,14 @@ impl Cluster {
         self.applications.get(app).map(|a| &a.host)
     }
 
-    /// The shortest profile of the pairs that have a member on `host`: what its heartbeats follow.
+    /// What its heartbeats follow: the profiles of all pairs that have a member on `host`, as one that satisfies each.
     #[must_use]
     pub fn profile_of(&self, host: &HostName) -> Profile {
         self.pairs
             .values()
             .filter(|pair| pair.members.iter().any(|app| self.host_of(app) == Some(host)))
             .map(|pair| pair.profile)
-            .min()
+            .reduce(Profile::and)
             .unwrap_or_default()
     }
 
@@ -574,5 +623,21 @@ impl Member {
             Member::First => Member::Second,
             Member::Second => Member::First,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_profiles_are_satisfied_by_the_shorter_of_each_length() {
+        let ms = Duration::from_millis;
+        let custom = |heartbeat, hold| Profile::Custom { heartbeat: ms(heartbeat), hold: ms(hold) };
+        assert_eq!(Profile::Wan.and(Profile::Normal), Profile::Normal);
+        assert_eq!(Profile::Fast.and(Profile::Normal), Profile::Fast);
+        assert_eq!(custom(20, 3_000).and(Profile::Normal), custom(20, 450));
+        assert_eq!(Profile::Normal.and(custom(20, 3_000)), custom(20, 450));
+        assert_eq!(custom(20, 3_000).to_string(), "20ms/3s");
     }
 }

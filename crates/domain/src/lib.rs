@@ -13,9 +13,9 @@ mod report;
 mod time;
 
 pub use cluster::{
-    AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, Host, Member,
-    ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy, Script,
-    ScsSettings, Signal, Vip, VipControl,
+    AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, GatePolicy,
+    Host, Member, ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy,
+    Script, ScsSettings, Signal, Vip, VipControl,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
 pub use fact::{Fact, Report};

@@ -35,6 +35,6 @@ pub use machine::{Machine, Want};
 pub use memory::{MEMORY_LEN, Memory};
 pub use message::{Body, Kind, MESSAGE_LEN, Malformed, Message, PairId, Refusal, Seat, Why};
 pub use output::Output;
-pub use timing::{DRIFT_PPM, GATE_SLACK, Timing, TimingError};
+pub use timing::{DRIFT_PPM, Flappy, GATE_SLACK, Timing, TimingError};
 pub use voter::Entitled;
 pub use witness::{Witness, Witnessed};

@@ -100,8 +100,48 @@ impl Timing {
     pub fn promise(&self) -> Duration {
         self.promise
     }
+
+    /// Longest stall of the holder, or of a voter, that the lease outlasts though one renewal is lost on the way:
+    /// `l_h - 2h`. What a packet takes there and back comes off it.
+    #[must_use]
+    pub fn longest_stall(&self) -> Duration {
+        self.hold.saturating_sub(self.every * 2)
+    }
+
+    /// Why a host that now and then stalls for as long as `stall` loses such a lease without need; none: it does not.
+    #[must_use]
+    pub fn flappy(&self, stall: Duration) -> Option<Flappy> {
+        (stall >= self.longest_stall()).then_some(Flappy { stall, timing: *self })
+    }
 }
 
+/// A stall too long for a lease, with the arithmetic as its text. Nothing unsafe: the lease ends in time, and service with
+/// it, until it is regained or the other host takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flappy {
+    /// The stall.
+    pub stall: Duration,
+    /// The lease.
+    pub timing: Timing,
+}
+
+impl fmt::Display for Flappy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stall, timing } = self;
+        let gap = stall.saturating_add(timing.every * 2);
+        write!(
+            f,
+            "a stall of {} and two renewals {} apart, since one may be lost, make {}; the lease is {}",
+            format_duration(*stall),
+            format_duration(timing.every),
+            format_duration(gap),
+            format_duration(timing.hold),
+        )
+    }
+}
+
+/// Safe whatever the profile, since the promise follows from the lease; of use where [`Timing::new`] takes it, which `config`
+/// sees to.
 impl From<Profile> for Timing {
     fn from(profile: Profile) -> Self {
         let (every, hold) = (profile.heartbeat(), profile.silence());
@@ -122,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_promise_outlasts_the_lease_whatever_the_clocks_do() {
-        for profile in [Profile::Fast, Profile::Normal, Profile::Wan] {
+        for profile in Profile::NAMED {
             let timing = Timing::from(profile);
             // In true time: the holder's clock slow, the voter's fast.
             let longest_hold = timing.hold().as_nanos() * 1_000_000 / (1_000_000 - u128::from(DRIFT_PPM));
@@ -143,5 +183,19 @@ mod tests {
         assert!(error(100, 249).contains("250ms"));
         assert!(Timing::new(ms(100), ms(250)).is_ok());
         assert!(error(1_000, 60_001).contains("at most 1m"));
+    }
+
+    #[test]
+    fn a_stall_that_ends_the_lease_is_told_with_the_arithmetic() {
+        let ms = Duration::from_millis;
+        let fast = Timing::from(Profile::Fast);
+        assert_eq!((fast.longest_stall(), fast.flappy(ms(9))), (ms(10), None));
+        assert_eq!(
+            fast.flappy(ms(14)).unwrap().to_string(),
+            "a stall of 14ms and two renewals 10ms apart, since one may be lost, make 34ms; the lease is 30ms"
+        );
+        assert!(Timing::from(Profile::Normal).flappy(ms(250)).is_some());
+        assert_eq!(Timing::from(Profile::Normal).flappy(ms(249)), None);
+        assert!(fast.flappy(Duration::MAX).is_some());
     }
 }

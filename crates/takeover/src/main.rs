@@ -6,6 +6,7 @@ mod control_server;
 mod demo;
 #[cfg(test)]
 mod documents;
+mod guarantee;
 mod vip;
 
 use clap::{CommandFactory, Parser, Subcommand};

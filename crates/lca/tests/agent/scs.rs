@@ -465,6 +465,7 @@ pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
             members: [member.clone(), other],
             redundancy: domain::Redundancy::Warm,
             profile: domain::Profile::Normal,
+            gate: domain::GatePolicy::default(),
             failback: domain::Failback::Never,
             flap_guard: domain::FlapGuard::default(),
             vips: Vec::new(),
