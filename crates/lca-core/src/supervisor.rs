@@ -8,6 +8,7 @@ mod restart;
 #[cfg(test)]
 mod tests;
 
+use crate::keeper::Server;
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cause, Epoch, EventId, HostName,
     LogEvent, Micros, PairName, Redundancy, RefId, RunMode,
@@ -397,6 +398,28 @@ impl Supervised {
     #[must_use]
     pub fn is_primary(&self) -> bool {
         self.modes.current == Some(RunMode::Primary)
+    }
+
+    /// What it is to the lease on its pair's VIPs.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        let by_order = !self.wanted || self.cause == Some(Cause::Ordered);
+        match self.phase {
+            Phase::Stopped { .. } | Phase::Starting | Phase::Killing { .. } => Server::Absent { by_order },
+            Phase::Unavailable => match self.modes.primary() {
+                Some(granted) => Server::Broken { granted },
+                None => Server::Absent { by_order },
+            },
+            Phase::Initializing { .. }
+            | Phase::Started
+            | Phase::SuspendAsked { .. }
+            | Phase::Suspending
+            | Phase::Stopping { .. } => match self.modes.primary() {
+                Some(granted) => Server::Primary { granted },
+                None if self.phase == Phase::Started && self.modes.stands_by() => Server::Ready,
+                None => Server::Absent { by_order },
+            },
+        }
     }
 
     /// The greatest epoch seen for its pair.

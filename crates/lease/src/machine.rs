@@ -245,10 +245,29 @@ impl Machine {
         self.voter.granted
     }
 
-    /// The epoch under which a standing request asks: what the member would hold under if it took over by itself.
+    /// The epoch of a grant that a member would give itself: that of its standing request, where there is one, so that
+    /// promises on it count.
     #[must_use]
-    pub fn standing_epoch(&self) -> Epoch {
-        self.candidate.epoch
+    pub fn next_grant(&self) -> Epoch {
+        let Some(me) = self.me() else { return self.voter.seen };
+        let epoch = self.candidate.epoch;
+        if is_of(epoch, me) && epoch >= self.voter.seen && epoch > self.voter.granted {
+            epoch
+        } else {
+            epoch.max(self.voter.seen).max(self.voter.granted).next_of(me)
+        }
+    }
+
+    /// Whether the other member is known to stand by.
+    #[must_use]
+    pub fn other_stands_by(&self) -> bool {
+        self.me().is_some_and(|me| self.voter.standing[from_index(me.other())].is_some())
+    }
+
+    /// Its durations.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.timing
     }
 
     fn me(&self) -> Option<Member> {

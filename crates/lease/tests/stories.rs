@@ -233,7 +233,7 @@ fn without_the_scs_a_failed_holder_hands_over() {
     });
     assert!(told);
     world.cut(SECOND, FIRST);
-    let granted = world.machines[SECOND.index()].standing_epoch();
+    let granted = world.machines[SECOND.index()].next_grant();
     assert_eq!(granted, Epoch(3));
     world.want(SECOND, Want::Hold { granted });
     assert_eq!(world.open(), Some(Member::Second));

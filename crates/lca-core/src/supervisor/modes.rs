@@ -74,6 +74,18 @@ impl Modes {
         self.synced = saved.synced;
     }
 
+    /// The newest grant by which it is primary, or was told to be.
+    pub(super) fn primary(&self) -> Option<Epoch> {
+        let is = (self.current == Some(RunMode::Primary)).then_some(self.epoch);
+        let told = self.outstanding.as_ref().filter(|o| o.mode == RunMode::Primary).map(|o| o.epoch);
+        is.max(told)
+    }
+
+    /// Whether it is a backup that has what it needs to take over.
+    pub(super) fn stands_by(&self) -> bool {
+        self.current == Some(RunMode::Backup) && self.synced
+    }
+
     pub(super) fn limit(&self) -> Option<Micros> {
         self.outstanding.as_ref().map(|o| o.limit)
     }

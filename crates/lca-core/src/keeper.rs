@@ -1,0 +1,317 @@
+//! What the agent decides about one pair's lease: it joins the server's state, the lease, the gate, and whether an SCS is
+//! there to decide. Pure, like everything here.
+//!
+//! ```text
+//!  server is          wants of the lease
+//!  ────────────────   ──────────────────────────────────────────────────────────────
+//!  unknown            nothing yet: what an earlier run held is neither renewed nor let go
+//!  absent, starting   nothing
+//!  ready backup       a standing request
+//!  primary            to hold, by the grant that made it primary
+//!  broken primary     to hold on; without an SCS, and with a peer that stands by, to hand over
+//! ```
+//!
+//! While an SCS is reached, it decides, and the lease enforces. While none is, a *known* failure is taken over:
+//!
+//! - the peer let go because its server failed, and the server here is ready: it becomes primary;
+//! - the server here failed, nobody took over, and it is ready again: it becomes primary again.
+//!
+//! Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
+
+use domain::{Epoch, Member, Micros};
+use lease::{Body, Machine, Memory, Output, Seat, Timing, Want, Why};
+use std::time::Duration;
+
+/// How long a failure that the peer told of may wait for an SCS that still seems to be there. Longer than any profile's
+/// silence, so that an SCS that died along with the peer's server is known to be away.
+const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
+
+/// What the member of the pair on this host is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Server {
+    /// It is being found out what an earlier run of the agent left.
+    #[default]
+    Unknown,
+    /// There is none that could use the VIPs.
+    Absent {
+        /// Because it was ordered so.
+        by_order: bool,
+    },
+    /// It is a backup, and ready to take over.
+    Ready,
+    /// It is primary, or was told to be.
+    Primary {
+        /// The grant that it goes by.
+        granted: Epoch,
+    },
+    /// It is primary and cannot provide service.
+    Broken {
+        /// The grant that it goes by.
+        granted: Epoch,
+    },
+}
+
+/// What is to be done, in order, by the thread that called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Send this to a voter.
+    Send(Seat, Body),
+    /// The gate of the pair's VIPs may be open until this time.
+    Open {
+        /// Under this epoch.
+        epoch: Epoch,
+        /// On this host's clock.
+        until: Micros,
+    },
+    /// Close the gate, and refuse this epoch and all below from now on.
+    Close {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The lease was won, behind [`Act::Open`]: VIPs that wait for it may be announced.
+    Won {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The lease ran out; the gate has closed by itself.
+    Lost {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Without an SCS: make the server primary under this epoch, enable the VIPs when the lease is won, and keep a report
+    /// for the SCS.
+    TakeOver {
+        /// The epoch.
+        epoch: Epoch,
+        /// Why.
+        why: Reason,
+    },
+    /// Make the server backup: the role is, or is about to be, the other member's.
+    StepDown {
+        /// The newest epoch known of.
+        epoch: Epoch,
+    },
+}
+
+/// Why a server was made primary without an SCS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The peer let go: its server failed.
+    PeerFailed {
+        /// The epoch that it let go.
+        epoch: Epoch,
+    },
+    /// The server here had failed, and is ready again; nobody else took over.
+    BackAgain,
+}
+
+/// A pair, as its member's agent keeps it.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    me: Member,
+    machine: Machine,
+    server: Server,
+    scs_reached: bool,
+    carrier: bool,
+    /// The peer let go because its server failed: what it let go, and when.
+    peer_failed: Option<(Epoch, Micros)>,
+    /// The server here failed while it held: from when on it may take the role again without an SCS.
+    again_from: Option<Micros>,
+    won: bool,
+    outputs: Vec<Output>,
+}
+
+impl Keeper {
+    /// A keeper; from the memory that an earlier run of the agent left on this boot, or without.
+    #[must_use]
+    pub fn new(me: Member, timing: Timing, memory: Option<&Memory>, now: Micros, out: &mut Vec<Act>) -> Self {
+        let mut outputs = Vec::new();
+        let machine = match memory {
+            Some(memory) => Machine::resume(me, timing, memory, now, &mut outputs),
+            None => Machine::new(Seat::Member(me), timing, Epoch(0), now),
+        };
+        let mut keeper = Self {
+            me,
+            won: machine.held().is_some(),
+            machine,
+            server: Server::Unknown,
+            scs_reached: false,
+            carrier: true,
+            peer_failed: None,
+            again_from: None,
+            outputs,
+        };
+        keeper.act(now, out);
+        keeper
+    }
+
+    /// Other durations from now on.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.machine.set_timing(timing);
+    }
+
+    /// The server is something else now, or just what it was.
+    pub fn server(&mut self, server: Server, now: Micros, out: &mut Vec<Act>) {
+        let before = std::mem::replace(&mut self.server, server);
+        if before == server {
+            return;
+        }
+        let held = matches!(self.machine.wanted(), Want::Hold { .. }) || self.machine.held().is_some();
+        let want = match server {
+            Server::Unknown => return,
+            Server::Absent { .. } => Want::Nothing,
+            Server::Ready => Want::Standby,
+            Server::Primary { granted } | Server::Broken { granted } => Want::Hold { granted },
+        };
+        // A primary that becomes a backup was told to; one that is gone was told to, or failed.
+        let why = match server {
+            Server::Absent { by_order: false } => Why::Failed,
+            Server::Absent { by_order: true }
+            | Server::Unknown
+            | Server::Ready
+            | Server::Primary { .. }
+            | Server::Broken { .. } => Why::Ordered,
+        };
+        match server {
+            Server::Primary { .. } | Server::Absent { by_order: true } => {
+                (self.peer_failed, self.again_from) = (None, None);
+            }
+            Server::Absent { by_order: false } if held => {
+                self.again_from = Some(now + self.patience());
+            }
+            Server::Absent { by_order: false } | Server::Unknown | Server::Ready | Server::Broken { .. } => {}
+        }
+        self.machine.want(want, why, !self.scs_reached, now, &mut self.outputs);
+        self.act(now, out);
+        self.decide_alone(now, out);
+    }
+
+    /// The SCS is reached, or no longer.
+    pub fn scs_reached(&mut self, reached: bool, now: Micros, out: &mut Vec<Act>) {
+        self.scs_reached = reached;
+        if reached {
+            self.again_from = None;
+        }
+        self.decide_alone(now, out);
+    }
+
+    /// The interfaces of the pair's VIPs have, or have not, a carrier.
+    pub fn carrier(&mut self, carrier: bool, now: Micros, out: &mut Vec<Act>) {
+        self.carrier = carrier;
+        self.decide_alone(now, out);
+    }
+
+    /// Another voter says something.
+    pub fn hear(&mut self, from: Seat, body: Body, now: Micros, out: &mut Vec<Act>) {
+        self.machine.hear(from, body, now, &mut self.outputs);
+        self.act(now, out);
+        self.decide_alone(now, out);
+    }
+
+    /// Does what is due.
+    pub fn time_passed(&mut self, now: Micros, out: &mut Vec<Act>) {
+        self.machine.time_passed(now, &mut self.outputs);
+        self.act(now, out);
+        self.decide_alone(now, out);
+    }
+
+    /// When [`Keeper::time_passed`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let again = self.again_from.filter(|_| !self.scs_reached && self.server == Server::Ready);
+        [self.machine.next_deadline(), again].into_iter().flatten().min()
+    }
+
+    /// The machine, to be looked at.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// What the server is.
+    #[must_use]
+    pub fn server_is(&self) -> Server {
+        self.server
+    }
+
+    /// Long enough for a peer that stands by to have taken over.
+    fn patience(&self) -> Duration {
+        let promise = self.machine.timing().promise();
+        match self.me {
+            Member::First => 2 * promise,
+            // The two wait for different times, so that one comes first.
+            Member::Second => 3 * promise,
+        }
+    }
+
+    /// What is to be done without an SCS.
+    fn decide_alone(&mut self, now: Micros, out: &mut Vec<Act>) {
+        if self.scs_reached {
+            return;
+        }
+        match self.server {
+            Server::Ready if self.carrier => self.take_over_if_known(now, out),
+            Server::Primary { granted } if !self.carrier => self.hand_over(granted, now, out),
+            Server::Broken { granted } => self.hand_over(granted, now, out),
+            Server::Ready | Server::Primary { .. } | Server::Unknown | Server::Absent { .. } => {}
+        }
+    }
+
+    fn take_over_if_known(&mut self, now: Micros, out: &mut Vec<Act>) {
+        // Whoever has this agent's promise holds, or may hold: nothing failed that is not taken care of.
+        let promised = self.machine.promised_to().is_some_and(|(to, _, _)| to != self.me);
+        if promised {
+            self.peer_failed = None;
+        }
+        let peer_failed = self.peer_failed.filter(|(_, at)| now.since(*at) < FAILURE_REMEMBERED);
+        let why = match (peer_failed, self.again_from) {
+            (Some((epoch, _)), _) if !promised => Reason::PeerFailed { epoch },
+            (None, Some(from)) if from <= now && !promised => Reason::BackAgain,
+            (Some(_) | None, _) => return,
+        };
+        (self.peer_failed, self.again_from) = (None, None);
+        let epoch = self.machine.next_grant();
+        self.server = Server::Primary { granted: epoch };
+        out.push(Act::TakeOver { epoch, why });
+        self.machine.want(Want::Hold { granted: epoch }, Why::Ordered, false, now, &mut self.outputs);
+        self.act(now, out);
+    }
+
+    /// This host cannot serve, a peer stands by, and there is no SCS to tell.
+    fn hand_over(&mut self, granted: Epoch, now: Micros, out: &mut Vec<Act>) {
+        if !matches!(self.machine.wanted(), Want::Hold { .. }) || !self.machine.other_stands_by() {
+            return;
+        }
+        self.machine.want(Want::Nothing, Why::Failed, true, now, &mut self.outputs);
+        self.act(now, out);
+        out.push(Act::StepDown { epoch: granted });
+    }
+
+    fn act(&mut self, now: Micros, out: &mut Vec<Act>) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Send(to, body) => out.push(Act::Send(to, body)),
+                Output::Open { epoch, until } => {
+                    out.push(Act::Open { epoch, until });
+                    if !std::mem::replace(&mut self.won, true) {
+                        out.push(Act::Won { epoch });
+                    }
+                }
+                Output::Close { epoch } => {
+                    self.won = false;
+                    out.push(Act::Close { epoch });
+                }
+                Output::Lost { epoch } => {
+                    self.won = false;
+                    out.push(Act::Lost { epoch });
+                }
+                Output::Outdated { granted } => out.push(Act::StepDown { epoch: granted }),
+                Output::Released { by, epoch, why } if by != self.me => match why {
+                    Why::Failed => self.peer_failed = Some((epoch, now)),
+                    Why::Ordered | Why::Outdated => self.peer_failed = None,
+                },
+                Output::Released { .. } => {}
+            }
+        }
+    }
+}
