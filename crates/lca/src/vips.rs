@@ -308,6 +308,7 @@ impl Vips {
                     self.address_changed(address, now, out);
                 }
                 NetEvent::Link(report) => self.link_changed(report, now, out),
+                NetEvent::FiltersChanged { .. } => {} // matters to a gate
                 NetEvent::Overrun => self.look_again(now, out),
             }
         }

@@ -7,10 +7,11 @@
 //! - [`Announcer`] is the schedule of further announcements. It is pure: it says what is due, the caller sends it.
 //! - [`Monitor`] tells what changed on the host, whoever changed it.
 //! - [`DuplicateCheck`] asks the network who else has a VIP, and listens for as long as the VIP is held.
+//! - [`gate`] has the kernel stop a VIP's traffic unless a lease says otherwise.
 //! - [`command`] stands behind `takeover vip enable | disable | status`, a VIP control script.
 //!
-//! Whether a VIP *should* be here is decided elsewhere; nothing in this crate remembers which VIPs it enabled. Each
-//! part belongs to the network namespace of the thread that opened it.
+//! Whether a VIP *should* be here is decided elsewhere; nothing in this crate remembers which VIPs it enabled (the gate, in the
+//! kernel, which it is to stop). Each part belongs to the network namespace of the thread that opened it.
 //!
 //! What a VIP looks like to the kernel:
 //!
@@ -27,6 +28,7 @@ mod controller;
 mod duplicate;
 mod error;
 mod frames;
+pub mod gate;
 mod monitor;
 mod netlink;
 mod socket;

@@ -1,7 +1,8 @@
-//! Tells what changed at this host's interfaces and addresses, whoever changed it: another tool's `ip addr del` is
+//! Tells what changed at this host's interfaces, addresses and filters, whoever changed it: another tool's `ip addr del` is
 //! seen within microseconds. What it means is for the caller to decide.
 
 use crate::error::VipError;
+use crate::gate;
 use crate::netlink::{ListedAddress, ListedLink, Message, RECEIVE_BUFFER, Request, RouteSocket, messages};
 use crate::socket::Socket;
 use domain::{InterfaceName, InterfaceReport};
@@ -39,6 +40,12 @@ pub enum NetEvent {
     },
     /// State of an interface; down where it was removed.
     Link(InterfaceReport),
+    /// Filters on the way in or out of an interface came, went or were replaced, by whomever:
+    /// [`Gate::check`](crate::gate::Gate::check) tells whether the gate suffered.
+    FiltersChanged {
+        /// Where.
+        interface: InterfaceName,
+    },
     /// Events were lost: read everything anew with [`VipController`](crate::VipController).
     Overrun,
 }
@@ -52,7 +59,7 @@ pub enum Drained {
     MoreWaits,
 }
 
-/// Watches the interfaces and addresses of the network namespace in which it was opened. Never waits; its descriptor
+/// Watches the interfaces, their filters and addresses of the network namespace in which it was opened. Never waits; its descriptor
 /// is readable while events wait.
 #[derive(Debug)]
 pub struct Monitor {
@@ -68,7 +75,8 @@ impl Monitor {
     /// # Errors
     /// [`VipError::Kernel`].
     pub fn open() -> Result<Self, VipError> {
-        let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+        let groups =
+            libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR | libc::RTMGRP_TC;
         let cannot = |e| VipError::kernel("watch interfaces and addresses", e);
         let socket = Socket::route(groups.cast_unsigned()).map_err(cannot)?;
         if socket.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &WAITING_ROOM).is_err() {
@@ -135,6 +143,10 @@ fn event(
         } else {
             NetEvent::AddressRemoved { interface, address, prefix }
         });
+    }
+    if let Some(index) = gate::filters::changed_on(message) {
+        // Not known: filters that go with their interface.
+        return names.get(&index).map(|interface| NetEvent::FiltersChanged { interface: interface.clone() });
     }
     let link = ListedLink::read(message)?;
     let interface = InterfaceName::new(link.name?).ok()?;
