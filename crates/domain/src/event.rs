@@ -218,6 +218,8 @@ registry! {
     VIP_TWO_HOSTS = 70 - 106, Standard, "VIP seen on two hosts";
     VIP_NORMAL = 70 - 107, Standard, "VIP is where it belongs";
     VIP_DUPLICATE = 70 - 108, Standard, "another machine answers for the VIP";
+    VIP_NOT_CONFIRMED = 70 - 109, Standard, "VIP's holder is not confirmed from outside";
+    VIP_CONFIRMED = 70 - 110, Standard, "VIP's holder is confirmed from outside";
     SCRIPT_SUCCEEDED = 70 - 201, Interaction, "script succeeded";
     SCRIPT_FAILED = 70 - 202, Standard, "script failed";
     SCRIPT_SKIPPED = 70 - 203, Standard, "script not launched, its host is not reachable";
@@ -248,6 +250,15 @@ registry! {
     STORE_FAILED = 70 - 603, Standard, "store cannot write, records are kept in memory meanwhile";
     STORE_BACK = 70 - 604, Standard, "store writes again";
     CONFIG_APPLIED = 70 - 605, Standard, "configuration applied";
+    LEASE_LOST = 70 - 801, Standard, "lease on the VIPs ran out without being renewed";
+    LEASE_HELD = 70 - 802, Standard, "lease on the VIPs is held";
+    BACKING_LOW = 70 - 803, Standard, "lease would not survive the loss of another voter";
+    BACKING_FULL = 70 - 804, Standard, "lease is confirmed by all voters";
+    GATE_DISTURBED = 70 - 805, Standard, "gate of the VIPs was removed by another tool and has been put back";
+    GATE_MISSING = 70 - 806, Standard, "gate of the VIPs does not stand, leases alone protect them";
+    GATE_WHOLE = 70 - 807, Standard, "gate of the VIPs stands";
+    TOOK_OVER_ALONE = 70 - 808, Standard, "agent took over without an SCS";
+    STEPPED_DOWN = 70 - 809, Standard, "agent made its server backup without an SCS";
     ALARM_RAISED = 70 - 701, Alarm, "alarm raised";
     ALARM_CLEARED = 70 - 702, Standard, "alarm cleared";
 }

@@ -1,6 +1,9 @@
 //! What an agent reports: facts, numbered, with the time at which each happened.
 
-use crate::{Answer, AppReport, InterfaceReport, LaunchResult, LogEvent, Micros, VipReport};
+use crate::{
+    Answer, AppName, AppReport, Epoch, InterfaceReport, LaunchResult, LogEvent, Micros, PairName, VipReport,
+    VipSighting,
+};
 use serde::{Deserialize, Serialize};
 
 /// A numbered report of an agent.
@@ -22,12 +25,24 @@ pub enum Fact {
     App(AppReport),
     /// A VIP appeared or went away.
     Vip(VipReport),
+    /// The network was asked who has a VIP, and this is who answered.
+    VipSighted(VipSighting),
     /// An interface changed.
     Interface(InterfaceReport),
     /// An instruction was carried out or not.
     Answer(Answer),
     /// A launch ended.
     LaunchEnded(LaunchResult),
+    /// The other member of a pair let go of its lease because its server failed. Told by the peer's agent, since the SCS
+    /// may not hear the agent itself.
+    LeaseLetGo {
+        /// The pair.
+        pair: PairName,
+        /// The member that failed.
+        app: AppName,
+        /// Up to this epoch.
+        epoch: Epoch,
+    },
     /// The agent or an application logged an event.
     Log(LogEvent),
 }

@@ -49,6 +49,14 @@ pub enum LaunchWhat {
         /// The interface on this host.
         interface: InterfaceName,
     },
+    /// Ask the network who has a VIP, from a host that does not hold it. The answers come as a
+    /// [`VipSighting`](crate::VipSighting), just before the result.
+    FindHolder {
+        /// The VIP.
+        vip: VipAddress,
+        /// The interface on this host.
+        interface: InterfaceName,
+    },
     /// Any other script of the user's, run by an alarm reaction.
     Script {
         /// The script.
@@ -64,6 +72,7 @@ impl fmt::Display for LaunchWhat {
                 write!(f, "{s} {verb} {}", vip.address)
             }
             LaunchWhat::Announce { vip, .. } => write!(f, "announce {}", vip.address),
+            LaunchWhat::FindHolder { vip, .. } => write!(f, "find the holder of {}", vip.address),
             LaunchWhat::Script { script } => write!(f, "{script}"),
         }
     }

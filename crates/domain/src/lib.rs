@@ -8,8 +8,11 @@ mod event;
 mod fact;
 mod instruction;
 mod launch;
+mod lease;
+mod mac;
 mod names;
 mod report;
+mod sighting;
 mod time;
 
 pub use cluster::{
@@ -21,10 +24,13 @@ pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY
 pub use fact::{Fact, Report};
 pub use instruction::{Answer, AnswerOutcome, Instruction, Order};
 pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, VipVerb};
+pub use lease::{GateReport, LeaseReport, TakenOver};
+pub use mac::{MacAddress, ParseMacAddressError};
 pub use names::{
     AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError,
 };
 pub use report::{
     AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, RefId, RunMode, VipReport,
 };
+pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
 pub use time::{Micros, format_duration, parse_duration};

@@ -1,6 +1,6 @@
 //! What agents report: application status, run mode, addresses, interfaces, figures of the host.
 
-use crate::{AppName, InterfaceName, Member, Micros, VipAddress};
+use crate::{AppName, InterfaceName, MacAddress, Member, Micros, VipAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -221,6 +221,9 @@ pub struct InterfaceReport {
     pub interface: InterfaceName,
     /// Carrier there and interface up (`IFF_UP` and `IFF_LOWER_UP`).
     pub up: bool,
+    /// Its Ethernet address, by which others see it; none where it has none, or there is no such interface.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
 }
 
 /// What SCS knows of a host (domain.md, "Host status").

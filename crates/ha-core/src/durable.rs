@@ -38,6 +38,8 @@ pub struct DurablePair {
     pub wanted: Option<AppName>,
     /// The greatest epoch granted.
     pub epoch: Epoch,
+    /// The greatest epoch that any voter has seen.
+    pub seen: Epoch,
     /// The last decision's reason.
     pub reason: String,
     /// Whether it waits for an operator's acknowledgement.
@@ -55,6 +57,7 @@ impl State {
         let pair = |p: &crate::state::PairState| DurablePair {
             wanted: p.wanted.clone(),
             epoch: p.epoch,
+            seen: p.seen,
             reason: p.reason.clone(),
             frozen: p.frozen,
             flapping: p.flapping,
@@ -78,6 +81,7 @@ impl State {
             if let Some(state) = self.pairs.get_mut(&name) {
                 state.wanted = wanted;
                 state.epoch = kept.epoch;
+                state.seen = kept.seen;
                 state.reason = kept.reason;
                 state.frozen = kept.frozen;
                 state.flapping = kept.flapping;

@@ -92,9 +92,20 @@ impl State {
             Holder::Gone(Gone { kind, why, at, host: Some(host_name.clone()), reported })
         };
         let lost = IncidentKind::Disconnected;
+        // The peer's agent may hear what the SCS does not: then only what it knows to have failed is gone.
+        let peer_hears = self.heard_by_peer(pair, host_name);
+        let name = self.cluster.pair_of(app).map(|(name, _)| name);
+        let let_go = name.and_then(|name| self.known_to_have_let_go(name, app));
+        if host.status != HostStatus::Up
+            && let Some(at) = let_go
+        {
+            let reported = Some("its lease was let go".to_owned());
+            return gone(IncidentKind::Failure, format!("{app} on {host_name} failed"), at, reported);
+        }
         match host.status {
             HostStatus::Up if host.heard => {}
             HostStatus::Up => return Holder::Unknown,
+            HostStatus::Unreachable | HostStatus::AgentDown if peer_hears => return Holder::Unknown,
             HostStatus::Unreachable => {
                 return gone(
                     lost,
@@ -103,8 +114,8 @@ impl State {
                     None,
                 );
             }
-            HostStatus::AgentDown if now.since(host.since) >= self.cluster.scs.agent_grace => {
-                let grace = format_duration(self.cluster.scs.agent_grace);
+            HostStatus::AgentDown if now.since(host.since) >= self.agent_grace(pair) => {
+                let grace = format_duration(self.agent_grace(pair));
                 return gone(
                     lost,
                     format!("the agent on {host_name} has been away for {grace}"),
@@ -217,9 +228,10 @@ impl State {
         reason: String,
         now: Micros,
     ) {
+        let member = self.cluster.pairs[name].member(to).expect("only a member is granted the role");
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
         let from = state.wanted.replace(to.clone());
-        state.epoch.0 = state.epoch.0.saturating_add(1);
+        state.epoch = state.epoch.max(state.seen).next_of(member);
         state.reason = reason;
         state.regrant = None;
         state.held = None;
@@ -241,7 +253,7 @@ impl State {
         consider(self.started_at + self.cluster.scs.boot_grace);
         for host in pair.members.iter().filter_map(|m| self.hosts.get(self.host_of(m)?)) {
             if host.status == HostStatus::AgentDown {
-                consider(host.since + self.cluster.scs.agent_grace);
+                consider(host.since + self.agent_grace(pair));
             }
         }
         for member in &pair.members {

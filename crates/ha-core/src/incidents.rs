@@ -73,6 +73,8 @@ pub enum Phase {
     AddressMoved,
     /// The holder announced the VIP anew.
     Announced,
+    /// The network was asked who has the VIP.
+    Verified,
 }
 
 impl fmt::Display for Phase {
@@ -91,6 +93,7 @@ impl fmt::Display for Phase {
             Phase::Launched => "launched",
             Phase::AddressMoved => "address-moved",
             Phase::Announced => "announced",
+            Phase::Verified => "verified",
         })
     }
 }
@@ -101,7 +104,14 @@ impl IncidentKind {
     pub fn step_number(self, phase: Phase) -> Option<u8> {
         match (self, phase) {
             (_, Phase::Detected) => Some(1),
-            (_, Phase::Decided | Phase::BackupConfirmed | Phase::PrimaryConfirmed | Phase::Announced) => None,
+            (
+                _,
+                Phase::Decided
+                | Phase::BackupConfirmed
+                | Phase::PrimaryConfirmed
+                | Phase::Announced
+                | Phase::Verified,
+            ) => None,
 
             (IncidentKind::Manual, Phase::Reported) => None,
             (IncidentKind::Manual, Phase::BackupInstructed) => Some(2),

@@ -3,8 +3,9 @@
 use crate::{Incident, Plan};
 use alarms::{ActiveAlarm, Ending};
 use domain::{
-    Answer, AppName, AppReport, Cluster, EventId, HostName, Instruction, InterfaceReport, Launch,
-    LaunchResult, LaunchWhat, LogEvent, Micros, PairName, RunMode, VipReport,
+    Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
+    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, TakenOver, VipReport,
+    VipSighting,
 };
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,15 @@ pub enum Input {
         /// What.
         report: VipReport,
     },
+    /// The network was asked who has a VIP.
+    VipSighted {
+        /// The host that asked.
+        host: HostName,
+        /// When the inquiry was over there.
+        at: Micros,
+        /// Who answered, with times of the SCS's clock.
+        sighting: VipSighting,
+    },
     /// An interface changed.
     InterfaceReported {
         /// The agent's host.
@@ -162,6 +172,36 @@ pub enum Input {
     EventReported {
         /// The event.
         event: LogEvent,
+    },
+    /// How the leases of its pairs stand at a host.
+    LeasesReported {
+        /// The agent's host.
+        host: HostName,
+        /// One for each pair.
+        leases: Vec<LeaseReport>,
+    },
+    /// A member of a pair let go of its lease because its server failed; told by a voter.
+    LeaseLetGo {
+        /// The pair.
+        pair: PairName,
+        /// The member.
+        app: AppName,
+        /// Up to this epoch.
+        epoch: Epoch,
+    },
+    /// A voter has seen a greater epoch of a pair than before.
+    EpochSeen {
+        /// The pair.
+        pair: PairName,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// An agent made a server primary while no SCS was there. Comes before its inventory.
+    TookOver {
+        /// The agent's host.
+        host: HostName,
+        /// What.
+        taken: TakenOver,
     },
     /// An operator ordered something.
     Ordered {

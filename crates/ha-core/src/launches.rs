@@ -54,9 +54,13 @@ impl State {
             (LaunchWhat::VipControl { verb: VipVerb::Enable, vip, .. }, Some(name)) => {
                 !self.released(name, &host, vip, now)
             }
-            (LaunchWhat::VipControl { .. } | LaunchWhat::Announce { .. } | LaunchWhat::Script { .. }, _) => {
-                false
-            }
+            (
+                LaunchWhat::VipControl { .. }
+                | LaunchWhat::Announce { .. }
+                | LaunchWhat::FindHolder { .. }
+                | LaunchWhat::Script { .. },
+                _,
+            ) => false,
         };
         let launch = Launch { ref_id, what, pair, app, mode, epoch, event, alarm, time_limit };
         self.launches.insert(ref_id, PendingLaunch { host, launch, sent: None, attempts: 0, retry_at: None });
@@ -119,6 +123,7 @@ impl State {
             let phase = match launch.what {
                 LaunchWhat::VipControl { .. } | LaunchWhat::Script { .. } => Phase::AddressMoved,
                 LaunchWhat::Announce { .. } => Phase::Announced,
+                LaunchWhat::FindHolder { .. } => Phase::Verified,
             };
             self.note(
                 name,
@@ -188,7 +193,7 @@ impl State {
                 // Its kernel lives and keeps what it had; only after the grace it counts as lost.
                 HostStatus::AgentDown => {
                     place.is_some_and(|p| p.last == Some(false))
-                        || now.since(state.since) >= self.cluster.scs.agent_grace
+                        || now.since(state.since) >= self.agent_grace(pair)
                 }
                 HostStatus::Unreachable => true,
                 HostStatus::Unknown => false,
@@ -257,7 +262,9 @@ impl State {
             |script: &ScriptName| self.cluster.scripts.get(script).map_or(BUILT_IN_LIMIT, |s| s.time_limit);
         match what {
             LaunchWhat::VipControl { script: Some(script), .. } | LaunchWhat::Script { script } => of(script),
-            LaunchWhat::VipControl { script: None, .. } | LaunchWhat::Announce { .. } => BUILT_IN_LIMIT,
+            LaunchWhat::VipControl { script: None, .. }
+            | LaunchWhat::Announce { .. }
+            | LaunchWhat::FindHolder { .. } => BUILT_IN_LIMIT,
         }
     }
 

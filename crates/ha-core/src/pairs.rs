@@ -36,6 +36,7 @@ impl State {
         self.announce_if_due(name, pair);
         self.finish_change(name, pair, now, out);
         self.watch_faults(name, pair, now, out);
+        self.watch_leases(name, pair, now, out);
     }
 
     /// Whether `app` is wanted as primary and has confirmed it under the pair's epoch.
@@ -445,6 +446,7 @@ impl State {
             .flatten()
             .chain(self.election_deadline(name))
             .chain(self.vip_deadline(name, &self.cluster.pairs[name]))
+            .chain(self.lease_deadline(name))
             .min()
     }
 }

@@ -2,12 +2,15 @@
 
 use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
+use crate::leases::LetGo;
+use crate::sightings::Sighting;
 use crate::watch::Watch;
 use crate::{Durable, Lost};
 use alarms::Alarms;
 use domain::{
-    AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName, Launch,
-    Micros, Order, Pair, PairName, RefId, RunMode, VipAddress,
+    AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName,
+    InterfaceReport, Launch, LeaseReport, MacAddress, Micros, Order, Pair, PairName, RefId, RunMode,
+    VipAddress,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +25,8 @@ pub struct State {
     pub(crate) apps: BTreeMap<AppName, AppState>,
     pub(crate) pairs: BTreeMap<PairName, PairState>,
     pub(crate) vips: BTreeMap<(HostName, VipAddress), VipState>,
+    /// The newest sighting of each VIP by each observer.
+    pub(crate) sightings: BTreeMap<(VipAddress, HostName), Sighting>,
     pub(crate) outstanding: BTreeMap<RefId, Outstanding>,
     pub(crate) launches: BTreeMap<RefId, PendingLaunch>,
     pub(crate) alarms: Alarms,
@@ -49,6 +54,11 @@ pub(crate) struct HostState {
     pub heard: bool,
     pub lost: Option<(Lost, Micros)>,
     pub interfaces: BTreeMap<InterfaceName, bool>,
+    /// The Ethernet addresses of its interfaces, by which others see it. Kept while it is out of sight: that is when
+    /// its answers to others matter most.
+    pub macs: BTreeMap<InterfaceName, MacAddress>,
+    /// Which other agents its agent hears.
+    pub peers: BTreeMap<HostName, bool>,
 }
 
 /// What is known of an application.
@@ -153,6 +163,14 @@ pub(crate) struct PairState {
     pub settled_at: Micros,
     pub wanted: Option<AppName>,
     pub epoch: Epoch,
+    /// The greatest epoch that any voter has seen.
+    pub seen: Epoch,
+    /// The last lease that was let go because a server failed.
+    pub let_go: Option<LetGo>,
+    /// How the lease stands at the two members' hosts, and when that was told.
+    pub leases: [Option<(LeaseReport, Micros)>; 2],
+    pub thin: Watch,
+    pub ungated: Watch,
     /// The reason of the last decision, one sentence.
     pub reason: String,
     pub change: Option<RoleChange>,
@@ -235,6 +253,7 @@ impl State {
             apps: BTreeMap::new(),
             pairs: BTreeMap::new(),
             vips: BTreeMap::new(),
+            sightings: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             launches: BTreeMap::new(),
             alarms: Alarms::default(),
@@ -303,6 +322,7 @@ impl State {
             }
         }
         self.vips.retain(|place, _| places.contains(place));
+        self.sightings.retain(|(vip, host), _| places.contains(&(host.clone(), *vip)));
         for place in places {
             self.vips.entry(place).or_default();
         }
@@ -356,7 +376,16 @@ impl HostState {
             heard: false,
             lost: None,
             interfaces: BTreeMap::new(),
+            macs: BTreeMap::new(),
+            peers: BTreeMap::new(),
         }
+    }
+
+    pub(crate) fn interface_is(&mut self, report: InterfaceReport) {
+        if let Some(mac) = report.mac {
+            self.macs.insert(report.interface.clone(), mac);
+        }
+        self.interfaces.insert(report.interface, report.up);
     }
 
     /// Whether instructions reach it and its reports are the whole picture.

@@ -46,6 +46,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::HostProbed { host, answers } => state.host_probed(&host, answers, now, &mut out),
         Input::AppReported { host, at, report } => state.app_reported(&host, at, report, now, &mut out),
         Input::VipReported { host, at: _, report } => state.vip_reported(&host, &report),
+        Input::VipSighted { host, at, sighting } => state.vip_sighted(host, at, sighting),
         Input::InterfaceReported { host, at: _, report } => state.interface_reported(&host, report),
         Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),
         Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, now, &mut out),
@@ -57,6 +58,10 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::ClusterApplied { cluster } => state.cluster_applied(*cluster, now, &mut out),
         Input::TimePassed => state.time_passed(now, &mut out),
         Input::Logged { event } => state.logged(&event, now, &mut out),
+        Input::LeasesReported { host, leases } => state.leases_reported(&host, leases, now),
+        Input::LeaseLetGo { pair, app, epoch } => state.let_go(&pair, &app, epoch, now),
+        Input::EpochSeen { pair, epoch } => state.epoch_seen(&pair, epoch),
+        Input::TookOver { host, taken } => state.taken_over(&host, taken, now, &mut out),
         Input::LaunchRequested { request } => state.request_launch(request, now, &mut out),
     }
     for name in std::mem::take(&mut state.touched) {
@@ -100,7 +105,7 @@ impl State {
         let Some(state) = self.hosts.get_mut(host).filter(|h| h.status == HostStatus::Up) else { return };
         state.heard = true;
         for interface in interfaces {
-            state.interfaces.insert(interface.interface, interface.up);
+            state.interface_is(interface);
         }
         for vip in &vips {
             self.vip_reported(host, vip);
@@ -179,6 +184,7 @@ impl State {
         if let Some(state) = self.hosts.get_mut(host) {
             state.interfaces.clear();
         }
+        self.forget_sightings_by(host);
         self.outstanding.retain(|_, o| &o.host != host);
         self.forget_launches_on(host);
     }
@@ -228,7 +234,7 @@ impl State {
 
     fn interface_reported(&mut self, host: &HostName, report: InterfaceReport) {
         if let Some(state) = self.hosts.get_mut(host) {
-            state.interfaces.insert(report.interface, report.up);
+            state.interface_is(report);
         }
         self.touch_host(host);
     }

@@ -1,10 +1,11 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
+use crate::LeaseView;
 use crate::state::State;
 use alarms::ActiveAlarm;
 use domain::{
-    AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, Micros, PairName, Profile,
-    Redundancy, RunMode, VipAddress,
+    AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
+    Profile, Redundancy, RunMode, VipAddress,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,9 @@ pub struct PairView {
     pub members: Vec<MemberView>,
     /// Its VIPs.
     pub vips: Vec<VipView>,
+    /// Its lease; none from an SCS of before there were leases.
+    #[serde(default)]
+    pub lease: Option<LeaseView>,
 }
 
 /// A member of a pair.
@@ -100,6 +104,31 @@ pub struct VipView {
     pub address: VipAddress,
     /// Where it is.
     pub places: Vec<VipPlace>,
+    /// Who answered for it when hosts that do not hold it asked last.
+    #[serde(default)]
+    pub sightings: Vec<SightingView>,
+}
+
+/// Who answered for a VIP when a host asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SightingView {
+    /// The host that asked.
+    pub observer: HostName,
+    /// When it asked first.
+    pub asked: Micros,
+    /// When the inquiry was over.
+    pub at: Micros,
+    /// Who answered; empty: nobody.
+    pub holders: Vec<HolderView>,
+}
+
+/// A machine that answered for a VIP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HolderView {
+    /// Its Ethernet address.
+    pub mac: MacAddress,
+    /// Whose that is; none: no host's that the SCS has heard of.
+    pub host: Option<HostName>,
 }
 
 /// A VIP on a host.
@@ -197,6 +226,7 @@ impl State {
             frozen: state.frozen,
             incident: state.incident.as_ref().map(|i| i.id.0),
             members,
+            lease: Some(self.lease_view(name)),
             vips: config
                 .vips
                 .iter()
@@ -211,9 +241,24 @@ impl State {
                             enabled: self.vips.get(&(host.clone(), vip.address)).and_then(|v| v.present),
                         })
                         .collect(),
+                    sightings: self.sighting_views(&vip.address),
                 })
                 .collect(),
         }
+    }
+
+    fn sighting_views(&self, vip: &VipAddress) -> Vec<SightingView> {
+        let view = |(observer, seen): (&HostName, &crate::sightings::Sighting)| SightingView {
+            observer: observer.clone(),
+            asked: seen.asked,
+            at: seen.at,
+            holders: seen
+                .holders
+                .iter()
+                .map(|holder| HolderView { mac: holder.mac, host: self.host_at(holder.mac).cloned() })
+                .collect(),
+        };
+        self.sightings_of(vip).map(view).collect()
     }
 
     fn member_view(&self, pair: &domain::Pair, app: &AppName, now: Micros) -> MemberView {

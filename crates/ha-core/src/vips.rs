@@ -148,6 +148,6 @@ fn patience(tries: u32) -> Duration {
 fn is_about(what: &LaunchWhat, of: &Vip) -> bool {
     match what {
         LaunchWhat::VipControl { vip, .. } => vip == &of.address,
-        LaunchWhat::Announce { .. } | LaunchWhat::Script { .. } => false,
+        LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } | LaunchWhat::Script { .. } => false,
     }
 }

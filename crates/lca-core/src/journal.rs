@@ -92,7 +92,13 @@ impl Journal {
 fn is_log(fact: &Fact) -> bool {
     match fact {
         Fact::Log(_) => true,
-        Fact::App(_) | Fact::Vip(_) | Fact::Interface(_) | Fact::Answer(_) | Fact::LaunchEnded(_) => false,
+        Fact::App(_)
+        | Fact::Vip(_)
+        | Fact::VipSighted(_)
+        | Fact::Interface(_)
+        | Fact::LeaseLetGo { .. }
+        | Fact::Answer(_)
+        | Fact::LaunchEnded(_) => false,
     }
 }
 
@@ -106,7 +112,7 @@ fn text_of(fact: &Fact) -> usize {
             event.text.len()
                 + event.attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
         }
-        Fact::Interface(_) | Fact::Answer(_) => 0,
+        Fact::VipSighted(_) | Fact::Interface(_) | Fact::LeaseLetGo { .. } | Fact::Answer(_) => 0,
     }
 }
 

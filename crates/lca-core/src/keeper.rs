@@ -86,6 +86,11 @@ pub enum Act {
         /// Why.
         why: Reason,
     },
+    /// The peer let go because its server failed: the SCS may not hear that agent.
+    PeerFailed {
+        /// The epoch that it let go.
+        epoch: Epoch,
+    },
     /// Make the server backup: the role is, or is about to be, the other member's.
     StepDown {
         /// The newest epoch known of.
@@ -307,7 +312,10 @@ impl Keeper {
                 }
                 Output::Outdated { granted } => out.push(Act::StepDown { epoch: granted }),
                 Output::Released { by, epoch, why } if by != self.me => match why {
-                    Why::Failed => self.peer_failed = Some((epoch, now)),
+                    Why::Failed => {
+                        self.peer_failed = Some((epoch, now));
+                        out.push(Act::PeerFailed { epoch });
+                    }
                     Why::Ordered | Why::Outdated => self.peer_failed = None,
                 },
                 Output::Released { .. } => {}

@@ -110,7 +110,9 @@ impl Launches {
 
 fn vip_of(launch: &Launch) -> Option<VipAddress> {
     match &launch.what {
-        LaunchWhat::VipControl { vip, .. } | LaunchWhat::Announce { vip, .. } => Some(*vip),
+        LaunchWhat::VipControl { vip, .. }
+        | LaunchWhat::Announce { vip, .. }
+        | LaunchWhat::FindHolder { vip, .. } => Some(*vip),
         LaunchWhat::Script { .. } => None,
     }
 }

@@ -34,8 +34,8 @@ enum Arrows {
 const ARROWS: &[(&str, Arrows)] = &[
     ("domain", Arrows::To(&[])),
     ("alarms", Arrows::To(&["domain"])),
-    ("ha-core", Arrows::To(&["alarms", "domain"])),
     ("lease", Arrows::To(&["domain"])),
+    ("ha-core", Arrows::To(&["alarms", "domain", "lease"])),
     ("sip-proto", Arrows::To(&["domain"])),
     ("config", Arrows::To(&["domain", "lease"])),
     ("control-link", Arrows::To(&["domain", "lease"])),

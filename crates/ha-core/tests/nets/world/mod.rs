@@ -231,7 +231,7 @@ impl World {
             }
         }
         let interfaces =
-            interfaces.into_iter().map(|(interface, up)| InterfaceReport { interface, up }).collect();
+            interfaces.into_iter().map(|(interface, up)| InterfaceReport { interface, up, mac: None }).collect();
         Input::InventoryReported { host: name.clone(), apps, vips, interfaces }
     }
 
@@ -406,7 +406,7 @@ impl World {
     pub fn set_carrier(&mut self, name: &HostName, up: bool) {
         self.hosts.get_mut(name).unwrap().no_carrier = !up;
         let interface = InterfaceName::new("eth0").unwrap();
-        let report = InterfaceReport { interface, up };
+        let report = InterfaceReport { interface, up, mac: None };
         self.tell(name, Input::InterfaceReported { host: name.clone(), at: self.now, report });
     }
 
@@ -578,7 +578,9 @@ impl World {
                 self.set_vip(on, vip, false);
                 LaunchOutcome::Succeeded
             }
-            LaunchWhat::Announce { .. } | LaunchWhat::Script { .. } => LaunchOutcome::Succeeded,
+            LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } | LaunchWhat::Script { .. } => {
+                LaunchOutcome::Succeeded
+            }
         };
         let result = LaunchResult { ref_id: launch.ref_id, outcome, output: String::new(), took_us: 100 };
         self.tell(on, Input::LaunchEnded { host: on.clone(), at: self.now, result });
@@ -728,6 +730,7 @@ impl World {
                     if report.present { "enabled" } else { "disabled" }
                 )
             }
+            Input::VipSighted { host, sighting, .. } => format!("<- {host}: {sighting}"),
             Input::InterfaceReported { host, report, .. } => {
                 format!(
                     "<- {host}: {} {}",
@@ -747,6 +750,14 @@ impl World {
                 format!("<- {host}: launch {}", result.outcome)
             }
             Input::EventReported { event } => format!("<- event {}", event.id),
+            Input::LeasesReported { host, .. } => format!("<- {host}: leases"),
+            Input::LeaseLetGo { pair, app, epoch } => {
+                format!("<- voter: {app} let go of the lease on {pair}, epoch {epoch}: failed")
+            }
+            Input::EpochSeen { pair, epoch } => format!("<- voter: epoch {epoch} of {pair} was seen"),
+            Input::TookOver { host, taken } => {
+                format!("<- {host}: took over: {}, epoch {}: {}", taken.app, taken.epoch, taken.why)
+            }
             Input::Ordered { order, by, .. } => format!("<- {} orders: {}", by.who, brief_order(order)),
             Input::ClusterApplied { .. } => "<- a new configuration".to_owned(),
             Input::TimePassed => return,
