@@ -3,6 +3,7 @@
 
 use crate::applications::Controlled;
 use crate::messages::{Job, News};
+use crate::observer::{Answered, Observer};
 use crate::real_time::Rights;
 use crate::say::Say;
 use crate::session::{Change, Session};
@@ -55,6 +56,7 @@ pub struct Agent {
     pub(crate) jobs: Sender<Job>,
     pub(crate) session: Session,
     pub(crate) vips: Vips,
+    pub(crate) observer: Observer,
     pub(crate) launches: Launches,
     pub(crate) apps: BTreeMap<AppName, Controlled>,
     pub(crate) runs: BTreeMap<usize, AppName>,
@@ -67,6 +69,8 @@ pub struct Agent {
     /// Inputs that a step itself led to.
     pub(crate) inbox: VecDeque<(AppName, Input)>,
     pub(crate) facts: Facts,
+    /// Launches that ended with what was observed, to be reported; kept to be used again.
+    pub(crate) answered: Vec<Answered>,
     pub(crate) released: Vec<VipAddress>,
     boot_id: String,
     cluster: Cluster,
@@ -105,6 +109,7 @@ impl Agent {
         launches.restore(start.last.launches);
         Self {
             vips: Vips::open(&start.host, &say, start.last.vips_put_back),
+            observer: Observer::open(&say),
             host: start.host,
             files: start.files,
             say,
@@ -120,6 +125,7 @@ impl Agent {
             actions: Actions::new(),
             inbox: VecDeque::new(),
             facts: Facts::new(),
+            answered: Vec::new(),
             released: Vec::new(),
             boot_id: start.boot_id,
             cluster: start.cluster,
@@ -163,7 +169,8 @@ impl Agent {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
         let apps = self.apps.values().filter_map(Controlled::next_deadline).min();
-        [self.session.next_deadline(), self.vips.next_deadline(), apps].into_iter().flatten().min()
+        let (vips, observer) = (self.vips.next_deadline(), self.observer.next_deadline());
+        [self.session.next_deadline(), vips, observer, apps].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -177,6 +184,10 @@ impl Agent {
         if self.vips.next_deadline().is_some_and(|due| due <= now) {
             self.vips.time_passed(now, &mut self.facts);
             self.report_facts(now);
+        }
+        if self.observer.next_deadline().is_some_and(|due| due <= now) {
+            self.observer.time_passed(&self.vips, now, &mut self.facts, &mut self.answered);
+            self.report_observed(now);
         }
     }
 
@@ -261,6 +272,7 @@ impl Agent {
             Change::Lost(why) => {
                 self.up_to_date = false;
                 self.vips.disconnected();
+                self.observer.disconnected();
                 let event = LogEvent::new(events::CONNECTION_LOST, now).on(&self.host);
                 self.report(Fact::Log(event.because(format_args!("SCS: {why}"))), now);
             }
@@ -330,6 +342,7 @@ impl Agent {
     fn welcomed(&mut self, cluster: Cluster, now: Micros) {
         self.assigned(cluster, now);
         self.vips.connected(now);
+        self.observer.connected(now);
         self.catch_up(now);
     }
 
@@ -401,7 +414,8 @@ impl Agent {
         }
         let new_pairs = self.vips.configure(&self.cluster, now, &mut self.facts);
         self.unsettled.extend(new_pairs);
-        self.report_facts(now);
+        self.observer.configure(&self.vips, now, &mut self.answered);
+        self.report_observed(now);
         self.settle(now);
         self.dirty = true;
     }

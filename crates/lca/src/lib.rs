@@ -5,7 +5,7 @@
 //!            real-time thread (SCHED_FIFO, never waits)                 worker (ordinary thread, tokio)
 //!  SCS <──> session ── agent ── supervisor (lca-core, one per app)          spawn, find   processes
 //!             │          ├───── launches, journal (lca-core)    Job ──>   scripts       launches, mode commands
-//!         heartbeats     ├───── vips ── vip-control (netlink)   <── News  probes        tcp, http, sip, command
+//!         heartbeats     ├───── vips, observer ── vip-control   <── News  probes        tcp, http, sip, command
 //!                        └───── controlled: pidfd, notify, mode socket    figures, state_file
 //!                                                                        dialer (thread): connects to the SCSs
 //! ```
@@ -25,6 +25,7 @@ mod dialer;
 mod figures;
 mod mailbox;
 mod messages;
+mod observer;
 mod orders;
 mod probes;
 mod real_time;

@@ -2,9 +2,10 @@
 
 use crate::agent::Agent;
 use crate::messages::Job;
+use crate::observer::{Answered, Waiting};
 use crate::scripts::Script;
 use control_link::messages::Fact;
-use domain::{AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipVerb};
+use domain::{AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipAddress, VipVerb};
 use lca_core::launches::Offered;
 use lca_core::supervisor::Input;
 
@@ -31,6 +32,10 @@ impl Agent {
                 let result = self.vips.announce(*vip, now);
                 self.built_in_ended(&launch, result, now);
             }
+            LaunchWhat::FindHolder { vip, .. } => {
+                let vip = *vip;
+                self.find_holder(&vip, launch, now);
+            }
             LaunchWhat::VipControl { script: Some(_), .. } | LaunchWhat::Script { .. } => {
                 match self.launches.queue(launch) {
                     Ok(()) => self.launch_waiting(now),
@@ -41,6 +46,26 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Asks the network who has a VIP; answered when the inquiry is over.
+    fn find_holder(&mut self, vip: &VipAddress, launch: Box<Launch>, now: Micros) {
+        if self.observer.is_asked(launch.ref_id) {
+            return;
+        }
+        if let Err((launch, why)) = self.observer.ask(vip, launch, &self.vips, now) {
+            self.launch_ended(&launch, LaunchOutcome::Failed { why }, now);
+        }
+    }
+
+    /// Reports what was observed, and the ends of the launches that waited for it.
+    pub(crate) fn report_observed(&mut self, now: Micros) {
+        self.report_facts(now);
+        let mut answered = std::mem::take(&mut self.answered);
+        for Answered { waiting: Waiting { launch, begun }, result } in answered.drain(..) {
+            self.built_in_ended(&launch, result, begun);
+        }
+        self.answered = answered;
     }
 
     /// The worker has run a script.
@@ -57,7 +82,9 @@ impl Agent {
     fn refused(&mut self, launch: &Launch, now: Micros) -> Option<LaunchOutcome> {
         let verb = match &launch.what {
             LaunchWhat::VipControl { verb, .. } => *verb,
-            LaunchWhat::Announce { .. } | LaunchWhat::Script { .. } => return None,
+            LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } | LaunchWhat::Script { .. } => {
+                return None;
+            }
         };
         let member = self.member_of(launch)?;
         let controlled = self.apps.get(&member)?;
@@ -108,7 +135,9 @@ impl Agent {
         let (name, verb) = match &launch.what {
             LaunchWhat::VipControl { script: Some(name), verb, .. } => (name, Some(*verb)),
             LaunchWhat::Script { script } => (script, None),
-            LaunchWhat::VipControl { script: None, .. } | LaunchWhat::Announce { .. } => {
+            LaunchWhat::VipControl { script: None, .. }
+            | LaunchWhat::Announce { .. }
+            | LaunchWhat::FindHolder { .. } => {
                 unreachable!("built-in control does not stand in line")
             }
         };

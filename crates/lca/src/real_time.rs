@@ -24,6 +24,7 @@ pub const LINK: Token = Token(2);
 pub const HEARTBEATS: Token = Token(3);
 const MONITOR: Token = Token(4);
 const DUPLICATES: Token = Token(5);
+const INQUIRY: Token = Token(6);
 /// The first token of processes.
 pub const FIRST_PROCESS: usize = 16;
 
@@ -65,6 +66,9 @@ pub fn run(mut agent: Agent, mut poll: Poll, news: &Receiver<News>, want_real_ti
     }
     if let Some(duplicates) = agent.vips.duplicates() {
         register(duplicates.as_raw_fd(), DUPLICATES)?;
+    }
+    if let Some(inquiry) = agent.observer.inquiry() {
+        register(inquiry.as_raw_fd(), INQUIRY)?;
     }
     agent.begin(rights, boottime());
 
@@ -134,6 +138,7 @@ fn ready(agent: &mut Agent, token: Token, news: &Receiver<News>, messages: &mut 
             agent.hear_duplicates(now);
             false
         }
+        INQUIRY => agent.observer.hear(now),
         process => match controlled::from_token(FIRST_PROCESS, process) {
             Some((run, kind)) => agent.process_ready(run, kind, now),
             None => false,

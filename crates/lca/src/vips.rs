@@ -8,7 +8,7 @@ use domain::{
     VipAddress, VipControl, VipReport, events,
 };
 use lca_core::put_back::Pace;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use vip_control::{Announcer, Changed, Drained, DuplicateCheck, Monitor, NetEvent, VipController, VipError};
@@ -19,11 +19,11 @@ pub struct Vips {
     host: HostName,
     tools: Result<Tools, String>,
     announcer: Announcer,
-    /// Without the SCS it is not known whether the other host has the VIPs by now, and an announcement would take them from
-    /// it: none is sent unasked.
-    quiet: bool,
+    /// Pairs whose lease this host holds. Without it the other host may have the VIPs by now, and an announcement would
+    /// take them from it: none is sent.
+    held: BTreeSet<PairName>,
     vips: BTreeMap<VipAddress, Vip>,
-    interfaces: BTreeMap<InterfaceName, bool>,
+    interfaces: BTreeMap<InterfaceName, InterfaceReport>,
     put_back: u64,
     events: Vec<NetEvent>,
     say: Say,
@@ -56,10 +56,6 @@ struct Vip {
 /// Another holder that goes on announcing itself is told of at most this often.
 const DUPLICATE_PACE: Duration = Duration::from_secs(10);
 
-/// After a connection, or an interface, comes back: how long the SCS may take to say that the VIPs are elsewhere by now,
-/// before they are announced again. Longer than any profile's silence, so that a connection that is dead is known to be.
-const HEARD_OUT: Duration = Duration::from_millis(3_500);
-
 /// Facts in the order in which they are to be reported.
 pub type Facts = Vec<Fact>;
 
@@ -75,7 +71,7 @@ impl Vips {
             host: host.clone(),
             tools,
             announcer: Announcer::new(),
-            quiet: true,
+            held: BTreeSet::new(),
             vips: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             put_back,
@@ -168,7 +164,7 @@ impl Vips {
                     vip.wanted = true;
                     vip.epoch = epoch;
                     vip.present = true;
-                    if !self.quiet {
+                    if self.held.contains(pair) {
                         self.announcer.start(*address, vip.interface.clone(), now);
                     }
                     out.push(vip.fact(address, "found at start, held by the primary"));
@@ -254,19 +250,34 @@ impl Vips {
         Ok("announced".to_owned())
     }
 
-    /// The SCS cannot be reached any more.
-    pub fn disconnected(&mut self) {
-        self.quiet = true;
-        for address in self.vips.keys() {
-            self.announcer.stop(address);
+    /// This host holds a pair's lease now: what is here is announced, what should be here and is not is put here.
+    pub fn won(&mut self, pair: &PairName, now: Micros, out: &mut Facts) {
+        self.held.insert(pair.clone());
+        let of_pair = |vip: &Vip| vip.pair == *pair && vip.wanted;
+        let wanted: Vec<_> = self.vips.iter().filter(|(_, v)| of_pair(v)).map(|(address, _)| *address).collect();
+        for address in wanted {
+            self.look_at(address, now, out);
+            if let Some(vip) = self.vips.get(&address).filter(|vip| vip.present) {
+                self.announcer.start(address, vip.interface.clone(), now);
+            }
         }
     }
 
-    /// The SCS is reached again: what is held is announced anew unless it says otherwise.
-    pub fn connected(&mut self, now: Micros) {
-        self.quiet = false;
-        for (address, vip) in self.vips.iter().filter(|(_, vip)| vip.wanted && vip.present) {
-            self.announcer.start(*address, vip.interface.clone(), now + HEARD_OUT);
+    /// This host holds a pair's lease no longer. Where no gate stands between the VIPs and the network (`exposed`), the
+    /// addresses go; they come back with the lease.
+    pub fn lost(&mut self, pair: &PairName, exposed: bool, now: Micros, out: &mut Facts) {
+        self.held.remove(pair);
+        let here: Vec<_> = self.vips.iter().filter(|(_, v)| v.pair == *pair).map(|(address, _)| *address).collect();
+        for address in here {
+            self.announcer.stop(&address);
+            let Some(vip) = self.vips.get(&address) else { continue };
+            if exposed && vip.present && vip.control == VipControl::BuiltIn {
+                let wanted = vip.wanted;
+                self.remove_or_say(address, "the lease ended", now, out);
+                if let Some(vip) = self.vips.get_mut(&address) {
+                    vip.wanted = wanted;
+                }
+            }
         }
     }
 
@@ -378,10 +389,36 @@ impl Vips {
     /// All interfaces that carry VIPs, for the inventory.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceReport> {
-        self.interfaces
-            .iter()
-            .map(|(interface, up)| InterfaceReport { interface: interface.clone(), up: *up })
-            .collect()
+        self.interfaces.values().cloned().collect()
+    }
+
+    /// The VIPs of this host's pairs.
+    pub fn addresses(&self) -> impl Iterator<Item = VipAddress> {
+        self.vips.keys().copied()
+    }
+
+    /// The interface of a VIP of this host's pairs.
+    #[must_use]
+    pub fn interface_of(&self, vip: &VipAddress) -> Option<&InterfaceName> {
+        self.vips.get(vip).map(|vip| &vip.interface)
+    }
+
+    /// Whether a VIP is to be held here.
+    #[must_use]
+    pub fn is_wanted(&self, vip: &VipAddress) -> bool {
+        self.vips.get(vip).is_some_and(|vip| vip.wanted)
+    }
+
+    /// Whether the interface of a VIP is up and has carrier.
+    #[must_use]
+    pub fn has_carrier(&self, vip: &VipAddress) -> bool {
+        self.interface_of(vip).and_then(|name| self.interfaces.get(name)).is_some_and(|report| report.up)
+    }
+
+    /// Whether an address is that of a VIP of this host's pairs.
+    #[must_use]
+    pub fn is_vip(&self, address: IpAddr) -> bool {
+        self.vips.keys().any(|vip| vip.address == address)
     }
 
     /// True: it is not here any more.
@@ -430,7 +467,7 @@ impl Vips {
             Err(VipError::NoInterface { .. }) => false,
             Err(e) => return self.say.error(format_args!("{address}: {e}")),
         };
-        if present || !vip.wanted || vip.control != VipControl::BuiltIn {
+        if present || !vip.wanted || vip.control != VipControl::BuiltIn || !self.held.contains(&vip.pair) {
             let why = match (vip.wanted == present, &vip.control) {
                 (true, VipControl::Script(_)) => "VIP control script",
                 (_, _) if present => "added by another tool",
@@ -448,9 +485,7 @@ impl Vips {
         match lost {
             Ok(_) => {
                 self.put_back += 1;
-                if !self.quiet {
-                    self.announcer.start(address, vip.interface.clone(), now);
-                }
+                self.announcer.start(address, vip.interface.clone(), now);
                 let detail = "put back";
                 out.push(vip.event(events::VIP_PUT_BACK, &address, &self.host, now, detail));
                 vip.now_present(true, &address, detail, out);
@@ -463,12 +498,15 @@ impl Vips {
     }
 
     fn link_changed(&mut self, report: InterfaceReport, now: Micros, out: &mut Facts) {
-        let Some(up) = self.interfaces.get_mut(&report.interface) else { return };
-        let was = std::mem::replace(up, report.up);
+        let Some(known) = self.interfaces.get_mut(&report.interface) else { return };
+        let before = std::mem::replace(known, report.clone());
+        let was = before.up;
+        if before != report {
+            out.push(Fact::Interface(report.clone()));
+        }
         if was != report.up {
             let id = if report.up { events::CARRIER_BACK } else { events::CARRIER_LOST };
             let event = LogEvent::new(id, now).on(&self.host).because(&report.interface);
-            out.push(Fact::Interface(report.clone()));
             out.push(Fact::Log(event.with("interface", &report.interface)));
         }
         let on_it: Vec<_> = self
@@ -482,10 +520,9 @@ impl Vips {
             let Some(vip) = self.vips.get(&address).filter(|vip| vip.wanted && vip.present) else { continue };
             match (was, report.up) {
                 (true, false) => self.announcer.stop(&address),
-                // The neighbours behind it may have learnt another place meanwhile, and rightly so: the SCS may have
-                // moved the VIP before this agent even noticed that it hears nothing.
-                (false, true) if !self.quiet => {
-                    self.announcer.start(address, vip.interface.clone(), now + HEARD_OUT);
+                // The lease is held: nobody else has it, whatever the neighbours behind that interface believe.
+                (false, true) if self.held.contains(&vip.pair) => {
+                    self.announcer.start(address, vip.interface.clone(), now);
                 }
                 (false, _) | (true, true) => {}
             }
@@ -494,13 +531,7 @@ impl Vips {
 
     fn look_again(&mut self, now: Micros, out: &mut Facts) {
         let Ok(tools) = &mut self.tools else { return };
-        let names: Vec<_> = self.interfaces.keys().cloned().collect();
-        let reports: Vec<_> = names
-            .into_iter()
-            .map(|name| {
-                tools.controller.link(&name).unwrap_or(InterfaceReport { interface: name, up: false })
-            })
-            .collect();
+        let reports: Vec<_> = self.interfaces.keys().map(|name| tools.link(name)).collect();
         for report in reports {
             // Looks at the VIPs too.
             self.link_changed(report, now, out);
@@ -509,8 +540,7 @@ impl Vips {
 
     fn watch_interface(&mut self, interface: &InterfaceName) {
         let Ok(tools) = &mut self.tools else { return };
-        let up = tools.controller.link(interface).is_ok_and(|report| report.up);
-        self.interfaces.insert(interface.clone(), up);
+        self.interfaces.insert(interface.clone(), tools.link(interface));
     }
 }
 
@@ -521,6 +551,12 @@ impl Tools {
             monitor: Monitor::open()?,
             duplicates: DuplicateCheck::open()?,
         })
+    }
+
+    /// The state of an interface; one that is not there is down.
+    fn link(&mut self, name: &InterfaceName) -> InterfaceReport {
+        let gone = |_| InterfaceReport { interface: name.clone(), up: false, mac: None };
+        self.controller.link(name).unwrap_or_else(gone)
     }
 }
 
@@ -564,6 +600,7 @@ fn judge(result: Result<Changed, VipError>) -> Result<(Changed, Option<String>),
             | VipError::NoPermission { .. }
             | VipError::OtherPrefix { .. }
             | VipError::Ipv6Disabled { .. }
+            | VipError::NoNeighbours { .. }
             | VipError::Kernel { .. }),
         ) => Err(e.to_string()),
     }

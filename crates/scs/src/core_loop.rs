@@ -612,6 +612,13 @@ fn input_of(agent: &Agent, report: Report, cluster: &Cluster, now: Micros) -> Op
     match fact {
         Fact::App(report) => is_news.then_some(Input::AppReported { host, at, report }),
         Fact::Vip(report) => is_news.then_some(Input::VipReported { host, at, report }),
+        Fact::VipSighted(mut sighting) => {
+            sighting.asked = agent.on_our_clock(sighting.asked, now);
+            for holder in &mut sighting.holders {
+                holder.at = agent.on_our_clock(holder.at, now);
+            }
+            is_news.then_some(Input::VipSighted { host, at, sighting })
+        }
         Fact::Interface(report) => is_news.then_some(Input::InterfaceReported { host, at, report }),
         Fact::Answer(answer) => Some(Input::Answered { host, at, answer }),
         Fact::LaunchEnded(result) => Some(Input::LaunchEnded { host, at, result }),

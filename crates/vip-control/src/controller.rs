@@ -4,7 +4,7 @@ use crate::error::VipError;
 use crate::frames;
 use crate::netlink::{ListedAddress, ListedLink, Message, Request, RouteSocket};
 use crate::socket::Socket;
-use domain::{InterfaceName, InterfaceReport, VipAddress};
+use domain::{InterfaceName, InterfaceReport, MacAddress, VipAddress};
 use std::io;
 use std::net::IpAddr;
 
@@ -128,10 +128,13 @@ impl VipController {
     /// [`VipError::NoInterface`], [`VipError::Kernel`].
     pub fn link(&mut self, on: &InterfaceName) -> Result<InterfaceReport, VipError> {
         let index = self.index(on)?;
-        let mut up = Vec::with_capacity(1);
-        let read = |message: Message<'_>| ListedLink::read(message).map(|link| link.is_up());
-        match self.route.list(&Request::list_links(index), &mut up, read) {
-            Ok(()) => Ok(InterfaceReport { interface: on.clone(), up: up == [true] }),
+        let mut found = Vec::with_capacity(1);
+        let read = |message: Message<'_>| ListedLink::read(message).map(|link| (link.is_up(), link.mac()));
+        match self.route.list(&Request::list_links(index), &mut found, read) {
+            Ok(()) => {
+                let (up, mac) = found.first().copied().unwrap_or_default();
+                Ok(InterfaceReport { interface: on.clone(), up, mac })
+            }
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => {
                 Err(VipError::NoInterface { interface: on.clone() })
             }
@@ -203,7 +206,7 @@ impl VipController {
         if listed.prefix != vip.prefix {
             return Err(VipError::OtherPrefix { vip: *vip, interface: on.clone(), found: listed.prefix });
         }
-        Ok(listed.flags & (libc::IFA_F_DADFAILED | libc::IFA_F_TENTATIVE) == 0)
+        Ok(listed.is_settled())
     }
 
     /// Fills `self.listed` with the addresses of the VIP's family on the interface.
@@ -238,7 +241,7 @@ fn open_packet_socket() -> Result<Socket, VipError> {
 pub(crate) fn neighbourhood(
     socket: &Socket,
     on: &InterfaceName,
-) -> Result<Option<frames::MacAddress>, VipError> {
+) -> Result<Option<MacAddress>, VipError> {
     let no_interface = || VipError::NoInterface { interface: on.clone() };
     let flags = socket.interface_flags(on).map_err(cannot_look_up)?.ok_or_else(no_interface)?;
     if flags & (libc::IFF_LOOPBACK | libc::IFF_POINTOPOINT | libc::IFF_NOARP) != 0 {

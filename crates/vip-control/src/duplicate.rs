@@ -4,10 +4,11 @@
 
 use crate::controller::{cannot_look_up, neighbourhood, not_sent};
 use crate::error::VipError;
-use crate::frames::{self, MacAddress};
+use crate::filters;
+use crate::frames;
 use crate::netlink::{ListedLink, Message, Request, RouteSocket};
 use crate::socket::{AnyReadable, Socket};
-use domain::{InterfaceName, VipAddress};
+use domain::{InterfaceName, MacAddress, VipAddress};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -52,8 +53,8 @@ impl DuplicateCheck {
     pub fn open() -> Result<Self, VipError> {
         let cannot = |e| VipError::refused("open a packet socket", "CAP_NET_RAW", e);
         let (arp, neighbours) = (Socket::packet().map_err(cannot)?, Socket::packet().map_err(cannot)?);
-        arp.listen(libc::ETH_P_ARP as u16, &ARP_CLAIMS).map_err(cannot)?;
-        neighbours.listen(libc::ETH_P_IPV6 as u16, &NEIGHBOUR_CLAIMS).map_err(cannot)?;
+        arp.listen(libc::ETH_P_ARP as u16, &filters::ARP_CLAIMS).map_err(cannot)?;
+        neighbours.listen(libc::ETH_P_IPV6 as u16, &filters::NEIGHBOUR_ADVERTISEMENTS).map_err(cannot)?;
         let readable = AnyReadable::of(&[&arp, &neighbours]).map_err(cannot)?;
         let route = RouteSocket::open().map_err(|e| VipError::kernel("open a netlink socket", e))?;
         Ok(Self { readable, arp, neighbours, route, checked: BTreeMap::new() })
@@ -110,10 +111,7 @@ impl DuplicateCheck {
                     Err(e) => return Err(VipError::kernel("read answers to a duplicate address probe", e)),
                 };
                 let packet = &packet[..received];
-                let claim = frames::arp_claim(packet)
-                    .map(|(address, mac)| (IpAddr::V4(address), mac))
-                    .or_else(|| frames::neighbour_claim(packet, sender).map(|(a, mac)| (IpAddr::V6(a), mac)));
-                let Some((address, mac)) = claim else { continue };
+                let Some((address, mac)) = frames::claim(packet, sender) else { continue };
                 let Some((vip, interface)) = self.checked.get(&address) else { continue };
                 if self.arp.interface_index(interface).map_err(cannot_look_up)? == Some(index) {
                     found.push(Duplicate { vip: *vip, interface: interface.clone(), mac });
@@ -129,7 +127,7 @@ impl DuplicateCheck {
 
     fn own_macs(&mut self) -> Result<Vec<MacAddress>, VipError> {
         let mut own = Vec::new();
-        let read = |message: Message<'_>| Some(MacAddress(ListedLink::read(message)?.mac.try_into().ok()?));
+        let read = |message: Message<'_>| ListedLink::read(message)?.mac();
         self.route
             .list(&Request::list_links(0), &mut own, read)
             .map_err(|e| VipError::kernel("list interfaces", e))?;
@@ -142,39 +140,3 @@ impl AsRawFd for DuplicateCheck {
         self.readable.as_raw_fd()
     }
 }
-
-// Socket filters (the kernel's Documentation/networking/filter.rst): what does not pass wakes nobody.
-
-const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
-const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-const TO_INDEX: u32 = libc::BPF_MISC | libc::BPF_TAX;
-const JUMP_IF: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-const JUMP_IF_INDEX: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_X;
-const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-
-const fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
-}
-
-/// ARP replies, and requests in which sender and target address are the same.
-const ARP_CLAIMS: [libc::sock_filter; 8] = [
-    step(LOAD_HALF, 0, 0, 6), // operation
-    step(JUMP_IF, 4, 0, 2),
-    step(LOAD_WORD, 0, 0, 24), // target
-    step(TO_INDEX, 0, 0, 0),
-    step(LOAD_WORD, 0, 0, 14), // sender
-    step(JUMP_IF_INDEX, 0, 1, 0),
-    step(RETURN, 0, 0, u32::MAX),
-    step(RETURN, 0, 0, 0),
-];
-
-/// ICMPv6 neighbour advertisements.
-const NEIGHBOUR_CLAIMS: [libc::sock_filter; 6] = [
-    step(LOAD_BYTE, 0, 0, 6), // next header
-    step(JUMP_IF, 0, 3, 58),
-    step(LOAD_BYTE, 0, 0, 40), // type
-    step(JUMP_IF, 0, 1, 136),
-    step(RETURN, 0, 0, u32::MAX),
-    step(RETURN, 0, 0, 0),
-];

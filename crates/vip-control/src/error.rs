@@ -56,6 +56,13 @@ pub enum VipError {
         /// Link type (`ARPHRD_*` of the kernel's `linux/if_arp.h`).
         link_type: u16,
     },
+    /// Nobody can be asked there: the interface has no carrier, or is of a kind without neighbours (loopback,
+    /// point-to-point).
+    #[error("there is nobody to ask on {interface}: it has no carrier, or no neighbours")]
+    NoNeighbours {
+        /// The interface.
+        interface: InterfaceName,
+    },
     /// An announcement or probe could not be sent. The address, if it was to be added, is there.
     #[error("cannot send {what} for {} on {interface}", vip.address)]
     NotSent {

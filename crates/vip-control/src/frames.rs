@@ -3,25 +3,16 @@
 //! Sources: RFC 826 (ARP), RFC 5227 (address conflict detection), RFC 4861 (neighbour discovery), RFC 4862 (duplicate
 //! address detection), RFC 2464 (IPv6 over Ethernet).
 
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// A 48-bit Ethernet address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl fmt::Display for MacAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
+use domain::MacAddress;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// To all stations of the link.
 pub(crate) const BROADCAST: MacAddress = MacAddress([0xff; 6]);
 /// To all IPv6 nodes of the link, `ff02::1` (RFC 2464, section 7).
 pub(crate) const ALL_NODES: MacAddress = MacAddress([0x33, 0x33, 0, 0, 0, 1]);
 
+/// To all IPv6 nodes of the link.
+const ALL_NODES_ADDRESS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const NOBODY: MacAddress = MacAddress([0; 6]);
 /// Ethernet, IPv4, and the lengths of their addresses (RFC 826).
 const ARP_HEADER: [u8; 6] = [0, 1, 8, 0, 6, 4];
@@ -32,6 +23,9 @@ const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// Flag of an advertisement: take this address in place of the one you know.
 const OVERRIDE: u8 = 0x20;
+/// Flag of an advertisement: it answers a question that had a sender.
+const SOLICITED: u8 = 0x40;
+const SOURCE_LINK_ADDRESS: u8 = 1;
 const TARGET_LINK_ADDRESS: u8 = 2;
 const IPV6_HEADER: usize = 40;
 /// ICMPv6 header, flags and target.
@@ -50,7 +44,12 @@ pub(crate) fn arp_announcement_reply(vip: Ipv4Addr, mac: MacAddress) -> [u8; 28]
 
 /// An ARP probe: asks for `vip` without claiming it, so that nobody's ARP table changes (RFC 5227, section 2.1.1).
 pub(crate) fn arp_probe(vip: Ipv4Addr, mac: MacAddress) -> [u8; 28] {
-    arp(ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), (NOBODY, vip))
+    arp_question(vip, mac, Ipv4Addr::UNSPECIFIED)
+}
+
+/// An ARP request: "who has `vip`, tell `source`". Where that is the unspecified address it is a probe.
+pub(crate) fn arp_question(vip: Ipv4Addr, mac: MacAddress, source: Ipv4Addr) -> [u8; 28] {
+    arp(ARP_REQUEST, (mac, source), (NOBODY, vip))
 }
 
 fn arp(operation: u8, sender: (MacAddress, Ipv4Addr), target: (MacAddress, Ipv4Addr)) -> [u8; 28] {
@@ -62,6 +61,18 @@ fn arp(operation: u8, sender: (MacAddress, Ipv4Addr), target: (MacAddress, Ipv4A
         packet[at + 6..at + 10].copy_from_slice(&address.octets());
     }
     packet
+}
+
+/// Who says in a packet of either kind that they have which address; see [`arp_claim`] and [`neighbour_claim`].
+pub(crate) fn claim(packet: &[u8], sender: MacAddress) -> Option<(IpAddr, MacAddress)> {
+    // The first byte is 0 in ARP and 6x in IPv6: neither is read as the other.
+    let arp = arp_claim(packet).map(|(address, mac)| (address.into(), mac));
+    arp.or_else(|| neighbour_claim(packet, sender).map(|(address, mac)| (address.into(), mac)))
+}
+
+/// Whether an ARP packet is a reply to a question of `mac`.
+pub(crate) fn is_arp_reply_to(packet: &[u8], mac: MacAddress) -> bool {
+    packet.get(6..8) == Some(&[0, ARP_REPLY]) && packet.get(18..24) == Some(&mac.0)
 }
 
 /// Who says in an ARP packet, of whatever operation, that they have which address (RFC 5227, section 2.4).
@@ -77,7 +88,7 @@ pub(crate) fn arp_claim(packet: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
 /// as an IPv6 packet.
 pub(crate) fn neighbour_advertisement(vip: Ipv6Addr, mac: MacAddress) -> [u8; 72] {
     let mut packet = [0; 72];
-    ipv6_header(&mut packet, vip, Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+    ipv6_header(&mut packet, vip, ALL_NODES_ADDRESS);
     packet[40] = NEIGHBOUR_ADVERTISEMENT;
     packet[44] = OVERRIDE;
     packet[48..64].copy_from_slice(&vip.octets());
@@ -90,15 +101,43 @@ pub(crate) fn neighbour_advertisement(vip: Ipv6Addr, mac: MacAddress) -> [u8; 72
 /// A neighbour solicitation as duplicate address detection sends it: from nobody, so that no neighbour cache changes
 /// (RFC 4862, section 5.4.2). As an IPv6 packet, with the link-layer address it goes to.
 pub(crate) fn neighbour_probe(vip: Ipv6Addr) -> (MacAddress, [u8; 64]) {
-    let [.., x, y, z] = vip.octets();
-    let solicited_node =
-        Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(x), u16::from_be_bytes([y, z]));
+    let (mac, solicited_node) = solicited_node(vip);
     let mut packet = [0; 64];
     ipv6_header(&mut packet, Ipv6Addr::UNSPECIFIED, solicited_node);
     packet[40] = NEIGHBOUR_SOLICITATION;
     packet[48..64].copy_from_slice(&vip.octets());
     icmpv6_checksum(&mut packet);
-    (MacAddress([0x33, 0x33, 0xff, x, y, z]), packet)
+    (mac, packet)
+}
+
+/// A neighbour solicitation from `source`, which is at `mac`: to be answered to that address (RFC 4861, section 7.2.2).
+/// As an IPv6 packet, with the link-layer address it goes to.
+pub(crate) fn neighbour_question(vip: Ipv6Addr, mac: MacAddress, source: Ipv6Addr) -> (MacAddress, [u8; 72]) {
+    let (to, solicited_node) = solicited_node(vip);
+    let mut packet = [0; 72];
+    ipv6_header(&mut packet, source, solicited_node);
+    packet[40] = NEIGHBOUR_SOLICITATION;
+    packet[48..64].copy_from_slice(&vip.octets());
+    packet[64..66].copy_from_slice(&[SOURCE_LINK_ADDRESS, 1]); // length in units of 8 bytes
+    packet[66..].copy_from_slice(&mac.0);
+    icmpv6_checksum(&mut packet);
+    (to, packet)
+}
+
+/// The multicast group to which everybody who may have `vip` listens (RFC 4291, section 2.7.1), link-layer address
+/// first (RFC 2464, section 7).
+fn solicited_node(vip: Ipv6Addr) -> (MacAddress, Ipv6Addr) {
+    let [.., x, y, z] = vip.octets();
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(x), u16::from_be_bytes([y, z]));
+    (MacAddress([0x33, 0x33, 0xff, x, y, z]), group)
+}
+
+/// Whether a neighbour advertisement answers a solicitation from `source`. One from nobody is answered to all nodes, and
+/// not as solicited (RFC 4861, section 7.2.4).
+pub(crate) fn is_neighbour_answer_to(packet: &[u8], source: Ipv6Addr) -> bool {
+    let (solicited, to) = if source.is_unspecified() { (0, ALL_NODES_ADDRESS) } else { (SOLICITED, source) };
+    packet.get(24..40) == Some(&to.octets())
+        && packet.get(IPV6_HEADER + 4).is_some_and(|flags| flags & SOLICITED == solicited)
 }
 
 /// Who says in a neighbour advertisement that they have which address. `sender` is the frame's source, for an
@@ -129,7 +168,7 @@ pub(crate) fn neighbour_claim(packet: &[u8], sender: MacAddress) -> Option<(Ipv6
 }
 
 fn ipv6_header(packet: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) {
-    let length = (packet.len() - IPV6_HEADER) as u16; // of the two packets above
+    let length = (packet.len() - IPV6_HEADER) as u16; // of the packets above
     packet[0] = 6 << 4;
     packet[4..6].copy_from_slice(&length.to_be_bytes());
     packet[6] = ICMPV6;

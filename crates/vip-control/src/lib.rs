@@ -7,6 +7,7 @@
 //! - [`Announcer`] is the schedule of further announcements. It is pure: it says what is due, the caller sends it.
 //! - [`Monitor`] tells what changed on the host, whoever changed it.
 //! - [`DuplicateCheck`] asks the network who else has a VIP, and listens for as long as the VIP is held.
+//! - [`Inquiry`] asks the network who has a VIP that this host does not hold.
 //! - [`gate`] has the kernel stop a VIP's traffic unless a lease says otherwise.
 //! - [`command`] stands behind `takeover vip enable | disable | status`, a VIP control script.
 //!
@@ -27,8 +28,10 @@ pub mod command;
 mod controller;
 mod duplicate;
 mod error;
+mod filters;
 mod frames;
 pub mod gate;
+mod inquiry;
 mod monitor;
 mod netlink;
 mod socket;
@@ -39,5 +42,6 @@ pub use announcer::Announcer;
 pub use controller::{Changed, VipController};
 pub use duplicate::{Duplicate, DuplicateCheck};
 pub use error::VipError;
-pub use frames::MacAddress;
+pub use domain::MacAddress;
+pub use inquiry::Inquiry;
 pub use monitor::{Drained, Monitor, NetEvent};

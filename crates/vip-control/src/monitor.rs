@@ -152,8 +152,8 @@ fn event(
     let interface = InterfaceName::new(link.name?).ok()?;
     if message.kind == libc::RTM_DELLINK {
         names.remove(&link.index);
-        return Some(NetEvent::Link(InterfaceReport { interface, up: false }));
+        return Some(NetEvent::Link(InterfaceReport { interface, up: false, mac: None }));
     }
     names.insert(link.index, interface.clone());
-    Some(NetEvent::Link(InterfaceReport { interface, up: link.is_up() }))
+    Some(NetEvent::Link(InterfaceReport { interface, up: link.is_up(), mac: link.mac() }))
 }

@@ -3,6 +3,7 @@
 //! callers.
 
 use crate::socket::Socket;
+use domain::MacAddress;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -320,18 +321,41 @@ impl ListedAddress {
         self.flags & libc::IFA_F_DADFAILED == 0
     }
 
+    /// Whether it can be sent from: duplicate address detection is over, and has not failed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.flags & (libc::IFA_F_DADFAILED | libc::IFA_F_TENTATIVE) == 0
+    }
+
+    /// The address, where it is IPv4 and `other` is in its subnet.
+    pub(crate) fn in_subnet_of(&self, other: Ipv4Addr) -> Option<Ipv4Addr> {
+        let (IpAddr::V4(own), IpAddr::V4(network)) = (self.address, self.network) else { return None };
+        ((network.to_bits() ^ other.to_bits()) & self.mask() == 0).then_some(own)
+    }
+
+    /// The address, where it is an IPv6 link-local one.
+    pub(crate) fn link_local(&self) -> Option<Ipv6Addr> {
+        match self.address {
+            IpAddr::V6(own) => own.is_unicast_link_local().then_some(own),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    /// The IPv4 network mask.
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0)
+    }
+
     /// Whether `other` would be removed together with this one unless it were promoted: IPv4 addresses of a subnet
     /// hang on the first of them (`inet_del_ifa()` in the kernel's `net/ipv4/devinet.c`).
     pub(crate) fn carries(&self, other: &ListedAddress) -> bool {
         let (IpAddr::V4(mine), IpAddr::V4(others)) = (self.network, other.network) else {
             return false;
         };
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
         self.flags & libc::IFA_F_SECONDARY == 0
             && other.flags & libc::IFA_F_SECONDARY != 0
             && self.index == other.index
             && self.prefix == other.prefix
-            && mine.to_bits() & mask == others.to_bits() & mask
+            && (mine.to_bits() ^ others.to_bits()) & self.mask() == 0
     }
 }
 
@@ -342,8 +366,8 @@ pub(crate) struct ListedLink<'a> {
     pub(crate) index: u32,
     /// Its name, where the message holds one.
     pub(crate) name: Option<&'a str>,
-    /// Its link-layer address.
-    pub(crate) mac: &'a [u8],
+    /// Its link-layer address, of whatever kind.
+    address: &'a [u8],
     /// `IFF_*`.
     flags: u32,
 }
@@ -359,15 +383,26 @@ impl<'a> ListedLink<'a> {
         if i32::from(header[0]) != libc::AF_UNSPEC {
             return None;
         }
-        let (mut name, mut mac) = (None, &[][..]);
+        let (mut name, mut address) = (None, &[][..]);
         for (kind, payload) in attributes(rest) {
             match kind {
                 libc::IFLA_IFNAME => name = payload.strip_suffix(&[0]).and_then(|n| str::from_utf8(n).ok()),
-                libc::IFLA_ADDRESS => mac = payload,
+                libc::IFLA_ADDRESS => address = payload,
                 _ => (),
             }
         }
-        Some(Self { index: u32_at(header, 4)?, name, mac, flags: u32_at(header, 8)? })
+        Some(Self { index: u32_at(header, 4)?, name, address, flags: u32_at(header, 8)? })
+    }
+
+    /// Its Ethernet address; none where it has none, or another kind of address.
+    pub(crate) fn mac(&self) -> Option<MacAddress> {
+        let mac = MacAddress(self.address.try_into().ok()?);
+        (mac != MacAddress([0; 6])).then_some(mac)
+    }
+
+    /// Set up by an administrator.
+    pub(crate) fn is_set_up(&self) -> bool {
+        self.flags & libc::IFF_UP.cast_unsigned() != 0
     }
 
     /// Set up, and with carrier.

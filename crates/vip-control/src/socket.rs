@@ -1,8 +1,7 @@
 //! The few system calls that this crate makes, and all of its `unsafe`: netlink and packet sockets that never wait,
 //! and what an `ioctl` tells about an interface. What is said over the sockets is for `netlink` and `frames`.
 
-use crate::frames::MacAddress;
-use domain::InterfaceName;
+use domain::{InterfaceName, MacAddress};
 use std::io;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -56,12 +55,17 @@ impl Socket {
 
     /// Makes a packet socket receive frames of `protocol` (`ETH_P_*`) that pass `filter`, on all interfaces.
     pub(crate) fn listen(&self, protocol: u16, filter: &[libc::sock_filter]) -> io::Result<()> {
+        self.filter(filter)?;
+        self.bind(&link_address(0, protocol, MacAddress([0; 6])))
+    }
+
+    /// Lets pass what passes `filter`, in place of the filter before.
+    pub(crate) fn filter(&self, filter: &[libc::sock_filter]) -> io::Result<()> {
         let program = libc::sock_fprog {
             len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             filter: filter.as_ptr().cast_mut(), // the kernel only reads it
         };
-        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-        self.bind(&link_address(0, protocol, MacAddress([0; 6])))
+        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
     }
 
     /// Sets a socket option to a plain C value.

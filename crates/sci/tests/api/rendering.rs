@@ -76,6 +76,7 @@ fn pair() -> PairView {
         vips: vec![VipView {
             address: "192.0.2.100/24".parse().unwrap(),
             places: vec![place("host1", Some(true)), place("host2", Some(false))],
+            sightings: Vec::new(),
         }],
     }
 }

@@ -104,7 +104,7 @@ impl World {
         self.happened(Input::InventoryReported {
             apps: vec![],
             vips: vec![],
-            interfaces: vec![InterfaceReport { interface: "eth0".parse().unwrap(), up: true }],
+            interfaces: vec![InterfaceReport { interface: "eth0".parse().unwrap(), up: true, mac: None }],
             host,
         });
     }

@@ -45,20 +45,7 @@ impl Lab {
     fn build() -> Self {
         let neighbour = Place::new();
         let host = Place::new();
-        let mut route = RouteSocket::open().unwrap();
-        let mut wire = Request::about_link(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_ACK, 0);
-        wire.attribute(libc::IFLA_IFNAME, b"sip0\0");
-        wire.nested(libc::IFLA_LINKINFO, |wire| {
-            wire.attribute(libc::IFLA_INFO_KIND, b"veth");
-            wire.nested(IFLA_INFO_DATA, |wire| {
-                wire.nested(VETH_INFO_PEER, |wire| {
-                    wire.push(&[0; 16]); // struct ifinfomsg
-                    wire.attribute(libc::IFLA_IFNAME, b"far0\0");
-                    wire.attribute(libc::IFLA_NET_NS_FD, &neighbour.0.as_raw_fd().to_ne_bytes());
-                });
-            });
-        });
-        route.order(wire).expect("a veth pair can be made");
+        add_wire("sip0", &neighbour, "far0");
         let lab = Self { host, neighbour };
         lab.neighbour.visit(|| set_up(&far0(), true));
         set_up(&sip0(), true);
@@ -70,7 +57,7 @@ impl Lab {
 
 impl Place {
     /// Makes a namespace and moves the thread there.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: takes no pointers; concerns this thread only.
         let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(result, 0, "cannot make a network namespace: {}", io::Error::last_os_error());
@@ -92,6 +79,23 @@ impl Place {
         before.enter();
         result
     }
+}
+
+/// Makes a wire from interface `near` of this namespace to `far` of another.
+pub(super) fn add_wire(near: &str, place: &Place, far: &str) {
+    let mut wire = Request::about_link(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_ACK, 0);
+    wire.attribute(libc::IFLA_IFNAME, format!("{near}\0").as_bytes());
+    wire.nested(libc::IFLA_LINKINFO, |wire| {
+        wire.attribute(libc::IFLA_INFO_KIND, b"veth");
+        wire.nested(IFLA_INFO_DATA, |wire| {
+            wire.nested(VETH_INFO_PEER, |wire| {
+                wire.push(&[0; 16]); // struct ifinfomsg
+                wire.attribute(libc::IFLA_IFNAME, format!("{far}\0").as_bytes());
+                wire.attribute(libc::IFLA_NET_NS_FD, &place.0.as_raw_fd().to_ne_bytes());
+            });
+        });
+    });
+    RouteSocket::open().unwrap().order(wire).expect("a veth pair can be made");
 }
 
 pub(super) fn sip0() -> InterfaceName {
