@@ -300,9 +300,7 @@ impl Gate {
         let number = match known {
             Some(number) => number,
             None => {
-                let used: BTreeSet<u32> = self.managed.values().copied().collect();
-                let free = (0..slots::MOST).find(|number| !used.contains(number));
-                let Some(number) = free else { return Err(full) };
+                let Some(number) = self.free_slot() else { return Err(full) };
                 // A process that was killed while it removed an address may have left something there.
                 if let Some(slot) = self.slots.get(number) {
                     slot.clear();
@@ -314,6 +312,16 @@ impl Gate {
             }
         };
         self.slots.get(number).map(|slot| (slot, known.is_none())).ok_or(full)
+    }
+
+    fn free_slot(&self) -> Option<u32> {
+        let mut is_used = [false; MOST_VIPS];
+        for number in self.managed.values() {
+            if let Some(is_used) = is_used.get_mut(*number as usize) {
+                *is_used = true;
+            }
+        }
+        (0..slots::MOST).zip(is_used).find(|(_, is_used)| !is_used).map(|(number, _)| number)
     }
 
     /// Takes in what another set of maps says. There is one after a version whose maps were larger or smaller.

@@ -1,5 +1,6 @@
 //! The crate against the real kernel, in network namespaces of its own: what the kernel does is what counts.
 
+mod gate;
 mod inquiry;
 mod lab;
 

@@ -143,8 +143,9 @@ fn remedy(capabilities: &[Capability]) -> String {
 fn explain(effective: u64, uid_map: &str, capabilities: &[Capability]) -> String {
     let has = |number: u32| effective >> number & 1 == 1;
     // Before Linux 5.8 CAP_SYS_ADMIN stood for CAP_BPF, and it still does.
-    let lacking = |(_, number): &&Capability| !has(*number) && !(*number == BPF.1 && has(SYS_ADMIN));
-    let missing: Vec<&str> = capabilities.iter().filter(lacking).map(|(name, _)| *name).collect();
+    let granted = |number: u32| has(number) || number == BPF.1 && has(SYS_ADMIN);
+    let missing = capabilities.iter().filter(|(_, number)| !granted(*number));
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     let everybody = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
     if !missing.is_empty() {
         format!("this process lacks {}", missing.join(" and "))

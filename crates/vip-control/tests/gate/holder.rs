@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
-use vip_control::gate::Gate;
+use vip_control::gate::{Continued, Gate, support};
 
 /// Under which the roles open gates.
 pub const EPOCH: Epoch = Epoch(7);
@@ -26,6 +26,16 @@ pub fn play(role: &str, arguments: &[String]) -> ExitCode {
             for vip in &vips {
                 gate.authorise(vip, EPOCH, now() + LONG).expect("a new gate");
             }
+        }
+        "role-without-sys-admin" => {
+            drop_sys_admin();
+            let (mut gate, vips) = open(arguments);
+            assert!(matches!(gate.continued(), Continued::Replaced { .. }), "{:?}", gate.continued());
+            for vip in &vips {
+                gate.authorise(vip, Epoch(1), now()).expect("fences are gone with the gate that had them");
+            }
+            let support = support();
+            assert!(support.is_sufficient() && support.parts.iter().any(|part| part.problem.is_some()));
         }
         "role-nobody" => {
             setresgid(Gid::from_raw(65_534), Gid::from_raw(65_534), Gid::from_raw(65_534)).expect("root may");
@@ -64,6 +74,21 @@ fn open(arguments: &[String]) -> (Gate, Vec<VipAddress>) {
     let mut gate = Gate::open(vips.iter().map(|vip| (vip, &interface))).expect("a gate");
     assert!(gate.check().is_empty());
     (gate, vips)
+}
+
+/// Gives up CAP_SYS_ADMIN (capset(2)).
+fn drop_sys_admin() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const SYS_ADMIN: u32 = 1 << 21;
+    let header = [VERSION_3, 0];
+    let mut sets = [[0_u32; 3]; 2]; // effective, permitted, inheritable: the lower 32, then the upper
+    // SAFETY: header and sets are as the system calls expect them, and stay where they are.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()), 0);
+        let [lower, _] = &mut sets;
+        lower.iter_mut().for_each(|set| *set &= !SYS_ADMIN);
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()), 0);
+    }
 }
 
 /// Starts a role on a host.

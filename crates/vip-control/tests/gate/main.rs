@@ -1,6 +1,12 @@
 //! The gate as neighbours see it: a host, a client that asks for everything a host can answer, and processes that hold the gate
 //! and are stopped, killed and replaced. Needs the machine's root; anybody else is told that it was skipped.
 
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "clippy.toml allows tests to unwrap, and takes this for a program"
+)]
+
 mod holder;
 mod wire;
 
@@ -13,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vip_control::gate::{Continued, Gate, GateError, support};
 use vip_control::{Changed, VipController, VipError};
-use wire::{Kind, Party, Seen, Wire, answer, question, speaks_for};
+use wire::{Kind, Party, Seen, Wire, answer, datagram, question, speaks_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a frame may take from the gate to the tap behind it, on a machine that stands still now and then.
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         closes_on_time_when_its_holder_is_killed,
         the_next_process_goes_on_where_the_last_one_ended,
         replacing_the_program_opens_nothing,
+        a_gate_that_cannot_be_read_is_replaced_by_a_closed_one,
         who_may_not_is_told_what_is_missing,
     ])
 }
@@ -229,7 +236,6 @@ fn nothing_goes_out_and_nothing_comes_in(lab: &mut Lab) {
         let (holding, ordinary) = (bind(vip.address), bind(own));
         holding.set_nonblocking(true).unwrap();
         ordinary.set_read_timeout(Some(PATIENCE)).unwrap();
-        let client = scene.lab.in_host("client", || UdpSocket::bind(("::", 5060)).unwrap()).unwrap();
         let to_client = if own.is_ipv4() { IpAddr::from(scene.client.v4) } else { scene.client.v6.into() };
         for open in [false, true] {
             if open {
@@ -254,8 +260,9 @@ fn nothing_goes_out_and_nothing_comes_in(lab: &mut Lab) {
             assert_eq!(speaks > 0, open, "{speaks} frames speak for {vip}, open: {open}");
             // In: to the VIP first, then to the host itself.
             let mut buffer = [0; 64];
-            client.send_to(b"to the VIP", (vip.address, 5060)).unwrap();
-            client.send_to(b"to the host", (own, 5060)).unwrap();
+            for address in [vip.address, own] {
+                scene.wire.send(&datagram(&scene.client, scene.host_mac, address, 5060));
+            }
             ordinary.recv_from(&mut buffer).unwrap();
             assert_eq!(holding.recv_from(&mut buffer).is_ok(), open, "{vip}, open: {open}");
         }
@@ -394,6 +401,17 @@ fn replacing_the_program_opens_nothing(lab: &mut Lab) {
     });
     let stopped = gate.state(&vip(V4), Micros(0)).unwrap().stopped;
     assert!(stopped > 200, "{stopped}");
+}
+
+fn a_gate_that_cannot_be_read_is_replaced_by_a_closed_one(lab: &mut Lab) {
+    let scene = Scene::build(lab);
+    scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
+    let mut first = holder::start(scene.lab, "host", &["role-open-long", "eth0", V4, V6]);
+    assert!(first.wait().unwrap().success());
+    scene.assert_answers(true, "open for long");
+    let mut second = holder::start(scene.lab, "host", &["role-without-sys-admin", "eth0", V4, V6]);
+    assert!(second.wait().unwrap().success());
+    scene.assert_answers(false, "replaced");
 }
 
 fn who_may_not_is_told_what_is_missing(lab: &mut Lab) {

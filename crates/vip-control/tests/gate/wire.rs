@@ -181,15 +181,23 @@ pub fn question(kind: Kind, asker: &Party, mac: Mac, address: IpAddr) -> Vec<u8>
             message.extend(asker.mac.0);
             ipv6(asker, Mac([0x33, 0x33, 0xff, a, b, c]), group, 58, message)
         }
-        (IpAddr::V4(address), kind) => {
-            let (protocol, message) = message(kind, 8, 1);
-            ipv4(asker, mac, address, protocol, message)
+        (address, Kind::Echo) => {
+            let (echo, protocol) = if address.is_ipv4() { (8, 1) } else { (128, 58) };
+            packet(asker, mac, address, protocol, vec![echo, 0, 0, 0, 0, 1, 0, 1])
         }
-        (IpAddr::V6(address), kind) => {
-            let (protocol, message) = message(kind, 128, 58);
-            ipv6(asker, mac, address, protocol, message)
+        (address, Kind::Udp) => datagram(asker, mac, address, NOBODY),
+        (address, Kind::Tcp) => {
+            let [from, to] = [33_000, NOBODY].map(u16::to_be_bytes);
+            let rest = [0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]; // a SYN
+            packet(asker, mac, address, 6, [&from, &to, rest.as_slice()].concat())
         }
     }
+}
+
+/// An empty UDP datagram.
+pub fn datagram(from: &Party, mac: Mac, to: IpAddr, port: u16) -> Vec<u8> {
+    let [source, destination] = [33_000, port].map(u16::to_be_bytes);
+    packet(from, mac, to, 17, [source, destination, [0, 8], [0, 0]].concat())
 }
 
 /// What a frame says, and for whom it speaks; none for a frame that is no answer.
@@ -230,16 +238,11 @@ pub fn speaks_for(frame: &[u8], address: IpAddr) -> bool {
     }
 }
 
-/// A message to nobody, whose checksum is still to be filled in, and its protocol.
-fn message(kind: Kind, echo: u8, icmp: u8) -> (u8, Vec<u8>) {
-    let [from, to] = [33_000_u16, NOBODY].map(u16::to_be_bytes);
-    match kind {
-        Kind::Neighbour => unreachable!("not a message over IP"),
-        Kind::Echo => (icmp, vec![echo, 0, 0, 0, 0, 1, 0, 1]),
-        Kind::Udp => (17, [from, to, [0, 8], [0, 0]].concat()),
-        Kind::Tcp => {
-            (6, [from.as_slice(), &to, &[0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0]].concat())
-        }
+/// A packet whose message has its checksum still to be filled in.
+fn packet(from: &Party, mac: Mac, to: IpAddr, protocol: u8, message: Vec<u8>) -> Vec<u8> {
+    match to {
+        IpAddr::V4(to) => ipv4(from, mac, to, protocol, message),
+        IpAddr::V6(to) => ipv6(from, mac, to, protocol, message),
     }
 }
 
