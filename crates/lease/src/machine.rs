@@ -4,6 +4,9 @@ use crate::memory::Memory;
 use crate::voter::{Entitled, Standing, Voter, from_index};
 use crate::{Body, Kind, Output, Refusal, Seat, Timing, Why};
 use domain::{Epoch, Member, Micros};
+use std::time::Duration;
+
+mod set_back;
 
 /// What an agent wants for its own host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -38,6 +41,8 @@ struct Candidate {
     resumed: bool,
     /// The epoch that is asked under.
     epoch: Epoch,
+    /// How long a lease under that epoch lasts: as long as its asks say, whatever the settings are by now.
+    hold: Duration,
     /// The newest anchor that each seat promised under that epoch.
     anchors: [Option<Micros>; 3],
     held: Option<Held>,
@@ -73,6 +78,15 @@ impl Machine {
         Self { seat, timing, voter, candidate: Candidate { next_ask: quiet, ..Candidate::default() } }
     }
 
+    /// Keeps a quarantine up for `promise` at least: promises may be out that were given for longer than these settings say.
+    #[must_use]
+    pub fn quiet_for(mut self, promise: Duration, now: Micros) -> Self {
+        let quiet = self.voter.quarantine.map(|until| until.max(now + promise));
+        self.voter.quarantine = quiet;
+        self.candidate.next_ask = quiet.unwrap_or(self.candidate.next_ask);
+        self
+    }
+
     /// The machine of an agent that crashed, from what it left. Where it does not say that the lease was held, the gate is
     /// closed again: the crash may have come before that was done.
     #[must_use]
@@ -93,6 +107,7 @@ impl Machine {
             candidate: Candidate {
                 resumed: memory.held.is_some(),
                 epoch: memory.epoch,
+                hold: memory.hold,
                 anchors: memory.anchors,
                 held: memory.held,
                 next_ask: memory.quarantine.unwrap_or(now),
@@ -116,12 +131,13 @@ impl Machine {
             seen: self.voter.seen,
             granted: self.voter.granted,
             epoch: self.candidate.epoch,
+            hold: self.candidate.hold,
             anchors: self.candidate.anchors,
             held: self.candidate.held,
         }
     }
 
-    /// Other durations from now on. Promises given stay as they are.
+    /// Other durations from now on. Promises given stay as they are, and so does a lease until it is asked for anew.
     pub fn set_timing(&mut self, timing: Timing) {
         self.timing = timing;
         self.voter.timing = timing;
@@ -223,7 +239,7 @@ impl Machine {
         let others = Seat::ALL.into_iter().filter(|seat| *seat != self.seat);
         others
             .filter_map(|seat| self.candidate.anchors[seat.index()])
-            .filter(|at| *at + self.timing.hold() > now)
+            .filter(|at| *at + self.candidate.hold > now)
             .count()
     }
 
@@ -343,7 +359,7 @@ impl Machine {
         let mut anchors = self.candidate.anchors;
         anchors.sort_unstable();
         let [_, Some(second), _] = anchors else { return };
-        let (epoch, until) = (self.candidate.epoch, second + self.timing.hold());
+        let (epoch, until) = (self.candidate.epoch, second + self.candidate.hold);
         let longer = self.candidate.held.is_none_or(|held| held.epoch < epoch || held.until < until);
         if until > now && longer {
             self.candidate.held = Some(Held { epoch, until });
@@ -384,7 +400,7 @@ impl Machine {
         };
         self.choose_epoch(me);
         let epoch = self.candidate.epoch;
-        let hold_us = u32::try_from(self.timing.hold().as_micros()).unwrap_or(u32::MAX);
+        let hold_us = u32::try_from(self.candidate.hold.as_micros()).unwrap_or(u32::MAX);
         let ask = Body::Ask { epoch, at: now, hold_us, kind };
         out.push(Output::Send(Seat::Scs, ask));
         out.push(Output::Send(Seat::Member(me.other()), ask));
@@ -396,7 +412,8 @@ impl Machine {
         }
     }
 
-    /// The epoch to ask under: one's own, not below the grant, nor below what anybody was promised.
+    /// The epoch to ask under: one's own, not below the grant, nor below what anybody was promised. Promises for a lease of
+    /// another length do not count for this one (R2): it has an epoch of its own.
     fn choose_epoch(&mut self, me: Member) {
         let mut epoch = self.candidate.epoch;
         if let Want::Hold { granted } = self.candidate.want
@@ -404,11 +421,14 @@ impl Machine {
         {
             epoch = epoch.max(granted);
         }
-        if !is_of(epoch, me) || epoch < self.voter.seen {
+        let hold = self.timing.hold();
+        let other_length = epoch == self.candidate.epoch && hold != self.candidate.hold;
+        if !is_of(epoch, me) || epoch < self.voter.seen || other_length {
             epoch = epoch.max(self.voter.seen).next_of(me);
         }
         if epoch != self.candidate.epoch {
             self.candidate.epoch = epoch;
+            self.candidate.hold = hold;
             self.candidate.anchors = [None; 3];
         }
     }

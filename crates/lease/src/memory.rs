@@ -3,6 +3,7 @@
 use crate::machine::Held;
 use crate::voter::Given;
 use domain::{Epoch, Member, Micros};
+use std::time::Duration;
 
 /// The state of a machine that outlives its process, but not its boot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,11 +13,12 @@ pub struct Memory {
     pub(crate) seen: Epoch,
     pub(crate) granted: Epoch,
     pub(crate) epoch: Epoch,
+    pub(crate) hold: Duration,
     pub(crate) anchors: [Option<Micros>; 3],
     pub(crate) held: Option<Held>,
 }
 
-const WORDS: usize = 13;
+const WORDS: usize = 14;
 
 /// Length of a memory in bytes.
 pub const MEMORY_LEN: usize = (WORDS + 1) * 8;
@@ -48,6 +50,7 @@ impl Memory {
             self.seen.0,
             self.granted.0,
             self.epoch.0,
+            u64::try_from(self.hold.as_micros()).unwrap_or(u64::MAX),
             time(self.anchors[0]),
             time(self.anchors[1]),
             time(self.anchors[2]),
@@ -79,6 +82,7 @@ impl Memory {
             seen,
             granted,
             epoch,
+            hold,
             first,
             second,
             scs,
@@ -104,6 +108,7 @@ impl Memory {
             seen: Epoch(seen),
             granted: Epoch(granted),
             epoch: Epoch(epoch),
+            hold: Duration::from_micros(hold),
             anchors: [time(first), time(second), time(scs)],
             held: time(held_until).map(|until| Held { epoch: Epoch(held), until }),
         })
@@ -130,6 +135,7 @@ mod tests {
             seen: Epoch(7),
             granted: Epoch(5),
             epoch: Epoch(8),
+            hold: Duration::from_millis(450),
             anchors: [Some(Micros(1)), None, Some(Micros(3))],
             held: Some(Held { epoch: Epoch(8), until: Micros(451) }),
         };

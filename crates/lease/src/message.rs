@@ -90,7 +90,7 @@ pub enum Body {
     },
     /// No promise, in answer to an ask to hold.
     Reject {
-        /// The greatest epoch that the voter ever promised.
+        /// The greatest epoch that the voter promised; above the last that it knows the asker to have let go.
         seen: Epoch,
         /// The newest grant of the primary role that the voter knows of.
         granted: Epoch,

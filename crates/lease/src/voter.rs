@@ -80,7 +80,10 @@ impl Voter {
         match (refused, asked.kind) {
             (None, _) => self.grant(from, now),
             (Some(why), Kind::Hold { .. }) => {
-                Some(Body::Reject { seen: self.seen, granted: self.granted, why })
+                // An asker that forgot what it let go must learn to go above it.
+                let let_go = self.let_go[from_index(from)];
+                let seen = if asked.epoch == let_go { self.seen.max(Epoch(let_go.0.saturating_add(1))) } else { self.seen };
+                Some(Body::Reject { seen, granted: self.granted, why })
             }
             (Some(_), Kind::Standby) => None,
         }

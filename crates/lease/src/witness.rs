@@ -50,11 +50,12 @@ impl Witness {
                     known.machine.set_timing(timing);
                     known
                 }
-                Some(_) | None => Seated {
-                    name: name.clone(),
-                    hosts,
-                    machine: Machine::new(Seat::Scs, timing, seen(name), now),
-                },
+                before => {
+                    // What was promised on the hosts before counts there until it runs out.
+                    let promised = before.map_or(timing, |moved| moved.machine.timing()).promise();
+                    let machine = Machine::new(Seat::Scs, timing, seen(name), now).quiet_for(promised, now);
+                    Seated { name: name.clone(), hosts, machine }
+                }
             };
             pairs.insert(id, seated);
         }

@@ -372,3 +372,70 @@ fn a_longer_lease_than_the_voter_keeps_its_promise_for_is_refused() {
     let refused = world.machines[Seat::Scs.index()].promised_to();
     assert_eq!(refused, None, "a promise of 452 ms does not cover a lease of 3 s");
 }
+
+fn make_longer(world: &mut World, seat: Seat) {
+    world.machines[seat.index()].set_timing(Timing::from(Profile::Wan));
+}
+
+#[test]
+fn what_was_promised_for_a_shorter_lease_makes_no_longer_one() {
+    let mut world = World::settled();
+    world.alive[1] = false;
+    world.run(H + H / 2);
+    // The SCS's promise is for 450 ms.
+    make_longer(&mut world, FIRST);
+    world.cut(FIRST, Seat::Scs);
+    for _ in 0..10 {
+        world.run(H / 10);
+        let (_, until) = world.machines[0].held().unwrap();
+        assert!(until.since(world.now) <= Duration::from_millis(450), "until {until} at {}", world.now);
+    }
+}
+
+#[test]
+fn a_longer_lease_is_asked_for_anew_while_the_gate_stays_open() {
+    let mut world = World::settled();
+    // Settings come from the SCS, which has them first.
+    make_longer(&mut world, Seat::Scs);
+    world.run(H / 2);
+    make_longer(&mut world, FIRST);
+    for _ in 0..50 {
+        world.run(H / 10);
+        assert_eq!(world.open(), Some(Member::First));
+    }
+    make_longer(&mut world, SECOND);
+    for _ in 0..100 {
+        world.run(H);
+        assert_eq!(world.open(), Some(Member::First));
+    }
+    let (_, until) = world.machines[0].held().unwrap();
+    assert!(until.since(world.now) > Duration::from_millis(2_000));
+    assert_eq!(world.backing(FIRST), 2);
+}
+
+#[test]
+fn a_crash_makes_no_longer_lease_of_it_either() {
+    let mut world = World::settled();
+    world.run(H / 2);
+    let memory = Memory::from_bytes(&world.machines[0].memory().to_bytes()).unwrap();
+    world.machines[0] =
+        Machine::resume(Member::First, Timing::from(Profile::Wan), &memory, world.now, &mut Vec::new());
+    world.cut(FIRST, SECOND);
+    world.cut(FIRST, Seat::Scs);
+    world.want(FIRST, Want::Hold { granted: Epoch(2) });
+    world.run(H);
+    let (_, until) = world.machines[0].held().unwrap();
+    assert!(until.since(world.now) <= Duration::from_millis(450), "until {until} at {}", world.now);
+}
+
+#[test]
+fn a_member_that_lost_its_memory_goes_above_what_it_let_go() {
+    let mut world = World::settled();
+    world.fail(FIRST, false);
+    world.machines[0] = Machine::new(FIRST, Timing::from(Profile::Normal), Epoch(0), world.now);
+    world.alive[1] = false;
+    world.entitle(Member::First, 2);
+    world.want(FIRST, Want::Hold { granted: Epoch(2) });
+    world.until_open(Member::First, 1_000_000);
+    assert!(world.held(FIRST) > Some(Epoch(2)));
+}
