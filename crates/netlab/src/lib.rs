@@ -37,6 +37,7 @@ mod observation;
 mod prober;
 mod sip;
 mod types;
+pub mod wire;
 
 pub use enclosure::WORK_DIR;
 pub use enter::{EnterError, Place, enter};

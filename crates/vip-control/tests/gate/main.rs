@@ -8,9 +8,9 @@
 )]
 
 mod holder;
-mod wire;
 
 use domain::{Epoch, InterfaceName, Micros, VipAddress};
+use netlab::wire::{Kind, Party, Seen, Wire, answer, datagram, question, speaks_for};
 use netlab::{Lab, Mac, Nic, harness, now};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vip_control::gate::{Continued, Gate, GateError, support};
 use vip_control::{Changed, VipController, VipError};
-use wire::{Kind, Party, Seen, Wire, answer, datagram, question, speaks_for};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a frame may take from the gate to the tap behind it, on a machine that stands still now and then.
@@ -88,7 +87,7 @@ impl<'a> Scene<'a> {
     }
 
     fn of(lab: &'a Lab, host_nic: &str) -> Self {
-        let wire = lab.in_host("client", || Wire::open("eth0")).unwrap();
+        let wire = lab.in_host("client", || Wire::open("eth0").unwrap()).unwrap();
         let client = Party {
             mac: lab.mac("client", "eth0").unwrap(),
             v4: "192.0.2.100".parse().unwrap(),
@@ -306,7 +305,7 @@ fn other_interfaces_of_the_host_do_not_answer_either(lab: &mut Lab) {
 fn closes_on_time(lab: &mut Lab, signal: nix::sys::signal::Signal) {
     let scene = Scene::build(lab);
     scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
-    let tap = scene.on_host(|| Wire::open("eth0"));
+    let tap = scene.on_host(|| Wire::open("eth0").unwrap());
     for trial in 0..5 {
         let mut holder = holder::start(scene.lab, "host", &["role-renew", "eth0", V4, V6]);
         // At some point of the lease, a different one each time.
@@ -378,7 +377,7 @@ fn replacing_the_program_opens_nothing(lab: &mut Lab) {
     let scene = Scene::build(lab);
     let mut gate = scene.on_host(|| open_gate(&eth0()));
     scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
-    let tap = scene.on_host(|| Wire::open("eth0"));
+    let tap = scene.on_host(|| Wire::open("eth0").unwrap());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

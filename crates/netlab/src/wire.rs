@@ -1,19 +1,25 @@
-//! A packet socket on an interface, and the frames that are sent and heard there: questions that a host answers, and whom an
-//! answer speaks for. Written without the code under test.
+//! A packet socket on an interface, and the frames that are sent and heard there: questions that a host answers by its
+//! kernel alone, and whom an answer speaks for. For what a prober, which asks one server, cannot see.
 
+use crate::types::Mac;
 use domain::Micros;
-use netlab::Mac;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::time::ClockId;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Ports that nobody listens on: the kernel answers from them at once, and in order.
 const NOBODY: u16 = 9;
 /// `SIOCGSTAMPNS` (asm-generic/sockios.h): when the frame that was read last was sent or received.
 const TIME_OF_LAST: libc::Ioctl = 0x8907;
+
+/// Room in the kernel for frames not yet read, bytes.
+const WAITING_ROOM: usize = 32 << 20;
 
 /// What is asked, and answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +39,7 @@ impl Kind {
     pub const ALL: [Kind; 4] = [Kind::Neighbour, Kind::Echo, Kind::Udp, Kind::Tcp];
 
     /// All of them as a set.
+    #[must_use]
     pub fn all() -> BTreeSet<Kind> {
         Kind::ALL.into()
     }
@@ -50,6 +57,7 @@ pub struct Party {
 }
 
 /// A frame that was seen.
+#[derive(Debug)]
 pub struct Seen {
     /// From the Ethernet header on.
     pub frame: Vec<u8>,
@@ -60,6 +68,7 @@ pub struct Seen {
 }
 
 /// A packet socket on one interface of the network namespace in which it was opened.
+#[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
     /// CLOCK_REALTIME, in which the kernel stamps frames, less CLOCK_BOOTTIME.
@@ -67,42 +76,26 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Opens one.
-    pub fn open(interface: &str) -> Self {
-        let every = (libc::ETH_P_ALL as u16).to_be();
-        // SAFETY: takes no pointers.
-        let fd = unsafe {
-            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0)
-        };
-        assert!(fd >= 0, "a packet socket: {}", io::Error::last_os_error());
-        // SAFETY: just made, and nobody else's.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    /// Opens one; from now on frames are seen.
+    ///
+    /// # Errors
+    /// There is no such interface, or no permission (CAP_NET_RAW, CAP_NET_ADMIN).
+    pub fn open(interface: &str) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+        setsockopt(&socket, sockopt::RcvBufForce, &WAITING_ROOM)?;
         // SAFETY: all zeros is a valid `sockaddr_ll`.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = every;
-        let index = nix::net::if_::if_nametoindex(interface).expect("there is such an interface");
-        address.sll_ifindex = index.cast_signed();
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = if_nametoindex(interface)?.cast_signed();
         let (pointer, length) = ((&raw const address).cast(), size_of_val(&address) as libc::socklen_t);
-        let room = 8_i32 << 20;
-        // SAFETY: both pointers come with the length of what they point to.
-        let results = unsafe {
-            [
-                libc::setsockopt(
-                    fd,
-                    libc::SOL_SOCKET,
-                    libc::SO_RCVBUFFORCE,
-                    (&raw const room).cast(),
-                    size_of_val(&room) as libc::socklen_t,
-                ),
-                libc::bind(fd, pointer, length),
-            ]
-        };
-        assert_eq!(results, [0, 0], "{}", io::Error::last_os_error());
-        let clock = |id: ClockId| Duration::from(id.now().expect("a clock"));
-        let wire = Self { socket, ahead: clock(ClockId::CLOCK_REALTIME) - clock(ClockId::CLOCK_BOOTTIME) };
-        wire.time_of_last(); // from now on frames are stamped
-        wire
+        // SAFETY: the pointer comes with the length of what it points to.
+        Errno::result(unsafe { libc::bind(socket.as_raw_fd(), pointer, length) })?;
+        let ahead = realtime_ahead()?;
+        let wire = Self { socket, ahead };
+        wire.time_of_last(); // the first question makes the kernel stamp frames
+        Ok(wire)
     }
 
     /// Sends a frame; one that the kernel drops is sent, too.
@@ -125,7 +118,7 @@ impl Wire {
         }
     }
 
-    /// All that has been seen already.
+    /// All that has been seen already; forgotten where nobody takes it.
     pub fn seen(&self) -> Vec<Seen> {
         std::iter::from_fn(|| self.receive()).collect()
     }
@@ -160,7 +153,21 @@ impl Wire {
     }
 }
 
+/// How far CLOCK_REALTIME is ahead of CLOCK_BOOTTIME: the best of some readings, since this process may lose the processor
+/// between two of them.
+fn realtime_ahead() -> io::Result<Duration> {
+    let mut best = (Duration::MAX, Duration::ZERO);
+    for _ in 0..20 {
+        let before = Duration::from(ClockId::CLOCK_BOOTTIME.now()?);
+        let realtime = Duration::from(ClockId::CLOCK_REALTIME.now()?);
+        let took = Duration::from(ClockId::CLOCK_BOOTTIME.now()?).saturating_sub(before);
+        best = best.min((took, realtime.saturating_sub(before)));
+    }
+    Ok(best.1)
+}
+
 /// A question of one party for an address, in a frame to `mac`.
+#[must_use]
 pub fn question(kind: Kind, asker: &Party, mac: Mac, address: IpAddr) -> Vec<u8> {
     match (address, kind) {
         (IpAddr::V4(address), Kind::Neighbour) => {
@@ -195,12 +202,14 @@ pub fn question(kind: Kind, asker: &Party, mac: Mac, address: IpAddr) -> Vec<u8>
 }
 
 /// An empty UDP datagram.
+#[must_use]
 pub fn datagram(from: &Party, mac: Mac, to: IpAddr, port: u16) -> Vec<u8> {
     let [source, destination] = [33_000, port].map(u16::to_be_bytes);
     packet(from, mac, to, 17, [source, destination, [0, 8], [0, 0]].concat())
 }
 
 /// What a frame says, and for whom it speaks; none for a frame that is no answer.
+#[must_use]
 pub fn answer(frame: &[u8]) -> Option<(Kind, IpAddr)> {
     let v4 = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
     let v6 = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(frame.get(at..at + 16)?).ok()?));
@@ -225,6 +234,7 @@ pub fn answer(frame: &[u8]) -> Option<(Kind, IpAddr)> {
 }
 
 /// Whether a frame speaks for an address in any way: as the sender, or about it.
+#[must_use]
 pub fn speaks_for(frame: &[u8], address: IpAddr) -> bool {
     let has = |at: usize| match address {
         IpAddr::V4(address) => frame.get(at..at + 4) == Some(&address.octets()),
