@@ -260,15 +260,49 @@ mod tests {
     }
 
     #[test]
+    fn questions_have_a_sender_and_answers_go_to_it() {
+        let own = Ipv4Addr::new(192, 0, 2, 2);
+        let [sender, asked] = [&own.octets(), &VIP4.octets()];
+        assert_eq!(
+            arp_question(VIP4, MAC, own)[..],
+            [&[0, 1, 8, 0, 6, 4, 0, 1][..], &MAC.0, sender, &[0; 6], asked].concat()
+        );
+        assert!(is_arp_reply_to(&arp_announcement_reply(VIP4, MAC), MAC));
+        assert!(!is_arp_reply_to(&arp_announcement_reply(VIP4, MAC), MacAddress([2; 6])));
+        assert!(!is_arp_reply_to(&arp_announcement_request(VIP4, MAC), NOBODY), "a request is no reply");
+
+        let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+        let (to, question) = neighbour_question(VIP6, MAC, own);
+        assert_eq!(to, neighbour_probe(VIP6).0);
+        assert_eq!(question[8..24], own.octets());
+        assert_eq!(question[24..40], neighbour_probe(VIP6).1[24..40]);
+        assert_eq!(question[64..], [&[1, 1][..], &MAC.0].concat(), "the source link-layer address");
+        assert_eq!(ones_complement_sum(&question), 0xffff);
+
+        let mut answer = neighbour_advertisement(VIP6, MAC);
+        assert!(
+            is_neighbour_answer_to(&answer, Ipv6Addr::UNSPECIFIED),
+            "nobody's question is answered to all"
+        );
+        assert!(!is_neighbour_answer_to(&answer, own));
+        answer[24..40].copy_from_slice(&own.octets());
+        assert!(!is_neighbour_answer_to(&answer, own), "not solicited");
+        answer[44] |= SOLICITED;
+        assert!(is_neighbour_answer_to(&answer, own));
+    }
+
+    #[test]
     fn no_bytes_from_outside_panic() {
         let arp = arp_announcement_reply(VIP4, MAC);
         let advertisement = neighbour_advertisement(VIP6, MAC);
         for end in 0..=arp.len() {
             assert_eq!(arp_claim(&arp[..end]).is_some(), end == arp.len());
+            assert_eq!(is_arp_reply_to(&arp[..end], MAC), end >= 24);
         }
         for end in 0..=advertisement.len() {
             let whole = end == 64 || end == 65 || end == advertisement.len();
             assert_eq!(neighbour_claim(&advertisement[..end], MAC).is_some(), whole, "{end} bytes");
+            assert_eq!(is_neighbour_answer_to(&advertisement[..end], Ipv6Addr::UNSPECIFIED), end >= 45);
         }
         for units in 0..=255 {
             let mut foreign = advertisement;

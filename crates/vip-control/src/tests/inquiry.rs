@@ -5,9 +5,10 @@ use super::lab::{
     wait_until_running,
 };
 use super::{V4, V6, add_by_hand, mac_of, open, vip};
+use crate::gate::{Gate, GateError};
 use crate::socket::Socket;
 use crate::{Drained, Inquiry, MacAddress, VipError, frames};
-use domain::{InterfaceName, MOST_HOLDERS, Micros, VipAddress, VipSighting};
+use domain::{Epoch, InterfaceName, MOST_HOLDERS, Micros, VipAddress, VipSighting};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -287,6 +288,37 @@ fn a_flood_of_forged_answers_is_bounded() {
         flood(1, 3);
         assert_eq!(seen_at_last(&mut inquiry), [MacAddress([2, 0, 3, 0, 0, 0])]);
     });
+}
+
+#[test]
+fn a_closed_gate_silences_its_own_host_and_no_other() {
+    in_lab("inquiry::a_closed_gate_silences_its_own_host_and_no_other", |lab| {
+        let vips = [vip(V4), vip(V6)];
+        let gate_on = |interface: &InterfaceName| Gate::open(vips.iter().map(|vip| (vip, interface)));
+        let mut theirs = match lab.neighbour.visit(|| gate_on(&far0())) {
+            Err(GateError::NoPermission { remedy, .. }) => return println!("skipped: {remedy}"),
+            other => other.unwrap(),
+        };
+        let _ours = gate_on(&sip0()).unwrap();
+        let holder = lab.neighbour.visit(|| mac_of(&far0()));
+        let mut inquiry = Inquiry::open().unwrap();
+        own_addresses();
+        for (vip, text) in vips.iter().zip([V4, V6]) {
+            // Both kernels have the address, as far as they know.
+            add_by_hand(text, &sip0(), libc::IFA_F_NODAD);
+            lab.neighbour.visit(|| add_by_hand(text, &far0(), libc::IFA_F_NODAD));
+            expect(&mut inquiry, vip, vec![]);
+            theirs.authorise(vip, Epoch(2), boottime() + Duration::from_secs(30)).unwrap();
+            expect(&mut inquiry, vip, vec![holder]);
+            theirs.close_and_fence(vip, Epoch(3)).unwrap();
+            expect(&mut inquiry, vip, vec![]);
+        }
+    });
+}
+
+fn boottime() -> Micros {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    Micros(u64::try_from(Duration::from(now).as_micros()).unwrap())
 }
 
 #[test]
