@@ -4,6 +4,7 @@ mod authority;
 mod check;
 mod control_server;
 mod demo;
+mod doctor;
 #[cfg(test)]
 mod documents;
 mod guarantee;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Check a cluster file or a host file: exit code 2 and a report where something is wrong
     Check(check::Arguments),
+    /// Examine this host: what it can do for takeovers, what guarantee follows, what to do about the rest
+    Doctor(doctor::Arguments),
     /// Run the Solution Control Server (SCS): decides, logs, raises alarms
     Scs(control_server::Arguments),
     /// Run the Local Control Agent (LCA) of this host: starts, stops and watches applications, moves VIPs
@@ -60,6 +63,12 @@ fn main() -> ExitCode {
         Command::Operate(command) => return sci::command::run(command),
         Command::Check(arguments) => return check::run(&arguments),
         Command::Vip(arguments) => return vip::run(arguments),
+        Command::Doctor(arguments) => {
+            return doctor::run(&arguments).unwrap_or_else(|error| {
+                eprintln!("takeover doctor: {error:#}");
+                ExitCode::from(2)
+            });
+        }
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Scs(arguments) => control_server::run(&arguments),
         Command::Lca(arguments) => check::run_agent(&arguments),
