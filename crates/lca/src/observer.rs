@@ -261,7 +261,34 @@ fn next_in_turn(vip: &VipAddress, now: Micros) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::{MacAddress, SeenHolder};
     use std::collections::BTreeSet;
+
+    fn sighting(macs: &[u8]) -> VipSighting {
+        let holders = macs.iter().map(|n| SeenHolder { mac: MacAddress([2, 0, 0, 0, 0, *n]), at: Micros(1) });
+        VipSighting {
+            vip: "192.0.2.1/24".parse().unwrap(),
+            interface: "eth0".parse().unwrap(),
+            asked: Micros(0),
+            holders: holders.collect(),
+        }
+    }
+
+    #[test]
+    fn only_news_and_what_is_out_of_the_ordinary_is_told() {
+        let mut observed = Observed { next: Micros(0), told: None, failed: false, waiting: Vec::new() };
+        let mut told = |macs: &[u8]| {
+            let mut out = Facts::new();
+            observed.seen(sighting(macs), &mut out);
+            out.len() == 1
+        };
+        assert!(told(&[1]), "the first");
+        assert!(!told(&[1]), "nothing new");
+        assert!(told(&[1, 2]) && told(&[2, 1]), "two are told every time");
+        assert!(told(&[2]) && !told(&[2]), "another holder");
+        assert!(told(&[]) && told(&[]), "nobody is told every time");
+        assert!(told(&[2]) && !told(&[2]));
+    }
 
     #[test]
     fn turns_come_once_in_a_period_and_are_spread_over_it() {

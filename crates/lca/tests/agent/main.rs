@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod modes;
+mod observer;
 mod scs;
 mod vips;
 
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         modes::a_probe_that_fails_makes_the_service_unavailable,
         modes::the_agents_own_stall_is_not_the_applications_silence,
         modes::instructions_for_what_is_not_there_are_refused,
+        observer::the_holder_is_found_by_order,
+        observer::a_backup_asks_unasked,
         vips::the_built_in_control_enables_and_disables,
         vips::a_backup_gets_no_vip,
         vips::a_death_releases_the_vips_before_it_is_reported,

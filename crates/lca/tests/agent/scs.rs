@@ -5,8 +5,8 @@ use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, ToAgent, Welc
 use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, SEALED_LEN, Seal, ca};
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
-    Instruction, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId, RestartPolicy,
-    RunMode, Script, VipAddress, VipVerb,
+    Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId,
+    RestartPolicy, RunMode, Script, VipAddress, VipVerb,
 };
 use mio::{Events, Interest, Poll, Token};
 use netlab::{Lab, Nic};
@@ -186,15 +186,20 @@ impl Scs {
 
     /// Orders the VIP control of `pair-app1`.
     pub fn vip(&mut self, verb: VipVerb, vip: VipAddress, epoch: u64, script: Option<&str>) -> LaunchResult {
+        let script = script.map(|name| name.parse().unwrap());
+        self.launch_for_pair(LaunchWhat::VipControl { verb, vip, interface: eth0(), script }, epoch)
+    }
+
+    /// Orders to ask the network who has a VIP of `pair-app1`.
+    pub fn find_holder(&mut self, vip: VipAddress) -> LaunchResult {
+        self.launch_for_pair(LaunchWhat::FindHolder { vip, interface: eth0() }, 0)
+    }
+
+    fn launch_for_pair(&mut self, what: LaunchWhat, epoch: u64) -> LaunchResult {
         self.next_ref += 1;
         self.run(Launch {
             ref_id: RefId(self.next_ref),
-            what: LaunchWhat::VipControl {
-                verb,
-                vip,
-                interface: "eth0".parse().unwrap(),
-                script: script.map(|name| name.parse().unwrap()),
-            },
+            what,
             pair: Some("pair-app1".parse().unwrap()),
             app: Some("app1".parse().unwrap()),
             mode: Some(RunMode::Primary),
@@ -363,6 +368,11 @@ impl Drop for Agent {
             self.kill();
         }
     }
+}
+
+/// The interface that carries the VIPs.
+pub fn eth0() -> InterfaceName {
+    "eth0".parse().unwrap()
 }
 
 /// A signal to a process that the test or its agent started.

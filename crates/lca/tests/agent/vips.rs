@@ -1,31 +1,27 @@
 //! VIPs: enabled, disabled, put back, released by a death, found at the start; by the built-in control and by a script.
 
 use crate::is_log;
-use crate::scs::{self, Agent, Scs, cluster, script, sh};
+use crate::scs::{self, Agent, Scs, cluster, eth0, script, sh};
 use control_link::messages::Fact;
 use domain::{
-    AppStatus, Application, Cluster, InterfaceName, LaunchOutcome, ModeControl, RunMode, ScriptName, Vip,
-    VipAddress, VipControl, VipReport, VipVerb, events,
+    AppStatus, Application, Cluster, LaunchOutcome, ModeControl, RunMode, ScriptName, Vip, VipAddress,
+    VipControl, VipReport, VipVerb, events,
 };
 use netlab::Lab;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use vip_control::{Monitor, NetEvent, VipController};
 
-fn vip4() -> VipAddress {
+pub fn vip4() -> VipAddress {
     "192.0.2.100/24".parse().unwrap()
 }
 
-fn vip6() -> VipAddress {
+pub fn vip6() -> VipAddress {
     "2001:db8::100/64".parse().unwrap()
 }
 
-fn eth0() -> InterfaceName {
-    "eth0".parse().unwrap()
-}
-
 /// app1 with both VIPs.
-fn with_vips(app: Application, control: &VipControl) -> Cluster {
+pub fn with_vips(app: Application, control: &VipControl) -> Cluster {
     let mut cluster = cluster([("app1", app)]);
     let pair = cluster.pairs.get_mut(&"pair-app1".parse().unwrap()).unwrap();
     for address in [vip4(), vip6()] {
@@ -36,7 +32,7 @@ fn with_vips(app: Application, control: &VipControl) -> Cluster {
     cluster
 }
 
-fn modeless() -> Application {
+pub fn modeless() -> Application {
     let mut app = sh("exec sleep 1000");
     app.mode_control = ModeControl::None;
     app
@@ -164,7 +160,7 @@ pub fn carrier_and_the_return_of_the_interface_are_told(lab: &mut Lab) {
     });
     lab.heal("host1").unwrap();
     scs.fact(|fact| is_log(fact, events::CARRIER_LOST));
-    scs.fact(|fact| matches!(fact, Fact::Interface(report) if report.up));
+    scs.fact(|fact| matches!(fact, Fact::Interface(report) if report.up && report.mac.is_some()));
     scs.fact(|fact| is_log(fact, events::CARRIER_BACK));
     assert!(is_here(lab, vip4()) && is_here(lab, vip6()));
 }
