@@ -7,7 +7,7 @@ use super::metadata::{Metadata, Package};
 use super::{Finding, Source, line_of};
 
 /// Crates that decide and never act: no clock, no socket, no thread.
-pub const PURE: &[&str] = &["domain", "alarms", "ha-core", "lease", "lca-core", "sip-proto"];
+pub const PURE: &[&str] = &["domain", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto"];
 
 /// What a pure crate must not reach, not even through others: operating system, event loops, storage, chance.
 const IMPURE: &[&str] = &[
@@ -40,12 +40,14 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("config", Arrows::To(&["domain", "lease"])),
     ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
+    ("doctor", Arrows::To(&["control-link", "domain", "lease", "vip-control"])),
     ("lca-core", Arrows::To(&["domain", "lease"])),
     ("lca", Arrows::To(&["config", "control-link", "domain", "lca-core", "lease", "vip-control"])),
     ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease"])),
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
+    ("simulation", Arrows::To(&["config", "domain", "ha-core", "lca-core", "lease"])),
     ("rehearsal", Arrows::Anything),
     ("xtask", Arrows::To(&[])),
     ("takeover", Arrows::Anything),

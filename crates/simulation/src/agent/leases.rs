@@ -1,0 +1,334 @@
+//! Leases in the agent's driver: a keeper per pair, told what the server is, what voters say, and whether the SCS is there;
+//! its acts become deeds, in order.
+
+use super::{Agent, Effect};
+use crate::message::{FromAgent, Node};
+use domain::{
+    AppName, Epoch, Fact, GateReport, Launch, LaunchOutcome, LaunchWhat, LeaseReport, LogEvent, Member,
+    Micros, PairName, RefId, RunMode, TakenOver, VipControl, VipVerb, events,
+};
+use lca_core::keeper::{Act, Keeper, Reason, Server};
+use lca_core::supervisor::Input;
+use lease::{Memory, Message, PairId, Seat, Timing};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// References of what the agent decides itself: the SCS never gets there.
+const OWN_REFS: u64 = 1 << 52;
+/// How long a script may run that the agent launches by itself.
+const OWN_LAUNCH_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether how the leases stand has changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How the leases stand is told at least this often.
+const TELL_ALL_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+struct Kept {
+    me: Member,
+    other_host: usize,
+    id: PairId,
+    app: AppName,
+    keeper: Keeper,
+    /// Launches that are done when the gate is open, and until when they wait for that.
+    waiting: Vec<(Box<Launch>, Micros)>,
+}
+
+/// The keepers.
+#[derive(Debug)]
+pub(super) struct Leases {
+    kept: BTreeMap<PairName, Kept>,
+    memory: BTreeMap<PairId, Memory>,
+    own_refs: u64,
+    scs_reached: bool,
+    carrier: bool,
+    acts: Vec<Act>,
+    told: Vec<LeaseReport>,
+    told_at: Micros,
+    tell_at: Micros,
+}
+
+impl Leases {
+    pub(super) fn new(memory: BTreeMap<PairId, Memory>) -> Self {
+        Self {
+            kept: BTreeMap::new(),
+            memory,
+            own_refs: OWN_REFS,
+            scs_reached: false,
+            carrier: true,
+            acts: Vec::new(),
+            told: Vec::new(),
+            told_at: Micros(0),
+            tell_at: Micros(0),
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Micros> {
+        let keepers = self.kept.values().filter_map(|kept| kept.keeper.next_deadline());
+        let waiting = self.kept.values().flat_map(|kept| &kept.waiting).map(|(_, limit)| *limit);
+        keepers.chain(waiting).chain(self.scs_reached.then_some(self.tell_at)).min()
+    }
+
+    fn holds(&self, pair: &PairName, now: Micros) -> bool {
+        let held = self.kept.get(pair).and_then(|kept| kept.keeper.machine().held());
+        held.is_some_and(|(_, until)| now < until)
+    }
+
+    fn own_ref(&mut self) -> RefId {
+        self.own_refs += 1;
+        RefId(self.own_refs)
+    }
+
+    /// What has to be in shared memory before anything is done.
+    pub(super) fn remember(&self, memory: &mut BTreeMap<PairId, Memory>) {
+        for kept in self.kept.values() {
+            memory.insert(kept.id, kept.keeper.machine().memory());
+        }
+    }
+
+    pub(super) fn backing(&self, pair: &PairName, now: Micros) -> Option<usize> {
+        let machine = self.kept.get(pair)?.keeper.machine();
+        machine.held().map(|_| machine.backing(now))
+    }
+
+    /// Whether a launch of this reference waits for a gate.
+    pub(super) fn has_waiting(&self, ref_id: RefId) -> bool {
+        self.kept.values().flat_map(|kept| &kept.waiting).any(|(launch, _)| launch.ref_id == ref_id)
+    }
+}
+
+impl Agent {
+    pub(super) fn configure_leases(&mut self, now: Micros) {
+        let (whole, hosts) = (self.identity.whole.clone(), self.identity.hosts.clone());
+        let cluster = self.cluster.clone();
+        for (name, pair) in &cluster.pairs {
+            let host = |member| whole.host_of(pair.app(member));
+            let me =
+                [Member::First, Member::Second].into_iter().find(|m| host(*m) == Some(&self.identity.host));
+            let Some(me) = me.filter(|_| !self.leases.kept.contains_key(name)) else { continue };
+            let other = host(me.other()).expect("both members are configured");
+            let other_host = hosts.iter().position(|host| host == other).expect("the world has every host");
+            let (id, timing) = (PairId::of(name), Timing::from(pair.profile));
+            let memory = self.leases.memory.get(&id);
+            let keeper = Keeper::new(me, timing, memory, now, &mut self.leases.acts);
+            let app = pair.app(me).clone();
+            let kept = Kept { me, other_host, id, app, keeper, waiting: Vec::new() };
+            self.leases.kept.insert(name.clone(), kept);
+            self.act(name, now);
+        }
+    }
+
+    /// What a pair's server is by now goes to its keeper. Called before the world learns of a change, so that the gate is
+    /// closed first.
+    pub(super) fn see_to_lease(&mut self, app: &AppName, now: Micros) {
+        let kept = self.leases.kept.iter().find(|(_, kept)| kept.app == *app);
+        let Some(pair) = kept.map(|(pair, _)| pair.clone()) else { return };
+        let Some(controlled) = self.apps.get(app).filter(|controlled| controlled.looked_for) else { return };
+        let supervised = &controlled.supervised;
+        let removed = supervised.is_removed();
+        let server = if removed { Server::Absent { by_order: true } } else { supervised.server() };
+        self.with_keeper(&pair, now, |keeper, acts| keeper.server(server, now, acts));
+    }
+
+    /// The end of a round: what the keepers have not been told by a step of an application.
+    pub(super) fn see_to_leases(&mut self, now: Micros) {
+        let apps: Vec<AppName> = self.leases.kept.values().map(|kept| kept.app.clone()).collect();
+        for app in apps {
+            self.see_to_lease(&app, now);
+        }
+        let (reached, carrier) = (self.links.scs_up().is_some(), self.vips.has_carrier());
+        let changed = (reached != self.leases.scs_reached, carrier != self.leases.carrier);
+        (self.leases.scs_reached, self.leases.carrier) = (reached, carrier);
+        if changed.0 {
+            self.leases.tell_at = now;
+            self.leases.told.clear();
+        }
+        let pairs: Vec<PairName> = self.leases.kept.keys().cloned().collect();
+        for pair in pairs {
+            if changed.0 {
+                self.with_keeper(&pair, now, |keeper, acts| keeper.scs_reached(reached, now, acts));
+            }
+            if changed.1 {
+                self.with_keeper(&pair, now, |keeper, acts| keeper.carrier(carrier, now, acts));
+            }
+        }
+    }
+
+    pub(super) fn leases_time_passed(&mut self, now: Micros) {
+        let due = self
+            .leases
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.keeper.next_deadline().is_some_and(|at| at <= now));
+        let due: Vec<PairName> = due.map(|(pair, _)| pair.clone()).collect();
+        for pair in due {
+            self.with_keeper(&pair, now, |keeper, acts| keeper.time_passed(now, acts));
+        }
+        let mut late = Vec::new();
+        for kept in self.leases.kept.values_mut() {
+            late.extend(kept.waiting.extract_if(.., |(_, limit)| *limit <= now));
+        }
+        for (launch, _) in late {
+            let why = "the lease on the VIP was not won in time".to_owned();
+            self.launch_ended(&launch, LaunchOutcome::Failed { why }, now);
+        }
+        self.tell_leases(now);
+    }
+
+    pub(super) fn heard_votes(&mut self, from: Node, messages: &[Message], now: Micros) {
+        for message in messages {
+            let kept = self.leases.kept.iter().find(|(_, kept)| kept.id == message.pair);
+            let Some((pair, kept)) = kept else { continue };
+            let seat = match from {
+                Node::Scs => Seat::Scs,
+                Node::Host(host) if host == kept.other_host => Seat::Member(kept.me.other()),
+                Node::Host(_) => continue,
+            };
+            let (pair, body) = (pair.clone(), message.body);
+            self.with_keeper(&pair, now, |keeper, acts| keeper.hear(seat, body, now, acts));
+        }
+    }
+
+    /// A VIP is to be enabled: at once where the lease is held, else as soon as it is.
+    pub(super) fn park_unless_held(&mut self, launch: Box<Launch>, now: Micros) -> Option<Box<Launch>> {
+        let pair = launch.pair.clone().filter(|pair| !self.leases.holds(pair, now));
+        let Some(kept) = pair.and_then(|pair| self.leases.kept.get_mut(&pair)) else { return Some(launch) };
+        let limit = now + launch.time_limit;
+        kept.waiting.push((launch, limit));
+        None
+    }
+
+    fn with_keeper(&mut self, pair: &PairName, now: Micros, call: impl FnOnce(&mut Keeper, &mut Vec<Act>)) {
+        let Leases { kept, acts, .. } = &mut self.leases;
+        if let Some(kept) = kept.get_mut(pair) {
+            call(&mut kept.keeper, acts);
+            self.act(pair, now);
+        }
+    }
+
+    fn act(&mut self, pair: &PairName, now: Micros) {
+        for act in std::mem::take(&mut self.leases.acts) {
+            match act {
+                Act::Send(seat, body) => self.send_vote(pair, seat, body),
+                Act::Open { epoch, until } => {
+                    self.out.push_back(Effect::OpenGate { pair: pair.clone(), epoch, until });
+                }
+                Act::Close { epoch } => {
+                    self.out.push_back(Effect::CloseGate { pair: pair.clone(), epoch });
+                    self.taken.remove(pair);
+                }
+                Act::Won { epoch } => self.won(pair, epoch, now),
+                Act::Lost { epoch } => {
+                    self.taken.remove(pair);
+                    let event = LogEvent::new(events::LEASE_LOST, now).on(&self.identity.host).because(pair);
+                    self.report(Fact::Log(event.with("pair", pair).with("epoch", epoch)), now);
+                }
+                Act::PeerFailed { epoch } => {
+                    let kept = &self.leases.kept[pair];
+                    let app = self.cluster.pairs[pair].app(kept.me.other()).clone();
+                    self.report(Fact::LeaseLetGo { pair: pair.clone(), app, epoch }, now);
+                }
+                Act::TakeOver { epoch, why } => self.take_over(pair, epoch, why, now),
+                Act::StepDown { epoch } => self.decide_mode(pair, RunMode::Backup, epoch),
+            }
+        }
+    }
+
+    /// The gate is open: what waited for it is judged again and done.
+    fn won(&mut self, pair: &PairName, epoch: Epoch, now: Micros) {
+        let Some(kept) = self.leases.kept.get_mut(pair) else { return };
+        for (launch, _) in std::mem::take(&mut kept.waiting) {
+            self.launch_now(launch, now);
+        }
+        let taken = self.taken.get(pair).is_some_and(|taken| taken.epoch == epoch);
+        if taken && self.links.scs_up().is_none() {
+            self.enable_all(pair, epoch, now);
+        }
+    }
+
+    fn send_vote(&mut self, pair: &PairName, seat: Seat, body: lease::Body) {
+        let kept = &self.leases.kept[pair];
+        let to = match seat {
+            Seat::Scs => Node::Scs,
+            Seat::Member(_) => Node::Host(kept.other_host),
+        };
+        let message = Message { pair: kept.id, body };
+        self.vote(to, message);
+    }
+
+    fn take_over(&mut self, pair: &PairName, epoch: Epoch, why: Reason, now: Micros) {
+        let why = match why {
+            Reason::PeerFailed { epoch } => format!("the peer let go of epoch {epoch}: its server failed"),
+            Reason::BackAgain => "the server here is back, and nobody else took over".to_owned(),
+        };
+        let kept = &self.leases.kept[pair];
+        let taken = TakenOver { pair: pair.clone(), app: kept.app.clone(), epoch, at: now, why };
+        self.taken.insert(pair.clone(), taken);
+        self.decide_mode(pair, RunMode::Primary, epoch);
+        if self.leases.holds(pair, now) {
+            self.enable_all(pair, epoch, now);
+        }
+    }
+
+    /// A run mode of the agent's own decision; an input of the supervisor like any other.
+    fn decide_mode(&mut self, pair: &PairName, mode: RunMode, epoch: Epoch) {
+        let ref_id = self.leases.own_ref();
+        let app = self.leases.kept[pair].app.clone();
+        self.dirty = true;
+        self.inbox.push_back((app, Input::RunModeOrdered { ref_id, mode, epoch }));
+    }
+
+    /// Enables all VIPs of a pair, as its reactions would.
+    fn enable_all(&mut self, name: &PairName, epoch: Epoch, now: Micros) {
+        let app = self.leases.kept[name].app.clone();
+        for vip in self.cluster.pairs[name].vips.clone() {
+            let Some(interface) = vip.interfaces.get(&self.identity.host).cloned() else { continue };
+            let script = match vip.control {
+                VipControl::BuiltIn => None,
+                VipControl::Script(script) => Some(script),
+            };
+            let launch = Launch {
+                ref_id: self.leases.own_ref(),
+                what: LaunchWhat::VipControl { verb: VipVerb::Enable, vip: vip.address, interface, script },
+                pair: Some(name.clone()),
+                app: Some(app.clone()),
+                mode: Some(RunMode::Primary),
+                epoch,
+                event: None,
+                alarm: String::new(),
+                time_limit: OWN_LAUNCH_LIMIT,
+            };
+            self.launch_now(Box::new(launch), now);
+        }
+    }
+
+    /// Tells the SCS how the leases stand, when that changed, and now and then.
+    fn tell_leases(&mut self, now: Micros) {
+        let Some(id) = self.links.scs_up().filter(|_| self.leases.tell_at <= now && self.up_to_date) else {
+            return;
+        };
+        self.leases.tell_at = now + TELL_EVERY;
+        let reports: Vec<LeaseReport> =
+            self.leases.kept.iter().map(|(pair, kept)| kept.report(pair, now)).collect();
+        let old = self.leases.told_at + TELL_ALL_EVERY <= now;
+        let known = |one: &LeaseReport| self.leases.told.contains(&LeaseReport { left_us: 0, ..one.clone() });
+        if old || !reports.iter().all(known) {
+            self.leases.told = reports.iter().map(|one| LeaseReport { left_us: 0, ..one.clone() }).collect();
+            self.leases.told_at = now;
+            self.out.push_back(Effect::Send(id, FromAgent::Leases(reports)));
+        }
+    }
+}
+
+impl Kept {
+    fn report(&self, pair: &PairName, now: Micros) -> LeaseReport {
+        let machine = self.keeper.machine();
+        let held = machine.held().filter(|(_, until)| *until > now);
+        LeaseReport {
+            pair: pair.clone(),
+            held: held.map(|(epoch, _)| epoch),
+            left_us: held.map_or(0, |(_, until)| u64::try_from(until.since(now).as_micros()).unwrap_or(0)),
+            backing: u8::try_from(machine.backing(now)).unwrap_or(u8::MAX),
+            gate: GateReport::Kernel,
+        }
+    }
+}

@@ -1,0 +1,729 @@
+//! The world: machines, network and time. Takes the next event, gives it to whom it belongs, and carries out what comes of
+//! it, until nothing more can happen or the judge has seen enough.
+
+mod deeds;
+mod faults;
+mod processes;
+
+use crate::agent::{self, Agent, Identity};
+use crate::clock::{Clock, TrueTime};
+use crate::host::Host;
+use crate::judge::Judge;
+use crate::message::{ConnectionId, Datagram, Node, Segment};
+use crate::network::{Arrived, Network};
+use crate::process::Told;
+use crate::random::Random;
+use crate::scenario::{Breakage, Disk, Moment, Restart, Scenario, Timed, When, host_names};
+use crate::scs::{self, Scs};
+use domain::{AppName, Cluster, HostName, Launch, Micros};
+use ha_core::Durable;
+use lease::{Body, Message};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an attempt to connect may take before it is given up.
+const DIAL_LIMIT_US: u64 = 2_000_000;
+/// What waits for a machine that stands still is bounded, as its sockets' buffers are.
+const MOST_WAITING: usize = 4_096;
+
+/// Something that will happen.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A machine's program has something to do by itself.
+    Wake(Node, u64),
+    /// A program that stood still goes on.
+    Resume(Node, u64),
+    Datagram {
+        from: Node,
+        to: Node,
+        datagram: Datagram,
+    },
+    Segment(ConnectionId, usize),
+    /// An attempt to connect comes to its end: done, refused, or given up.
+    Dial {
+        host: usize,
+        run: u64,
+        to: Node,
+    },
+    Dialled {
+        host: usize,
+        run: u64,
+        to: Node,
+        reached: bool,
+    },
+    /// News for an agent from its own worker.
+    News {
+        host: usize,
+        run: u64,
+        news: agent::Event,
+    },
+    Process {
+        host: usize,
+        app: AppName,
+        pid: u32,
+        does: processes::Does,
+    },
+    ScriptEnds {
+        host: usize,
+        boot: u64,
+        run: u64,
+        launch: Box<Launch>,
+    },
+    Inquired {
+        host: usize,
+        run: u64,
+        launch: Box<Launch>,
+    },
+    StateSaved {
+        host: usize,
+        boot: u64,
+        run: u64,
+        state: Box<crate::host::RunState>,
+    },
+    Stored {
+        run: u64,
+        durable: Box<Durable>,
+    },
+    StartAgent {
+        host: usize,
+        run: u64,
+        restart: Restart,
+    },
+    PowerOn {
+        host: usize,
+        boot: u64,
+    },
+    StartScs {
+        run: u64,
+        disk: Disk,
+    },
+    Fault(usize),
+    Strike(usize),
+    Undo(faults::Undo),
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: TrueTime,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// Where a machine's program stands.
+#[derive(Debug, Default)]
+struct Desk {
+    /// It stands still; what comes waits.
+    stalled: bool,
+    waiting: VecDeque<Delivery>,
+    wake: Option<TrueTime>,
+}
+
+/// What reaches a program.
+#[derive(Debug, Clone)]
+enum Delivery {
+    Agent(agent::Event),
+    Scs(scs::Event),
+}
+
+/// What the world counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Faults and orders that came.
+    pub faults: u64,
+    /// Microseconds of true time.
+    pub time_us: u64,
+    /// Times that service came to another host.
+    pub takeovers: u64,
+    /// Datagrams lost.
+    pub lost: u64,
+    /// Datagrams doubled.
+    pub doubled: u64,
+}
+
+pub(crate) struct World {
+    scenario: Scenario,
+    cluster: Arc<Cluster>,
+    names: Arc<[HostName]>,
+    pub(crate) now: TrueTime,
+    queue: BinaryHeap<Reverse<Entry>>,
+    numbers: u64,
+    pub(crate) hosts: Vec<Host>,
+    desks: Vec<Desk>,
+    pub(crate) scs: Option<Box<Scs>>,
+    scs_clock: Clock,
+    scs_run: u64,
+    /// What the SCS's store has, and had some time before.
+    disk: Durable,
+    disk_before: Durable,
+    disk_fails: bool,
+    network: Network,
+    random: Random,
+    /// Faults that wait for a moment, with how many more of it.
+    armed: Vec<(usize, u32)>,
+    at_gate: BTreeMap<usize, faults::AtGate>,
+    /// Everything is whole again, and stays so.
+    healed: bool,
+    pub(crate) judge: Judge,
+    lines: Option<Vec<String>>,
+    counts: Counts,
+}
+
+impl World {
+    /// The world as it begins: machines up, programs about to start. `verbose`: it writes down what happens.
+    pub(crate) fn new(scenario: &Scenario, verbose: bool) -> Self {
+        let cluster = Arc::new(scenario.layout.cluster());
+        let names: Arc<[HostName]> = host_names(&cluster).into();
+        let mut random = Random::new(scenario.seed, 2);
+        let margin = if scenario.breakage == Some(Breakage::WildClocks) { 200 } else { 1 };
+        let clock = |machine: usize| margin * scenario.drift_ppm.get(machine).copied().unwrap_or(0);
+        let hosts: Vec<Host> = names
+            .iter()
+            .enumerate()
+            .map(|(n, name)| {
+                let uptime = Micros(10_000_000 + random.below(1_000_000_000));
+                Host::new(name.clone(), clock(n), uptime)
+            })
+            .collect();
+        let network = Network::new(names.len() + 1, scenario.weather, Random::new(scenario.seed, 3));
+        let mut world = Self {
+            judge: Judge::new(scenario, &cluster),
+            scs_clock: Clock::new(TrueTime(0), Micros(1_700_000_000_000_000), clock(names.len())),
+            desks: (0..=names.len()).map(|_| Desk::default()).collect(),
+            scenario: scenario.clone(),
+            cluster,
+            names,
+            now: TrueTime(0),
+            queue: BinaryHeap::new(),
+            numbers: 0,
+            hosts,
+            scs: None,
+            scs_run: 0,
+            disk: Durable::default(),
+            disk_before: Durable::default(),
+            disk_fails: false,
+            network,
+            random,
+            armed: Vec::new(),
+            at_gate: BTreeMap::new(),
+            healed: false,
+            lines: verbose.then(Vec::new),
+            counts: Counts::default(),
+        };
+        let at = TrueTime(world.random.below(200_000));
+        world.at(at, Event::StartScs { run: 0, disk: Disk::Kept });
+        for host in 0..world.hosts.len() {
+            let at = TrueTime(world.random.below(200_000));
+            world.at(at, Event::StartAgent { host, run: 0, restart: Restart::WithMemory });
+        }
+        for (n, Timed { when, .. }) in scenario.faults.iter().enumerate() {
+            let (When::At(at) | When::Behind { from: at, .. }) = when;
+            world.at(TrueTime(*at), Event::Fault(n));
+        }
+        world
+    }
+
+    /// Lets the world go on until `end`. False: it does not come to an end of what happens at one time.
+    pub(crate) fn run_until(&mut self, end: TrueTime, most_events: u64) -> bool {
+        while let Some(Reverse(entry)) = self.queue.peek() {
+            if entry.at > end || self.judge.has_seen_enough() {
+                break;
+            }
+            if self.counts.events >= most_events {
+                return false;
+            }
+            let Some(Reverse(Entry { at, event, .. })) = self.queue.pop() else { break };
+            self.now = at;
+            self.counts.events += 1;
+            self.happen(event);
+            self.judge.look(&self.hosts, self.now);
+        }
+        self.now = self.now.max(end);
+        self.judge.look_again(&self.hosts, self.now);
+        true
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            time_us: self.now.0,
+            takeovers: self.judge.takeovers(),
+            lost: self.network.lost,
+            doubled: self.network.doubled,
+            ..self.counts
+        }
+    }
+
+    pub(crate) fn take_lines(&mut self) -> Vec<String> {
+        self.lines.take().unwrap_or_default()
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    fn at(&mut self, at: TrueTime, event: Event) {
+        self.numbers += 1;
+        self.queue.push(Reverse(Entry { at: at.max(self.now), number: self.numbers, event }));
+    }
+
+    fn after(&mut self, us: u64, event: Event) {
+        self.at(self.now + us, event);
+    }
+
+    fn say(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{now}  {}", line()));
+        }
+    }
+
+    fn broken(&self, how: Breakage) -> bool {
+        self.scenario.breakage == Some(how)
+    }
+
+    /// What the SCS's clock shows.
+    pub(crate) fn scs_time(&self) -> Micros {
+        self.local(Node::Scs)
+    }
+
+    fn local(&self, node: Node) -> Micros {
+        match node {
+            Node::Scs => self.scs_clock.at(self.now),
+            Node::Host(host) => self.hosts[host].clock.at(self.now),
+        }
+    }
+
+    /// Whether a machine answers at all.
+    fn powered(&self, node: Node) -> bool {
+        match node {
+            Node::Scs => true,
+            Node::Host(host) => self.hosts[host].powered,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake(node, run) => self.wake(node, run),
+            Event::Resume(node, run) => {
+                if self.run_of(node) == run {
+                    self.resume(node);
+                }
+            }
+            Event::Datagram { from, to, datagram } => self.datagram_arrives(from, to, datagram),
+            Event::Segment(id, end) => self.segment_arrives(id, end),
+            Event::Dial { host, run, to } => self.dial(host, run, to),
+            Event::Dialled { host, run, to, reached } => self.dialled(host, run, to, reached),
+            Event::News { host, run, news } => {
+                if self.hosts[host].run == run {
+                    self.deliver(Node::Host(host), Delivery::Agent(news));
+                }
+            }
+            Event::Process { host, app, pid, does } => self.process_does(host, &app, pid, does),
+            Event::ScriptEnds { host, boot, run, launch } => self.script_ends(host, boot, run, &launch),
+            Event::Inquired { host, run, launch } => self.inquired(host, run, &launch),
+            Event::StateSaved { host, boot, run, state } => {
+                if self.hosts[host].boot == boot && self.hosts[host].powered {
+                    self.hosts[host].run_files.state = *state;
+                    self.after(0, Event::News { host, run, news: agent::Event::Saved });
+                }
+            }
+            Event::Stored { run, durable } => self.stored(run, *durable),
+            Event::StartAgent { host, run, restart } => self.start_agent(host, run, restart),
+            Event::PowerOn { host, boot } => self.power_on(host, boot),
+            Event::StartScs { run, disk } => self.start_scs(run, disk),
+            Event::Fault(n) => self.fault_is_due(n),
+            Event::Strike(n) => self.strike(n),
+            Event::Undo(undo) => self.undo(undo),
+        }
+    }
+
+    // ---- programs ----
+
+    fn run_of(&self, node: Node) -> u64 {
+        match node {
+            Node::Scs => self.scs_run,
+            Node::Host(host) => self.hosts[host].run,
+        }
+    }
+
+    fn is_running(&self, node: Node) -> bool {
+        match node {
+            Node::Scs => self.scs.is_some(),
+            Node::Host(host) => self.hosts[host].agent.is_some(),
+        }
+    }
+
+    fn next_deadline(&self, node: Node) -> Option<Micros> {
+        match node {
+            Node::Scs => self.scs.as_ref()?.next_deadline(),
+            Node::Host(host) => self.hosts[host].agent.as_ref()?.next_deadline(),
+        }
+    }
+
+    fn wake(&mut self, node: Node, run: u64) {
+        let desk = &mut self.desks[node.index()];
+        // A later deadline replaced it.
+        if desk.wake != Some(self.now) || self.run_of(node) != run {
+            return;
+        }
+        let desk = &mut self.desks[node.index()];
+        desk.wake = None;
+        if !desk.stalled {
+            self.time_passed(node);
+        }
+    }
+
+    fn deliver(&mut self, node: Node, delivery: Delivery) {
+        if !self.is_running(node) {
+            return;
+        }
+        let desk = &mut self.desks[node.index()];
+        if desk.stalled {
+            if desk.waiting.len() < MOST_WAITING {
+                desk.waiting.push_back(delivery);
+            }
+            return;
+        }
+        self.handle(node, delivery);
+        self.time_passed(node);
+    }
+
+    fn handle(&mut self, node: Node, delivery: Delivery) {
+        let now = self.local(node);
+        match (node, delivery) {
+            (Node::Scs, Delivery::Scs(event)) => {
+                if let Some(scs) = &mut self.scs {
+                    scs.handle(event, now);
+                }
+            }
+            (Node::Host(host), Delivery::Agent(event)) => {
+                let host = &mut self.hosts[host];
+                if let Some(agent) = &mut host.agent {
+                    agent.handle(event, &host.addresses, now);
+                }
+            }
+            (Node::Scs, Delivery::Agent(_)) | (Node::Host(_), Delivery::Scs(_)) => {
+                unreachable!("a delivery is made out to its program")
+            }
+        }
+        self.carry_out(node);
+    }
+
+    /// A round of a program: what is due is done, and it is woken when the next is.
+    fn time_passed(&mut self, node: Node) {
+        let now = self.local(node);
+        if self.next_deadline(node).is_some_and(|at| at <= now) && !self.desks[node.index()].stalled {
+            match node {
+                Node::Scs => {
+                    if let Some(scs) = &mut self.scs {
+                        scs.time_passed(now);
+                    }
+                }
+                Node::Host(host) => {
+                    let host = &mut self.hosts[host];
+                    if let Some(agent) = &mut host.agent {
+                        agent.time_passed(&host.addresses, now);
+                    }
+                }
+            }
+            self.carry_out(node);
+        }
+        let Some(deadline) = self.next_deadline(node) else { return };
+        let clock = match node {
+            Node::Scs => &self.scs_clock,
+            Node::Host(host) => &self.hosts[host].clock,
+        };
+        // Timers are a little late.
+        let at = clock.reaches(deadline).max(self.now + 1);
+        if self.desks[node.index()].wake != Some(at) {
+            self.desks[node.index()].wake = Some(at);
+            let run = self.run_of(node);
+            self.at(at, Event::Wake(node, run));
+        }
+    }
+
+    /// A program stands still for a time.
+    fn stall(&mut self, node: Node, for_us: u64) {
+        if self.is_running(node) && !self.healed {
+            self.desks[node.index()].stalled = true;
+            let run = self.run_of(node);
+            self.after(for_us, Event::Resume(node, run));
+            self.say(|| format!("{node} stands still for {for_us} us"));
+        }
+    }
+
+    fn resume(&mut self, node: Node) {
+        if !std::mem::take(&mut self.desks[node.index()].stalled) {
+            return;
+        }
+        self.say(|| format!("{node} goes on"));
+        // First what it was about to do when it was stopped.
+        self.carry_out(node);
+        let now = self.local(node);
+        let late = self.next_deadline(node).map_or(Duration::ZERO, |at| now.since(at));
+        match node {
+            Node::Scs => {
+                if let Some(scs) = &mut self.scs {
+                    scs.stalled(late, now);
+                }
+            }
+            Node::Host(host) => {
+                if let Some(agent) = &mut self.hosts[host].agent {
+                    agent.stalled(late, now);
+                }
+            }
+        }
+        self.carry_out(node);
+        while !self.desks[node.index()].stalled {
+            let Some(delivery) = self.desks[node.index()].waiting.pop_front() else { break };
+            self.handle(node, delivery);
+        }
+        self.time_passed(node);
+    }
+
+    /// A program ends, and its kernel closes its connections, unless there is no kernel any more.
+    fn end(&mut self, node: Node, kernel_too: bool) {
+        self.desks[node.index()] = Desk::default();
+        for id in self.network.connections_of(node) {
+            if !kernel_too {
+                self.send_segment(id, node, Segment::Closed);
+            }
+            self.network.close(id, node);
+        }
+        match node {
+            Node::Scs => {
+                self.scs = None;
+                self.scs_run += 1;
+            }
+            Node::Host(host) => {
+                self.hosts[host].agent = None;
+                self.hosts[host].run += 1;
+                self.at_gate.remove(&host);
+            }
+        }
+    }
+
+    fn start_agent(&mut self, host: usize, run: u64, restart: Restart) {
+        let node = Node::Host(host);
+        if self.hosts[host].run != run || self.hosts[host].agent.is_some() || !self.hosts[host].powered {
+            return;
+        }
+        self.hosts[host].run += 1;
+        self.desks[node.index()] = Desk::default();
+        if restart == Restart::WithoutMemory {
+            self.hosts[host].run_files.leases.clear();
+            self.hosts[host].run_files.state.apps.clear();
+        }
+        if self.broken(Breakage::QuarantineForgotten) && self.hosts[host].run_files.leases.is_empty() {
+            let pairs = self.cluster.pairs.keys().map(lease::PairId::of);
+            self.hosts[host].run_files.leases = pairs.map(|id| (id, lease::Memory::default())).collect();
+        }
+        self.say(|| format!("{node} starts its agent, {restart:?}"));
+        let now = self.local(node);
+        let identity = Identity {
+            number: host,
+            host: self.names[host].clone(),
+            boot: self.hosts[host].boot,
+            hosts: Arc::clone(&self.names),
+            peers: self.peers_of(host),
+            whole: Arc::clone(&self.cluster),
+        };
+        let h = &mut self.hosts[host];
+        let agent = Agent::start(identity, &h.run_files, &h.disk_files, &h.addresses, h.carrier, now);
+        h.agent = Some(Box::new(agent));
+        self.carry_out(node);
+        self.time_passed(node);
+    }
+
+    /// The hosts that share a pair with this one.
+    fn peers_of(&self, host: usize) -> Vec<usize> {
+        let is_on = |pair: &domain::Pair, n: usize| {
+            pair.members.iter().any(|app| self.cluster.host_of(app) == Some(&self.names[n]))
+        };
+        let shares =
+            |n: &usize| *n != host && self.cluster.pairs.values().any(|p| is_on(p, host) && is_on(p, *n));
+        (0..self.names.len()).filter(shares).collect()
+    }
+
+    fn start_scs(&mut self, run: u64, disk: Disk) {
+        if self.scs_run != run || self.scs.is_some() {
+            return;
+        }
+        self.scs_run += 1;
+        self.desks[Node::Scs.index()] = Desk::default();
+        match disk {
+            Disk::Kept => {}
+            Disk::Old => self.disk = self.disk_before.clone(),
+            Disk::Lost => self.disk = Durable::default(),
+        }
+        self.say(|| format!("the SCS starts, disk {disk:?}"));
+        let now = self.local(Node::Scs);
+        let (names, durable) = (Arc::clone(&self.names), self.disk.clone());
+        self.scs = Some(Box::new(Scs::start(&self.cluster, names, durable, self.lines.is_some(), now)));
+        self.carry_out(Node::Scs);
+        self.time_passed(Node::Scs);
+    }
+
+    fn stored(&mut self, run: u64, durable: Durable) {
+        if self.scs_run != run || self.disk_fails {
+            return;
+        }
+        // Now and then what is there becomes what was there some time ago.
+        if self.random.below(4) == 0 {
+            self.disk_before = std::mem::take(&mut self.disk);
+        }
+        self.disk = durable;
+        self.moment(Moment::Kept);
+    }
+
+    // ---- network ----
+
+    fn send_datagram(&mut self, from: Node, to: Node, datagram: Datagram) {
+        let arrivals = self.network.datagram(from, to, self.now);
+        let [first, again] = arrivals;
+        if let Some(at) = again {
+            self.at(at, Event::Datagram { from, to, datagram: datagram.clone() });
+        }
+        if let Some(at) = first {
+            self.at(at, Event::Datagram { from, to, datagram });
+        }
+    }
+
+    fn send_segment(&mut self, id: ConnectionId, from: Node, segment: Segment) {
+        if let Some((end, at)) = self.network.send(id, from, segment, self.now) {
+            self.at(at, Event::Segment(id, end));
+        }
+    }
+
+    fn datagram_arrives(&mut self, from: Node, to: Node, mut datagram: Datagram) {
+        if !self.powered(to) {
+            return;
+        }
+        match (&mut datagram, to) {
+            (Datagram::Probe, Node::Host(host)) => {
+                return self.send_datagram(to, from, Datagram::ProbeAnswer { host });
+            }
+            (Datagram::Probe, Node::Scs) => return,
+            (Datagram::ProbeAnswer { .. }, _) => {}
+            (Datagram::Sealed { of, lease, .. }, _) => {
+                let of = *of;
+                if self.scenario.breakage.is_some() {
+                    self.break_votes(from, to, of, lease);
+                }
+            }
+        }
+        let delivery = match to {
+            Node::Scs => Delivery::Scs(scs::Event::Datagram(datagram)),
+            Node::Host(_) => Delivery::Agent(agent::Event::Datagram(datagram)),
+        };
+        self.deliver(to, delivery);
+    }
+
+    /// Undoes a rule of the lease on its way, to see whether anybody notices.
+    fn break_votes(&mut self, from: Node, to: Node, of: ConnectionId, votes: &mut [Message]) {
+        for vote in votes {
+            match vote.body {
+                Body::Ask { epoch, at, kind: lease::Kind::Hold { .. }, .. }
+                    if to == Node::Scs && self.broken(Breakage::PromiseDoubled) =>
+                {
+                    let promise = Message { pair: vote.pair, body: Body::Promise { epoch, at } };
+                    let datagram = Datagram::Sealed { of, beat: None, lease: vec![promise] };
+                    self.send_datagram(Node::Scs, from, datagram);
+                }
+                Body::Promise { epoch, .. } if self.broken(Breakage::AnchoredAtArrival) => {
+                    vote.body = Body::Promise { epoch, at: self.local(to) };
+                }
+                Body::Ask { .. } | Body::Promise { .. } | Body::Reject { .. } | Body::Release { .. } => {}
+            }
+        }
+    }
+
+    fn segment_arrives(&mut self, id: ConnectionId, end: usize) {
+        match self.network.arrive(id, end) {
+            Arrived::At(node, segment) => {
+                if let (Node::Host(_), Segment::ToAgent(message)) = (node, &segment) {
+                    self.say(|| format!("{node} <- {message}"));
+                } else if let Segment::FromAgent(message) = &segment {
+                    let from = self.network.peer(id, node);
+                    self.say(|| {
+                        format!("scs <- {}: {message}", from.map_or(String::new(), |n| n.to_string()))
+                    });
+                }
+                let delivery = match node {
+                    Node::Scs => Delivery::Scs(scs::Event::Segment(id, segment)),
+                    Node::Host(_) => Delivery::Agent(agent::Event::Segment(id, segment)),
+                };
+                self.deliver(node, delivery);
+            }
+            Arrived::Refused(node) => {
+                if self.powered(node) {
+                    self.send_segment(id, node, Segment::Closed);
+                }
+            }
+            Arrived::Nowhere => {}
+        }
+    }
+
+    fn dial(&mut self, host: usize, run: u64, to: Node) {
+        if self.hosts[host].run != run {
+            return;
+        }
+        let from = Node::Host(host);
+        let listens = self.is_running(to);
+        let answers = !self.desks[to.index()].stalled && self.powered(to);
+        match self.network.dial(from, to, self.now).filter(|_| answers) {
+            Some(at) => self.at(at, Event::Dialled { host, run, to, reached: listens }),
+            None => self.after(DIAL_LIMIT_US, Event::Dialled { host, run, to, reached: false }),
+        }
+    }
+
+    fn dialled(&mut self, host: usize, run: u64, to: Node, reached: bool) {
+        let from = Node::Host(host);
+        if self.hosts[host].run != run {
+            return;
+        }
+        if !reached || !self.is_running(to) {
+            return self.deliver(from, Delivery::Agent(agent::Event::NotLinked(to)));
+        }
+        let id = self.network.connect(from, to, self.now);
+        match to {
+            Node::Scs => {
+                self.moment(Moment::Connected);
+                self.deliver(to, Delivery::Scs(scs::Event::Linked(id)));
+            }
+            Node::Host(_) => self.deliver(to, Delivery::Agent(agent::Event::Linked(from, id))),
+        }
+        self.deliver(from, Delivery::Agent(agent::Event::Linked(to, id)));
+    }
+
+    fn tell_process(&mut self, host: usize, app: &AppName, told: Told) {
+        let delay = self.random.between(10..=60);
+        if let Some(pid) = self.hosts[host].processes.get(app).map(|process| process.pid) {
+            let does = processes::Does::Hears(told);
+            self.after(delay, Event::Process { host, app: app.clone(), pid, does });
+        }
+    }
+}
