@@ -7,7 +7,7 @@ use crate::reader::{Finding, Sink, Table, shown};
 use crate::report::Report;
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
 use crate::values::{self, DAY, HOUR, SECOND};
-use crate::{Checked, DEFAULT_PORT, MAX_FILE, application, condition, pair};
+use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair};
 use domain::{
     AlarmCondition, AppName, Application, Cluster, Host, HostName, ModeControl, Pair, PairName, Reaction,
     Redundancy, Script, ScriptName, ScsSettings, VipControl,
@@ -161,7 +161,13 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
             |f| f.label("expected a table [hosts.NAME] for each host").help(MINIMAL.to_owned()),
         );
     }
-    let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses));
+    let scs = root
+        .get("scs")
+        .and_then(|field| field.table(&SCS, "[scs]".to_owned()))
+        .map_or_else(default_scs, |table| scs(&table));
+    let taken = scs.listen.iter().map(|at| ("listen", *at));
+    let taken: Vec<_> = taken.chain(scs.api_listen.map(|at| ("api-listen", at))).collect();
+    let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses, &taken));
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
     let pairs = pair::pairs(root, &names, &mut addresses);
@@ -175,10 +181,6 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
         .get("cluster")
         .and_then(|field| field.table(&CLUSTER, "[cluster]".to_owned()))
         .map_or_else(|| Some(DEFAULT_NAME.to_owned()), |table| cluster_name(&table));
-    let scs = root
-        .get("scs")
-        .and_then(|field| field.table(&SCS, "[scs]".to_owned()))
-        .map_or_else(default_scs, |table| scs(&table));
     Some(Cluster { name: name?, scs, hosts, applications, pairs, scripts, alarm_conditions })
 }
 
@@ -241,11 +243,45 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     }
 }
 
-fn host(name: &HostName, table: &Table<'_>, addresses: &mut AddressBook) -> Option<Host> {
+/// `taken`: where the SCS listens, each with its key.
+fn host(
+    name: &HostName,
+    table: &Table<'_>,
+    addresses: &mut AddressBook,
+    taken: &[(&str, SocketAddr)],
+) -> Option<Host> {
     let field = table.require("address", "address = \"192.0.2.11\"")?;
     let address = values::ip_address(&field)?;
     addresses.claim(address, format!("the address of host \"{name}\""), &field);
-    Some(Host { address })
+    let peer_address = table.get("peer-address").and_then(|field| {
+        let at = values::socket_address(&field, "192.0.2.11:7401")?;
+        if at.ip().is_unspecified() || at.ip().is_multicast() {
+            field.error(
+                || format!("`{}`: {} is no machine's address", field.name, at.ip()),
+                |f| f.label("expected an address of this host that the others reach"),
+            );
+        } else if at.ip().to_canonical() != address.to_canonical() {
+            addresses.claim(at.ip(), format!("the address of host \"{name}\" for other agents"), &field);
+        }
+        if let Some((key, _)) = taken.iter().find(|(_, other)| *other == at) {
+            field.error(
+                || format!("`{}` and `{key}` are both {at}", field.name),
+                |f| {
+                    f.label(format!("taken by `{key}` of [scs]"))
+                        .help(format!("give the agent another port, such as \"{}:7402\"", at.ip()))
+                },
+            );
+        }
+        Some(at)
+    });
+    let by_default = SocketAddr::new(address, DEFAULT_PEER_PORT);
+    if let (None, Some((key, _))) = (peer_address, taken.iter().find(|(_, other)| *other == by_default)) {
+        field.error(
+            || format!("the agent of host \"{name}\" listens at {by_default}, and so does `{key}` of [scs]"),
+            |f| f.help(format!("add a line such as: peer-address = \"{address}:7402\"")),
+        );
+    }
+    Some(Host { address, peer_address })
 }
 
 fn script(name: &ScriptName, table: &Table<'_>) -> Option<Script> {

@@ -34,7 +34,7 @@ pub const MAX_FILE: usize = 4 << 20;
 pub const DEFAULT_PORT: u16 = 7400;
 
 /// Where an agent listens for the other agents, on its host's management address, unless the file says otherwise.
-pub const DEFAULT_PEER_PORT: u16 = 7401;
+pub const DEFAULT_PEER_PORT: u16 = domain::PEER_PORT;
 
 /// A value with the warnings about it; or, where the file has errors, only the report.
 pub type Checked<T> = Result<(T, Report), Box<Report>>;

@@ -162,12 +162,18 @@ fn compare_scs(c: &mut Comparison<'_>, old: &ScsSettings, new: &ScsSettings) {
 }
 
 fn compare_host(c: &mut Comparison<'_>, old: &Host, new: &Host) {
-    let Host { address } = old;
+    let Host { address, peer_address: _ } = old;
     c.values(
         "address",
         address,
         &new.address,
-        "the SCS probes the new address at once; agents dial as before",
+        "the SCS probes the new address at once; agents dial the SCS as before",
+    );
+    c.values(
+        "peer-address",
+        &old.peers_reach_it_at(),
+        &new.peers_reach_it_at(),
+        "its agent and the others connect there at once; until then they vote through the SCS alone",
     );
 }
 

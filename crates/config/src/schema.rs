@@ -24,7 +24,7 @@ sections! {
     ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "scripts" "alarm-conditions"];
     CLUSTER = "cluster" ["name"];
     SCS = "scs" ["listen" "api-listen" "keep" "keep-size" "boot-grace" "agent-grace"];
-    HOST = "hosts.NAME" ["address"];
+    HOST = "hosts.NAME" ["address" "peer-address"];
     APPLICATION = "applications.NAME" [
         "host" "command" "directory" "environment" "user" "mode-control" "autostart" "restart" "notify" "start-limit"
         "stop-limit" "suspend-limit" "watchdog" "on-hang" "probe"

@@ -1,10 +1,11 @@
 //! Messages between SCS, agents and applications, and the connection that carries them: mutual TLS 1.3 over TCP for
-//! what must arrive in order, sealed UDP datagrams for heartbeats. See `docs/decisions/0003-transport.md`.
+//! what must arrive in order, sealed UDP datagrams for heartbeats and votes. See `docs/decisions/0003-transport.md`.
 //!
 //! ```text
 //!   dial ──> Handshake ──> Link  <── Handshake <── Acceptor         Link: frames of JSON, non-blocking, for an event loop
 //!               ^           |            ^
-//!            Identity      Seal       Identity <── ca               Seal: heartbeats in datagrams, keys out of the link's TLS
+//!            Identity      Seal       Identity <── ca               Seal: heartbeats and lease messages in datagrams, keys
+//!                                                             out of the link's TLS
 //! ```
 //!
 //! Nothing here decides anything: who may connect is the caller's `check`, what a message means is the caller's too.
@@ -31,4 +32,4 @@ pub use dial::{DialError, Expected, dial};
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, Received};
 pub use peer::{PeerName, Role};
-pub use seal::{SEALED_LEN, Seal, SealError};
+pub use seal::{MAX_SEALED_LEN, MOST_MESSAGES, Opened, SEALED_LEN, Seal, SealError};

@@ -3,16 +3,21 @@
 //! says by [`FromAgent::validate`] behind that.
 
 use domain::{
-    AnswerOutcome, AppReport, Cause, Cluster, Epoch, HostFigures, HostName, Instruction, InterfaceReport,
-    LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LogEvent, Micros, RefId, RunMode, VipReport,
+    AnswerOutcome, AppReport, Cause, Cluster, Epoch, GateReport, HostFigures, HostName, Instruction,
+    InterfaceReport, LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LeaseReport, LogEvent,
+    MOST_HOLDERS, Micros, PeerReport, RefId, RunMode, TakenOver, VipReport,
 };
 pub use domain::{Fact, Report};
+use lease::Message;
 use serde::{Deserialize, Serialize};
 
-/// Version of the messages that this build speaks.
-pub const PROTOCOL: u32 = 1;
+/// Version of the messages that this build speaks. 2: lease messages, links between agents, and what agents report of
+/// either.
+pub const PROTOCOL: u32 = 2;
 /// Oldest version that this build still understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
+/// First version whose ends understand lease messages, in datagrams and otherwise.
+pub const LEASES_SINCE: u32 = 2;
 /// Largest frame on the control connection, bytes. A configuration of 1,000 hosts fits; a peer that announces more is refused.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Greatest epoch: a grant every microsecond for 285 years; a JSON number holds it exactly everywhere.
@@ -90,6 +95,23 @@ pub enum FromAgent {
         vips: Vec<VipReport>,
         /// All interfaces that carry VIPs.
         interfaces: Vec<InterfaceReport>,
+        /// The roles that the agent took while no SCS was there, each pair's last.
+        #[serde(default)]
+        taken_over: Vec<TakenOver>,
+        /// All other agents that share a pair with this one.
+        #[serde(default)]
+        peers: Vec<PeerReport>,
+    },
+    /// Lease messages that are not to wait for a lost datagram to be sent again; from [`LEASES_SINCE`] on. They travel
+    /// in a datagram as well.
+    Lease {
+        /// In the order in which they were sent.
+        messages: Vec<Message>,
+    },
+    /// How the leases of the host's pairs stand; only the newest of each matters.
+    Leases {
+        /// One for each pair.
+        leases: Vec<LeaseReport>,
     },
     /// A report that must not get lost: kept by the agent until acknowledged, sent again after a reconnect.
     Report(Report),
@@ -108,13 +130,27 @@ impl FromAgent {
                 text("the release", &hello.release)?;
                 text("the boot id", &hello.boot_id)
             }
-            FromAgent::Inventory { apps, vips, interfaces } => {
+            FromAgent::Leases { leases } => {
+                items("leases", leases.len())?;
+                leases.iter().try_for_each(|lease| match &lease.gate {
+                    GateReport::Agent { why } => text("why there is no gate", why),
+                    GateReport::Kernel | GateReport::Unknown => Ok(()),
+                })
+            }
+            FromAgent::Inventory { apps, vips, interfaces, taken_over, peers } => {
+                items("peers", peers.len())?;
+                items("roles taken over", taken_over.len())?;
+                taken_over.iter().try_for_each(|taken| {
+                    epoch(taken.epoch)?;
+                    text("why a role was taken over", &taken.why)
+                })?;
                 items("applications", apps.len())?;
                 items("VIPs", vips.len())?;
                 items("interfaces", interfaces.len())?;
                 apps.iter().try_for_each(app_report)?;
                 vips.iter().try_for_each(|vip| text("the reason of a VIP's change", &vip.why))
             }
+            FromAgent::Lease { messages } => lease_messages(messages),
             FromAgent::Report(told) => report(told),
             FromAgent::Figures(_) => Ok(()),
         }
@@ -125,7 +161,11 @@ fn report(report: &Report) -> Result<(), String> {
     match &report.fact {
         Fact::App(report) => app_report(report),
         Fact::Vip(vip) => text("the reason of a VIP's change", &vip.why),
-        Fact::Interface(_) => Ok(()),
+        Fact::VipSighted(sighting) => {
+            bound("a sighting of a VIP", "holders", sighting.holders.len(), MOST_HOLDERS)
+        }
+        Fact::Interface(_) | Fact::Peer(_) => Ok(()),
+        Fact::LeaseLetGo { epoch: let_go, .. } => epoch(*let_go),
         Fact::Answer(answer) => match &answer.outcome {
             AnswerOutcome::Done => Ok(()),
             AnswerOutcome::Refused { why } => text("the reason of a refusal", why),
@@ -134,6 +174,13 @@ fn report(report: &Report) -> Result<(), String> {
         Fact::LaunchEnded(result) => launch_result(result),
         Fact::Log(event) => log_event(event),
     }
+}
+
+/// As strict as in a datagram.
+fn lease_messages(messages: &[Message]) -> Result<(), String> {
+    items("lease messages", messages.len())?;
+    let possible = |message: &Message| Message::from_bytes(&message.to_bytes()).is_ok();
+    if messages.iter().all(possible) { Ok(()) } else { Err("a lease message makes no sense".to_owned()) }
 }
 
 fn epoch(epoch: Epoch) -> Result<(), String> {
@@ -227,6 +274,76 @@ pub enum ToAgent {
     },
 }
 
+/// First protocol version whose ends know this kind of fact; older ones would take the report for malformed.
+#[must_use]
+pub fn known_since(fact: &Fact) -> u32 {
+    match fact {
+        Fact::App(_)
+        | Fact::Vip(_)
+        | Fact::Interface(_)
+        | Fact::Answer(_)
+        | Fact::LaunchEnded(_)
+        | Fact::Log(_) => 1,
+        Fact::VipSighted(_) | Fact::Peer(_) | Fact::LeaseLetGo { .. } => 2,
+    }
+}
+
+/// Agent to agent. The end that dialed says [`FromPeer::Hello`], the other [`FromPeer::Welcome`]; who they are is in
+/// their certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum FromPeer {
+    /// First from the end that dialed.
+    Hello {
+        /// Newest protocol version that it speaks; the oldest possible is [`LEASES_SINCE`].
+        protocol: u32,
+        /// Its release, for people.
+        release: String,
+    },
+    /// First from the end that accepted.
+    Welcome {
+        /// Protocol version of this connection.
+        protocol: u32,
+        /// Its release, for people.
+        release: String,
+        /// Id of the connection's datagrams (see `seal`).
+        session: u64,
+    },
+    /// Behind the greeting, and whenever it changes: how often the sender wants to hear a heartbeat. Both ends follow
+    /// the shorter of the two, so that a new profile that has reached one of them only silences neither.
+    Pace {
+        /// Microseconds between heartbeats.
+        every_us: u64,
+    },
+    /// Lease messages that are not to wait for a lost datagram to be sent again. They travel in a datagram as well.
+    Lease {
+        /// In the order in which they were sent.
+        messages: Vec<Message>,
+    },
+    /// The connection closes.
+    Goodbye {
+        /// Why, and what to do.
+        why: String,
+    },
+}
+
+impl FromPeer {
+    /// Checks the bounds that the types do not know.
+    ///
+    /// # Errors
+    /// A sentence: what is over which bound.
+    pub fn validate(&self) -> Result<(), String> {
+        match self {
+            FromPeer::Hello { release, .. } | FromPeer::Welcome { release, .. } => {
+                text("the release", release)
+            }
+            FromPeer::Pace { .. } => Ok(()),
+            FromPeer::Lease { messages } => lease_messages(messages),
+            FromPeer::Goodbye { why } => text("the reason of a goodbye", why),
+        }
+    }
+}
+
 /// A heartbeat, in both directions, in a sealed datagram (see `seal`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -290,7 +407,8 @@ pub enum FromApplication {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{Answer, events};
+    use domain::{Answer, MacAddress, SeenHolder, VipSighting, events};
+    use lease::{Body, PairId};
 
     fn report(fact: Fact) -> FromAgent {
         FromAgent::Report(Report { seq: 1, at: Micros(1), fact })
@@ -310,9 +428,28 @@ mod tests {
             apps: Vec::new(),
             vips: Vec::new(),
             interfaces: vec![interface.clone(); count],
+            taken_over: Vec::new(),
+            peers: Vec::new(),
         };
         assert_eq!(inventory(MAX_ITEMS).validate(), Ok(()));
         assert!(inventory(MAX_ITEMS + 1).validate().unwrap_err().contains("interfaces"));
+
+        let release = |epoch| Message {
+            pair: PairId(1),
+            body: Body::Release { epoch: Epoch(epoch), why: lease::Why::Failed },
+        };
+        let lease = |messages: Vec<Message>| {
+            let peer = FromPeer::Lease { messages: messages.clone() };
+            (FromAgent::Lease { messages }.validate(), peer.validate())
+        };
+        assert_eq!(lease(vec![release(MAX_EPOCH); MAX_ITEMS]), (Ok(()), Ok(())));
+        for bad in [vec![release(1); MAX_ITEMS + 1], vec![release(1), release(MAX_EPOCH + 1)]] {
+            let (agent, peer) = lease(bad);
+            assert!(agent.is_err() && peer.is_err());
+        }
+        let hello = |length| FromPeer::Hello { protocol: 2, release: "x".repeat(length) };
+        assert_eq!(hello(MAX_TEXT).validate(), Ok(()));
+        assert!(hello(MAX_TEXT + 1).validate().is_err());
 
         let refusal = |length: usize| {
             let outcome = AnswerOutcome::Refused { why: "x".repeat(length) };
@@ -333,6 +470,19 @@ mod tests {
         assert_eq!(output(MAX_OUTPUT).validate(), Ok(()));
         assert!(output(MAX_OUTPUT + 1).validate().is_err());
 
+        let sighting = |count: u8| {
+            let holders =
+                (0..count).map(|n| SeenHolder { mac: MacAddress([2, 0, 0, 0, 0, n]), at: Micros(2) });
+            report(Fact::VipSighted(VipSighting {
+                vip: "192.0.2.1/24".parse().unwrap(),
+                interface: "eth0".parse().unwrap(),
+                asked: Micros(1),
+                holders: holders.collect(),
+            }))
+        };
+        assert_eq!(sighting(8).validate(), Ok(()));
+        assert!(sighting(9).validate().unwrap_err().contains("holders"));
+
         let mut event = LogEvent::new(events::APP_STARTED, Micros(1));
         event.attributes = (0..=MAX_ATTRIBUTES).map(|n| (n.to_string(), String::new())).collect();
         assert!(report(Fact::Log(event)).validate().is_err());
@@ -346,6 +496,8 @@ mod tests {
             r#"{"type":"report","seq":1,"at":2,"#,
             r#""fact":{"fact":"vip","vip":"192.0.2.1/24","interface":"eth0","present":true}}"#
         );
+        assert!(serde_json::from_str::<FromAgent>(older).is_ok());
+        let older = r#"{"type":"inventory","apps":[],"vips":[],"interfaces":[]}"#;
         assert!(serde_json::from_str::<FromAgent>(older).is_ok());
         for bad in ["", "{}", r#"{"type":"dance"}"#, r#"{"type":"report","seq":-1}"#, "[]", "null"] {
             assert!(serde_json::from_str::<FromAgent>(bad).is_err(), "{bad} must be refused");

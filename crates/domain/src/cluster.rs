@@ -63,6 +63,21 @@ impl Default for ScsSettings {
 pub struct Host {
     /// Its address on the management network, where the SCS probes it.
     pub address: IpAddr,
+    /// Where its agent listens for other agents, if that is not [`PEER_PORT`] of `address`.
+    #[serde(default)]
+    pub peer_address: Option<SocketAddr>,
+}
+
+/// Where agents listen for each other unless told otherwise: TCP for control messages, UDP of the same number for
+/// heartbeats and votes.
+pub const PEER_PORT: u16 = 7401;
+
+impl Host {
+    /// Where its agent listens for other agents.
+    #[must_use]
+    pub fn peers_reach_it_at(&self) -> SocketAddr {
+        self.peer_address.unwrap_or(SocketAddr::new(self.address, PEER_PORT))
+    }
 }
 
 /// An application.
@@ -552,21 +567,45 @@ impl Cluster {
             .unwrap_or_default()
     }
 
-    /// The part that the agent on `host` needs: its applications, the pairs they belong to, and all scripts.
+    /// The other hosts that share a pair with `host`, each with the profile that satisfies all that they share.
+    #[must_use]
+    pub fn peers_of(&self, host: &HostName) -> BTreeMap<HostName, Profile> {
+        let mut peers: BTreeMap<HostName, Profile> = BTreeMap::new();
+        for pair in self.pairs.values() {
+            let [Some(first), Some(second)] = pair.members.each_ref().map(|app| self.host_of(app)) else {
+                continue;
+            };
+            let peer = match (first == host, second == host) {
+                (true, false) => second,
+                (false, true) => first,
+                (true, true) | (false, false) => continue,
+            };
+            peers
+                .entry(peer.clone())
+                .and_modify(|profile| *profile = profile.and(pair.profile))
+                .or_insert(pair.profile);
+        }
+        peers
+    }
+
+    /// The part that the agent on `host` needs: its applications, the pairs they belong to with their other members, and
+    /// all scripts. Of the other members only what tells where they are: their environment is nobody else's business.
     #[must_use]
     pub fn part_of(&self, host: &HostName) -> Cluster {
-        let applications: BTreeMap<_, _> = self
-            .applications
-            .iter()
-            .filter(|(_, app)| &app.host == host)
-            .map(|(name, app)| (name.clone(), app.clone()))
-            .collect();
-        let pairs = self
+        let here = |app: &AppName| self.host_of(app) == Some(host);
+        let pairs: BTreeMap<_, _> = self
             .pairs
             .iter()
-            .filter(|(_, pair)| pair.members.iter().any(|app| applications.contains_key(app)))
+            .filter(|(_, pair)| pair.members.iter().any(here))
             .map(|(name, pair)| (name.clone(), pair.clone()))
             .collect();
+        let others = pairs.values().flat_map(|pair| &pair.members);
+        let others = others.filter_map(|name| {
+            let settings = self.applications.get(name)?.clone();
+            Some((name.clone(), Application { environment: BTreeMap::new(), ..settings }))
+        });
+        let own = self.applications.iter().filter(|(name, _)| here(name));
+        let applications = others.chain(own.map(|(name, app)| (name.clone(), app.clone()))).collect();
         Cluster {
             name: self.name.clone(),
             scs: self.scs.clone(),

@@ -1,8 +1,8 @@
 //! What an agent reports: facts, numbered, with the time at which each happened.
 
 use crate::{
-    Answer, AppName, AppReport, Epoch, InterfaceReport, LaunchResult, LogEvent, Micros, PairName, VipReport,
-    VipSighting,
+    Answer, AppName, AppReport, Epoch, InterfaceReport, LaunchResult, LogEvent, Micros, PairName, PeerReport,
+    VipReport, VipSighting,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,8 @@ pub enum Fact {
     VipSighted(VipSighting),
     /// An interface changed.
     Interface(InterfaceReport),
+    /// The agent of another host is heard, or no longer.
+    Peer(PeerReport),
     /// An instruction was carried out or not.
     Answer(Answer),
     /// A launch ended.

@@ -17,8 +17,8 @@ mod time;
 
 pub use cluster::{
     AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, GatePolicy,
-    Host, Member, ModeControl, OnHang, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy, RestartPolicy,
-    Script, ScsSettings, Signal, Vip, VipControl,
+    Host, Member, ModeControl, OnHang, PEER_PORT, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy,
+    RestartPolicy, Script, ScsSettings, Signal, Vip, VipControl,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
 pub use fact::{Fact, Report};
@@ -30,7 +30,8 @@ pub use names::{
     AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError,
 };
 pub use report::{
-    AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, RefId, RunMode, VipReport,
+    AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, PeerReport, RefId, RunMode,
+    VipReport,
 };
 pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
 pub use time::{Micros, format_duration, parse_duration};

@@ -1,6 +1,6 @@
 //! What agents report: application status, run mode, addresses, interfaces, figures of the host.
 
-use crate::{AppName, InterfaceName, MacAddress, Member, Micros, VipAddress};
+use crate::{AppName, HostName, InterfaceName, MacAddress, Member, Micros, VipAddress};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -226,6 +226,15 @@ pub struct InterfaceReport {
     pub mac: Option<MacAddress>,
 }
 
+/// Whether an agent hears the agent of another host with which it shares a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// The other host.
+    pub host: HostName,
+    /// Whether its agent is heard.
+    pub heard: bool,
+}
+
 /// What SCS knows of a host (domain.md, "Host status").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -271,6 +280,8 @@ pub struct HostFigures {
     pub real_time: bool,
     /// Whether the agent's memory is locked.
     pub memory_locked: bool,
+    /// Seconds after which a watchdog device resets the host when the agent hangs; 0: none is armed.
+    pub watchdog_s: u32,
     /// VIPs put back after another tool removed them, since the agent started.
     pub vips_put_back: u64,
     /// When the figures were taken, the agent's clock.

@@ -150,6 +150,17 @@ pub enum Input {
         /// What.
         report: InterfaceReport,
     },
+    /// The agent of a host hears another's agent, or no longer.
+    PeerReported {
+        /// The agent's host.
+        host: HostName,
+        /// When it happened there.
+        at: Micros,
+        /// The other host.
+        peer: HostName,
+        /// Whether its agent is heard.
+        heard: bool,
+    },
     /// An instruction was answered.
     Answered {
         /// The agent's host.

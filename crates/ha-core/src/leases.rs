@@ -184,6 +184,17 @@ impl State {
         state.let_go.as_ref().filter(|gone| gone.app == *app && gone.epoch >= state.epoch).map(|gone| gone.at)
     }
 
+    /// The agent of `host` hears the agent of `peer`, or no longer.
+    pub(crate) fn peer_reported(&mut self, host: &HostName, peer: HostName, heard: bool) {
+        if !self.hosts.contains_key(&peer) {
+            return;
+        }
+        self.touch_host(&peer);
+        if let Some(state) = self.hosts.get_mut(host) {
+            state.peers.insert(peer, heard);
+        }
+    }
+
     /// Whether the agent of the pair's other member says that it hears the agent of `host`.
     pub(crate) fn heard_by_peer(&self, pair: &Pair, host: &HostName) -> bool {
         let others = pair.members.iter().filter_map(|m| self.host_of(m)).filter(|h| *h != host);

@@ -48,6 +48,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::VipReported { host, at: _, report } => state.vip_reported(&host, &report),
         Input::VipSighted { host, at, sighting } => state.vip_sighted(host, at, sighting),
         Input::InterfaceReported { host, at: _, report } => state.interface_reported(&host, report),
+        Input::PeerReported { host, at: _, peer, heard } => state.peer_reported(&host, peer, heard),
         Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),
         Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, now, &mut out),
         Input::EventReported { event } => state.log(event, &mut out),

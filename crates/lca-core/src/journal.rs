@@ -96,6 +96,7 @@ fn is_log(fact: &Fact) -> bool {
         | Fact::Vip(_)
         | Fact::VipSighted(_)
         | Fact::Interface(_)
+        | Fact::Peer(_)
         | Fact::LeaseLetGo { .. }
         | Fact::Answer(_)
         | Fact::LaunchEnded(_) => false,
@@ -112,7 +113,11 @@ fn text_of(fact: &Fact) -> usize {
             event.text.len()
                 + event.attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
         }
-        Fact::VipSighted(_) | Fact::Interface(_) | Fact::LeaseLetGo { .. } | Fact::Answer(_) => 0,
+        Fact::VipSighted(_)
+        | Fact::Interface(_)
+        | Fact::Peer(_)
+        | Fact::LeaseLetGo { .. }
+        | Fact::Answer(_) => 0,
     }
 }
 
