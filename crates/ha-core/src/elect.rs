@@ -236,6 +236,7 @@ impl State {
         state.regrant = None;
         state.held = None;
         state.first_ready_since = None;
+        state.verification = crate::verify::Verification::None;
         state.change = Some(RoleChange { kind, from, to: to.clone(), begun: now });
         self.changed = true;
     }

@@ -121,17 +121,15 @@ impl State {
         if let Some(name) = &launch.pair {
             self.touched.insert(name.clone());
             let phase = match launch.what {
-                LaunchWhat::VipControl { .. } | LaunchWhat::Script { .. } => Phase::AddressMoved,
-                LaunchWhat::Announce { .. } => Phase::Announced,
-                LaunchWhat::FindHolder { .. } => Phase::Verified,
+                LaunchWhat::VipControl { .. } | LaunchWhat::Script { .. } => Some(Phase::AddressMoved),
+                LaunchWhat::Announce { .. } => Some(Phase::Announced),
+                // What it found is noted when it is judged.
+                LaunchWhat::FindHolder { .. } => None,
             };
-            self.note(
-                name,
-                phase,
-                at,
-                Some(host.clone()),
-                format!("{} on {host} {}", launch.what, result.outcome),
-            );
+            if let Some(phase) = phase {
+                let text = format!("{} on {host} {}", launch.what, result.outcome);
+                self.note(name, phase, at, Some(host.clone()), text);
+            }
         }
         if let (Some(name), LaunchOutcome::Stale { seen }) = (&launch.pair, &result.outcome) {
             self.outbid(name, *seen, now);
@@ -208,7 +206,8 @@ impl State {
         pending.sent.get_or_insert(now);
         pending.retry_at = Some(now + pending.launch.time_limit + RESULT_GRACE);
         let (host, launch) = (pending.host.clone(), pending.launch.clone());
-        if first && let Some(name) = &launch.pair {
+        let asks = matches!(launch.what, LaunchWhat::FindHolder { .. });
+        if first && !asks && let Some(name) = &launch.pair {
             let text = format!("SCS instructs the LCA on {host} to launch: {}", launch.what);
             self.note(name, Phase::Launched, now, Some(host.clone()), text);
         }

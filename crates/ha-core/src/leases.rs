@@ -230,6 +230,7 @@ impl State {
         state.regrant = None;
         state.held = None;
         state.first_ready_since = None;
+        state.verification = crate::verify::Verification::None;
         state.reason = format!("{why}; the agent on {host} decided, without an SCS");
         state.failovers.push_back(at);
         let reason = state.reason.clone();

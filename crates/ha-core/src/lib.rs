@@ -39,6 +39,7 @@ mod pairs;
 mod sightings;
 mod state;
 mod step;
+mod verify;
 mod view;
 mod vips;
 mod watch;

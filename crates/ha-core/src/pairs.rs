@@ -359,6 +359,7 @@ impl State {
             && logged
             && self.runs_as_primary(name, &wanted)
             && self.vips_in_place(pair, &wanted)
+            && self.verified(name, pair, &wanted, now, out)
         {
             if let Some(state) = self.pairs.get_mut(name) {
                 state.change = None;
@@ -368,6 +369,7 @@ impl State {
     }
 
     fn watch_faults(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        let (seen_nowhere, seen_twice) = self.seen_wrong(name, pair);
         let wanted = self.pairs[name].wanted.clone();
         let primaries = pair
             .members
@@ -385,8 +387,8 @@ impl State {
             };
             pair.members.iter().filter(|m| on(m) == Some(true)).count()
         };
-        let no_holder = primaries == 1 && pair.vips.iter().any(|v| holders(v) == 0);
-        let two_holders = pair.vips.iter().any(|v| holders(v) > 1);
+        let no_holder = primaries == 1 && (seen_nowhere || pair.vips.iter().any(|v| holders(v) == 0));
+        let two_holders = seen_twice || pair.vips.iter().any(|v| holders(v) > 1);
         let backup = wanted.as_ref().map(|w| pair.other(w).clone());
         let not_ready = backup
             .as_ref()
@@ -447,6 +449,7 @@ impl State {
             .chain(self.election_deadline(name))
             .chain(self.vip_deadline(name, &self.cluster.pairs[name]))
             .chain(self.lease_deadline(name))
+            .chain(self.verification_deadline(name))
             .min()
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Sighting {
     pub at: Micros,
     /// Who answered.
     pub holders: Vec<SeenHolder>,
+    /// How many sightings in a row, this one included, were not of exactly one holder.
+    pub odd: u32,
 }
 
 impl State {
@@ -20,7 +22,9 @@ impl State {
     pub(crate) fn vip_sighted(&mut self, host: HostName, at: Micros, sighting: VipSighting) {
         let VipSighting { vip, asked, holders, interface: _ } = sighting;
         if self.vips.contains_key(&(host.clone(), vip)) {
-            self.sightings.insert((vip, host), Sighting { asked, at, holders });
+            let before = self.sightings.get(&(vip, host.clone())).map_or(0, |seen| seen.odd);
+            let odd = if holders.len() == 1 { 0 } else { before.saturating_add(1) };
+            self.sightings.insert((vip, host), Sighting { asked, at, holders, odd });
             let has = |pair: &domain::Pair| pair.vips.iter().any(|v| v.address == vip);
             let touched =
                 self.cluster.pairs.iter().filter(|(_, pair)| has(pair)).map(|(name, _)| name.clone());

@@ -4,6 +4,7 @@ use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
 use crate::leases::LetGo;
 use crate::sightings::Sighting;
+use crate::verify::Verification;
 use crate::watch::Watch;
 use crate::{Durable, Lost};
 use alarms::Alarms;
@@ -36,6 +37,8 @@ pub struct State {
     pub(crate) changed: bool,
     /// Pairs that this step must settle.
     pub(crate) touched: BTreeSet<PairName>,
+    /// Pairs that were settled since the caller asked last ([`State::take_settled`]).
+    pub(crate) settled: BTreeSet<PairName>,
     /// Pairs whose open incident has new steps, to be recorded when the actions that matter are out.
     pub(crate) noted: BTreeSet<PairName>,
     /// Pairs that could not be looked at for completeness because the inbox was not empty.
@@ -187,6 +190,7 @@ pub(crate) struct PairState {
     pub first_ready_since: Option<Micros>,
     /// A host that came back held a VIP or ran as primary: announce anew once it let go.
     pub announce_due: bool,
+    pub verification: Verification,
     pub no_primary: Watch,
     pub two_primaries: Watch,
     pub no_holder: Watch,
@@ -261,6 +265,7 @@ impl State {
             last_incident: 0,
             changed: false,
             touched: BTreeSet::new(),
+            settled: BTreeSet::new(),
             noted: BTreeSet::new(),
             unfinished: BTreeSet::new(),
             inbox: VecDeque::new(),
@@ -286,6 +291,12 @@ impl State {
     #[must_use]
     pub fn host_status(&self, host: &HostName) -> Option<HostStatus> {
         self.hosts.get(host).map(|h| h.status)
+    }
+
+    /// The pairs about which something may have been decided since this was asked last: whom the SCS's voter may promise
+    /// their leases to ([`State::entitled`]) may have changed.
+    pub fn take_settled(&mut self) -> BTreeSet<PairName> {
+        std::mem::take(&mut self.settled)
     }
 
     /// Instructions and launches that wait for their answer.

@@ -67,6 +67,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
     }
     for name in std::mem::take(&mut state.touched) {
         state.settle(&name, now, &mut out);
+        state.settled.insert(name);
     }
     out
 }
@@ -184,6 +185,7 @@ impl State {
         }
         if let Some(state) = self.hosts.get_mut(host) {
             state.interfaces.clear();
+            state.peers.clear();
         }
         self.forget_sightings_by(host);
         self.outstanding.retain(|_, o| &o.host != host);

@@ -4,14 +4,17 @@
 use crate::clock::Clock;
 use crate::handle::{Handle, Request};
 use crate::host_probes::HostProbes;
+use crate::inputs::input_of;
 use crate::outbox::Outbox;
 use crate::refusals::Refusals;
+use crate::stalls::Stalls;
 use crate::sessions::{Agent, HELLO_LIMIT, Session};
 use crate::store::{Health, Store};
-use control_link::messages::{Fact, FromAgent, Hello, Report, ToAgent, Welcome, negotiate};
-use control_link::{Link, LinkError, Received, Seal};
-use domain::{Cluster, EventId, HostName, HostStatus, LogEvent, Micros, events};
+use control_link::messages::{FromAgent, Hello, ToAgent, Welcome, negotiate};
+use control_link::{Link, LinkError, Received};
+use domain::{HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, events};
 use ha_core::{Action, Input, Lost, State};
+use lease::{Message, Witness, Witnessed};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -25,32 +28,12 @@ use std::time::Duration;
 pub(crate) const WAKER: Token = Token(0);
 /// First token of the datagram sockets.
 const DATAGRAMS: usize = 1;
-/// Datagrams read before other work is looked after.
-const DATAGRAM_BUDGET: usize = 1_024;
 /// How long acknowledgements of reports are gathered.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
 /// How often a lost host is probed.
 const PROBE_LOST_EVERY: Duration = Duration::from_millis(250);
 /// How late the loop may be before it counts as having slept: then silence of others proves nothing.
 const STALL: Duration = Duration::from_millis(50);
-
-/// Events that only the SCS logs: an agent that sends one is not believed.
-const ONLY_OURS: &[EventId] = &[
-    events::NOW_PRIMARY,
-    events::NOW_BACKUP,
-    events::HOST_INACCESSIBLE,
-    events::HOST_NORMAL,
-    events::HOST_UNAVAILABLE,
-    events::HOST_UNREACHABLE,
-    events::NO_PRIMARY,
-    events::TWO_PRIMARIES,
-    events::PAIR_NORMAL,
-    events::PAIR_FROZEN,
-    events::PAIR_THAWED,
-    events::SWITCHOVER_ORDERED,
-    events::ALARM_RAISED,
-    events::ALARM_CLEARED,
-];
 
 /// What other threads hand to the core thread.
 #[derive(Debug)]
@@ -67,12 +50,20 @@ pub(crate) enum Incoming {
 
 pub(crate) struct CoreLoop {
     poll: Poll,
-    clock: Clock,
-    state: State,
-    sessions: BTreeMap<Token, Session>,
-    by_host: BTreeMap<HostName, Token>,
-    by_session: BTreeMap<u64, Token>,
-    datagrams: Vec<UdpSocket>,
+    pub(crate) clock: Clock,
+    pub(crate) state: State,
+    pub(crate) sessions: BTreeMap<Token, Session>,
+    pub(crate) by_host: BTreeMap<HostName, Token>,
+    pub(crate) by_session: BTreeMap<u64, Token>,
+    pub(crate) datagrams: Vec<UdpSocket>,
+    /// Lease messages as they came, each with the connection; kept to be used again.
+    pub(crate) votes: Vec<(Token, Message)>,
+    /// The SCS's votes.
+    pub(crate) witness: Witness,
+    /// What they lead to; kept to be used again.
+    pub(crate) witnessed: Vec<Witnessed>,
+    /// Connections for which an answer to a heartbeat or a vote waits.
+    pub(crate) unsent: BTreeSet<Token>,
     probes: HostProbes,
     probe_port: u16,
     outbox: Outbox,
@@ -82,6 +73,7 @@ pub(crate) struct CoreLoop {
     /// Links with more to read than they had a turn for: the poll does not announce that again.
     unread: BTreeSet<Token>,
     refusals: Refusals,
+    stalls: Stalls,
     /// The core's own next deadline, worked out when it changes.
     core_deadline: Option<Micros>,
     /// The last report taken from each host's agent, with the boot it was of: what is sent again is not news.
@@ -112,6 +104,9 @@ impl CoreLoop {
             parts.poll.registry().register(socket, Token(DATAGRAMS + n), Interest::READABLE)?;
         }
         let core_deadline = parts.state.next_deadline();
+        let mut witness = Witness::default();
+        let seen = |pair: &PairName| parts.state.greatest_epoch(pair);
+        witness.configure(parts.state.cluster(), seen, parts.clock.now());
         Ok(Self {
             poll: parts.poll,
             clock: parts.clock,
@@ -122,8 +117,13 @@ impl CoreLoop {
             next_token: DATAGRAMS + datagrams.len(),
             unread: BTreeSet::new(),
             refusals: Refusals::default(),
+            stalls: Stalls::default(),
             core_deadline,
             taken: BTreeMap::new(),
+            votes: Vec::new(),
+            witness,
+            witnessed: Vec::new(),
+            unsent: BTreeSet::new(),
             datagrams,
             probes: HostProbes::default(),
             probe_port: parts.probe_port,
@@ -176,11 +176,12 @@ impl CoreLoop {
     }
 
     /// One input to the core, and everything that follows from it.
-    fn feed(&mut self, input: Input, now: Micros) {
+    pub(crate) fn feed(&mut self, input: Input, now: Micros) {
         let is_order = |action: &Action| matches!(action, Action::Instruct(..) | Action::Launch(..));
         // Orders first: each of the others wakes another thread, which callers need not wait for.
         let (orders, records): (Vec<_>, Vec<_>) =
             ha_core::run(&mut self.state, input, now).into_iter().partition(is_order);
+        self.entitle(now);
         for action in orders.into_iter().chain(records) {
             match action {
                 Action::Instruct(host, instruction) => self.send(&host, &ToAgent::Instruct(instruction)),
@@ -316,11 +317,32 @@ impl CoreLoop {
             (FromAgent::Hello(hello), None) => self.hello(token, hello, now),
             (FromAgent::Hello(_), Some(_)) => Err("it said hello twice".to_owned()),
             (_, None) => Err("its first message was no hello".to_owned()),
-            (FromAgent::Inventory { apps, vips, interfaces }, Some(agent)) => {
+            (FromAgent::Inventory { apps, vips, interfaces, peers, mut taken_over }, Some(agent)) => {
                 let host = agent.host.clone();
                 agent.heard_inventory = true;
                 agent.last_heard = now;
+                for taken in &mut taken_over {
+                    taken.at = agent.on_our_clock(taken.at, now);
+                }
+                // What the inventory leads to is decided with these in mind.
+                for PeerReport { host: peer, heard } in peers {
+                    self.feed(Input::PeerReported { host: host.clone(), at: now, peer, heard }, now);
+                }
+                for taken in taken_over {
+                    self.feed(Input::TookOver { host: host.clone(), taken }, now);
+                }
                 self.feed(Input::InventoryReported { host, apps, vips, interfaces }, now);
+                Ok(())
+            }
+            (FromAgent::Leases { leases }, Some(agent)) => {
+                let host = agent.host.clone();
+                self.feed(Input::LeasesReported { host, leases }, now);
+                Ok(())
+            }
+            (FromAgent::Lease { messages }, Some(_)) => {
+                self.votes.extend(messages.into_iter().map(|message| (token, message)));
+                self.count_votes();
+                self.send_datagrams();
                 Ok(())
             }
             (FromAgent::Report(report), Some(agent)) => {
@@ -339,7 +361,11 @@ impl CoreLoop {
                 Ok(())
             }
             (FromAgent::Figures(figures), Some(agent)) => {
+                let strained = self.stalls.event(&agent.host, &figures, self.state.cluster(), now);
                 self.outbox.handle().publish_figures(&agent.host, now, figures);
+                if let Some(event) = strained {
+                    self.feed(Input::EventReported { event }, now);
+                }
                 Ok(())
             }
         }
@@ -430,7 +456,13 @@ impl CoreLoop {
         let mut session = self.sessions.remove(&token)?;
         let _ = self.poll.registry().deregister(session.link.source());
         let agent = session.agent?;
-        self.by_session.remove(&agent.seal.session());
+        self.by_session.remove(&agent.session());
+        if agent.malformed > 0 {
+            eprintln!(
+                "takeover scs: {} lease messages of {} were none of this release",
+                agent.malformed, agent.host
+            );
+        }
         Some(agent)
     }
 
@@ -441,30 +473,6 @@ impl CoreLoop {
             return;
         }
         self.probes.begin(host, SocketAddr::new(address, self.probe_port), every, now);
-    }
-
-    fn read_datagrams(&mut self, socket: usize) {
-        // One byte more than a heartbeat has shows one that is too long.
-        let mut buffer = [0; 512];
-        for _ in 0..DATAGRAM_BUDGET {
-            let (length, from) = match self.datagrams[socket].recv_from(&mut buffer) {
-                Ok(received) => received,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // An ICMP error of an answer sent before, or the like: nothing about this socket.
-                Err(_) => continue,
-            };
-            let now = self.clock.now();
-            let Some(token) = Seal::session_of(&buffer[..length]).and_then(|id| self.by_session.get(&id))
-            else {
-                continue;
-            };
-            let Some(agent) = self.sessions.get_mut(token).and_then(|s| s.agent.as_mut()) else { continue };
-            let Ok(heartbeat) = agent.seal.open(&buffer[..length]) else { continue };
-            agent.datagrams_from = Some((socket, from));
-            let answer = agent.heard(&heartbeat, now);
-            let sealed = agent.seal.seal(&answer);
-            let _ = self.datagrams[socket].send_to(&sealed, from);
-        }
     }
 
     /// A loop that slept cannot tell who was silent meanwhile.
@@ -534,6 +542,7 @@ impl CoreLoop {
         if self.core_deadline.is_some_and(|at| at <= now) {
             self.feed(Input::TimePassed, now);
         }
+        self.votes_time_passed(now);
         self.acknowledge(now);
         self.outbox.work(&self.state, now);
     }
@@ -594,41 +603,12 @@ impl CoreLoop {
         let unheard = self.boot_grace_ends();
         sessions
             .chain(self.core_deadline)
+            .chain(self.witness.next_deadline())
             .chain(self.probes.next_deadline())
             .chain(self.outbox.next_deadline())
             .chain(self.acknowledge_due)
             .chain((unheard > now).then_some(unheard))
             .min()
-    }
-}
-
-/// A report as an input of the core; none where it is not news.
-fn input_of(agent: &Agent, report: Report, cluster: &Cluster, now: Micros) -> Option<Input> {
-    let Report { at, fact, .. } = report;
-    let host = agent.host.clone();
-    // What happened before the agent connected is in its inventory by now; telling it again would be a step back.
-    let is_news = agent.heard_inventory && at >= agent.hello_at;
-    let at = agent.on_our_clock(at, now);
-    match fact {
-        Fact::App(report) => is_news.then_some(Input::AppReported { host, at, report }),
-        Fact::Vip(report) => is_news.then_some(Input::VipReported { host, at, report }),
-        Fact::VipSighted(mut sighting) => {
-            sighting.asked = agent.on_our_clock(sighting.asked, now);
-            for holder in &mut sighting.holders {
-                holder.at = agent.on_our_clock(holder.at, now);
-            }
-            is_news.then_some(Input::VipSighted { host, at, sighting })
-        }
-        Fact::Interface(report) => is_news.then_some(Input::InterfaceReported { host, at, report }),
-        Fact::Answer(answer) => Some(Input::Answered { host, at, answer }),
-        Fact::LaunchEnded(result) => Some(Input::LaunchEnded { host, at, result }),
-        Fact::Log(mut event) => {
-            event.at = agent.on_our_clock(event.at, now);
-            // An agent speaks for its own host and applications, and of nothing that only the SCS can know.
-            event.app = event.app.filter(|app| cluster.host_of(app) == Some(&host));
-            event.host = Some(host);
-            (!ONLY_OURS.contains(&event.id)).then_some(Input::EventReported { event })
-        }
     }
 }
 

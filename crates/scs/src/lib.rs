@@ -2,7 +2,7 @@
 //! handle for the API on top. It decides nothing itself.
 //!
 //! ```text
-//!  agents ══ mutual TLS, heartbeats ══> core thread: ha_core::run(state, input, now) ──> instructions, launches
+//!  agents ══ mutual TLS, datagrams ══> core thread: ha_core::run(state, input, now) ──> instructions, launches
 //!                                         │      ▲
 //!                       records (never waited for)  orders
 //!                                         ▼      │
@@ -11,13 +11,17 @@
 
 mod clock;
 mod core_loop;
+mod datagrams;
 pub mod handle;
 mod host_probes;
+mod inputs;
 mod outbox;
 mod refusals;
 mod sessions;
+mod stalls;
 mod start;
 pub mod store;
+mod witness;
 
 pub use clock::Clock;
 pub use start::{Options, Scs, StartError, start};

@@ -1,9 +1,10 @@
-//! One connection of an agent: its link, its heartbeats, its clock beside ours, and which reports it still has to be
-//! told are safe.
+//! One connection of an agent: its link, its datagrams with heartbeats and votes, its clock beside ours, and which
+//! reports it still has to be told are safe.
 
-use control_link::messages::{Heartbeat, Hello};
+use control_link::messages::{Heartbeat, Hello, LEASES_SINCE};
 use control_link::{Link, Seal};
 use domain::{HostName, Micros};
+use lease::Message;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,9 +29,19 @@ pub(crate) struct Agent {
     pub host: HostName,
     /// What the agent had sent before this, its clock: older facts are not news, the inventory has them.
     pub hello_at: Micros,
-    pub seal: Seal,
+    seal: Seal,
+    /// Whether it understands lease messages.
+    votes: bool,
+    /// The newest heartbeat, its clock, and when it arrived, ours.
+    newest: Option<(Micros, Micros)>,
+    /// Whether an answer to a heartbeat is due.
+    answer_due: bool,
+    /// Lease messages that go out in this round.
+    outgoing: Vec<Message>,
+    /// Lease messages of this agent that were none.
+    pub malformed: u64,
     /// Where its datagrams come from, once one has come, and on which of our sockets.
-    pub datagrams_from: Option<(usize, SocketAddr)>,
+    datagrams_from: Option<(usize, SocketAddr)>,
     pub last_heard: Micros,
     pub silence: Duration,
     /// What to add to the agent's clock to get ours, microseconds: the smallest difference seen in this minute or the
@@ -52,6 +63,11 @@ impl Agent {
             host: hello.host.clone(),
             hello_at: hello.at,
             seal,
+            votes: hello.protocol >= LEASES_SINCE,
+            newest: None,
+            answer_due: false,
+            outgoing: Vec::new(),
+            malformed: 0,
             datagrams_from: None,
             last_heard: now,
             silence,
@@ -64,9 +80,62 @@ impl Agent {
         }
     }
 
-    /// A heartbeat arrived: the answer to it.
-    pub(crate) fn heard(&mut self, heartbeat: &Heartbeat, now: Micros) -> Heartbeat {
+    /// The session that its datagrams belong to.
+    pub(crate) fn session(&self) -> u64 {
+        self.seal.session()
+    }
+
+    /// Opens a datagram: notes the heartbeat, which [`Agent::send`] answers, and hands the lease messages to `vote`.
+    /// False: it is not this agent's.
+    pub(crate) fn hear(
+        &mut self,
+        datagram: &mut [u8],
+        from: (usize, SocketAddr),
+        now: Micros,
+        mut vote: impl FnMut(Message),
+    ) -> bool {
+        let Ok(opened) = self.seal.open(datagram) else { return false };
+        let heartbeat = opened.heartbeat;
+        for message in opened.messages() {
+            match message {
+                Ok(message) => vote(message),
+                Err(_) => self.malformed = self.malformed.saturating_add(1),
+            }
+        }
+        self.datagrams_from = Some(from);
+        self.heard(&heartbeat, now);
+        true
+    }
+
+    /// Has a lease message go out with the next [`Agent::send`]. Lost is lost: one for an agent of which no datagram has
+    /// told yet where it is, or whose release does not vote, goes nowhere.
+    pub(crate) fn vote(&mut self, message: Message) {
+        if self.votes && self.datagrams_from.is_some() {
+            self.outgoing.push(message);
+        }
+    }
+
+    /// Sends what is due: the answer to the newest heartbeat, and all votes, in as few datagrams as hold them.
+    pub(crate) fn send(&mut self, now: Micros, mut datagram: impl FnMut(usize, SocketAddr, &[u8])) {
+        let Some((socket, to)) = self.datagrams_from else { return };
+        if !self.answer_due && self.outgoing.is_empty() {
+            return;
+        }
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let (heard, held_us) = self.newest.map_or((Micros(0), 0), |(at, when)| (at, us(now.since(when))));
+        let heartbeat = Heartbeat { at: now, heard, held_us, stall_us: 0 };
+        self.seal.seal_with(&heartbeat, &self.outgoing, |sealed| datagram(socket, to, sealed));
+        self.outgoing.clear();
+        self.answer_due = false;
+    }
+
+    /// A heartbeat arrived.
+    fn heard(&mut self, heartbeat: &Heartbeat, now: Micros) {
         self.last_heard = now;
+        self.answer_due = true;
+        if self.newest.is_none_or(|(newest, _)| newest < heartbeat.at) {
+            self.newest = Some((heartbeat.at, now));
+        }
         let offset = now.0.wrapping_sub(heartbeat.at.0);
         // Compared as signed differences: the agent's clock has another origin than ours.
         let smaller =
@@ -78,7 +147,6 @@ impl Agent {
         }
         self.newest_offset = smaller(offset, self.newest_offset);
         self.offset = smaller(offset, self.offset);
-        Heartbeat { at: now, heard: heartbeat.at, held_us: 0, stall_us: 0 }
     }
 
     /// A point on the agent's clock, on ours; never in the future.

@@ -2,7 +2,7 @@
 //! numbers of the workflow. UPDATE_GOLDENFILES=1 rewrites them: only if you can say why every line moved.
 
 use crate::world::{World, app, host, pair};
-use domain::{AppStatus, Cause, VipAddress, parse_duration};
+use domain::{AppStatus, Cause, Epoch, VipAddress, parse_duration};
 use goldenscript::{Command, Context};
 use ha_core::OperatorOrder;
 use std::error::Error;
@@ -72,6 +72,16 @@ impl goldenscript::Runner for Script {
                 let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1) };
                 world.order(order, "alice", "");
             }
+            "neighbours-deaf" => world.mute = true,
+            "stranger-answers" => world.stranger = true,
+            "stranger-leaves" => world.stranger = false,
+            "neighbours-listen" => world.mute = false,
+            // "hears host2 host1": the agent on host2 hears the agent on host1.
+            "hears" => world.peer(&host(&word()?), &host(&word()?), true),
+            "hears-not" => world.peer(&host(&word()?), &host(&word()?), false),
+            "let-go" => world.let_go(&app(&word()?), Epoch(word()?.parse()?)),
+            "took-over" => world.took_over(&app(&word()?), Epoch(word()?.parse()?)),
+            "asks" => world.look(&host(&word()?)),
             "plan" => return plan(world),
             "stop" => {
                 forget(world.order(OperatorOrder::Stop { app: app(&word()?), graceful: false }, "alice", ""))
@@ -214,6 +224,10 @@ scripts! {
     boot_with_one_host
     boot_waits_for_the_first_to_be_ready
     two_primaries_are_reported_when_they_last
+    peer_hears_what_the_scs_does_not
+    taken_over_without_the_scs
+    not_confirmed_from_outside
+    seen_nowhere_or_twice
 }
 
 /// The outcome is in the transcript.

@@ -27,6 +27,10 @@ pub struct World {
     pub lines: Vec<String>,
     pub outcomes: Vec<(OrderId, OrderOutcome)>,
     orders: u64,
+    /// The network lets no answer about a VIP through.
+    pub mute: bool,
+    /// A machine of nobody's answers for every VIP.
+    pub stranger: bool,
     steps_seen: BTreeMap<IncidentId, usize>,
     greatest_epoch: BTreeMap<PairName, Epoch>,
     owners: BTreeMap<(PairName, Epoch), AppName>,
@@ -59,6 +63,7 @@ pub struct SimHost {
     pub scripts_fail: bool,
     pub enabling_fails: bool,
     greatest: Epoch,
+    taken: Option<TakenOver>,
 }
 
 /// An application with what its agent knows of it.
@@ -127,6 +132,8 @@ impl World {
             lines: Vec::new(),
             outcomes: Vec::new(),
             orders: 0,
+            mute: false,
+            stranger: false,
             steps_seen: BTreeMap::new(),
             greatest_epoch: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -209,6 +216,9 @@ impl World {
         self.to_agents.retain(|(to, _)| to != name);
         self.to_scs.retain(|(from, _)| from != name);
         self.feed(Input::AgentConnected { host: name.clone(), release: "1".to_owned() });
+        if let Some(taken) = self.hosts[name].taken.clone() {
+            self.to_scs.push_back((name.clone(), Input::TookOver { host: name.clone(), taken }));
+        }
         let inventory = self.inventory(name);
         self.to_scs.push_back((name.clone(), inventory));
     }
@@ -231,7 +241,7 @@ impl World {
             }
         }
         let interfaces =
-            interfaces.into_iter().map(|(interface, up)| InterfaceReport { interface, up, mac: None }).collect();
+            interfaces.into_iter().map(|(interface, up)| InterfaceReport { interface, up, mac: Some(self.mac(name)) }).collect();
         Input::InventoryReported { host: name.clone(), apps, vips, interfaces }
     }
 
@@ -403,10 +413,55 @@ impl World {
         }
     }
 
+    pub fn peer(&mut self, name: &HostName, peer: &HostName, heard: bool) {
+        let peer = peer.clone();
+        self.tell(name, Input::PeerReported { host: name.clone(), at: self.now, peer, heard });
+    }
+
+    /// The server of a member failed where the SCS does not see it, and the member's lease was let go.
+    pub fn let_go(&mut self, name: &AppName, epoch: Epoch) {
+        let on = self.host_of(name);
+        *self.sim(name) = SimApp { status: AppStatus::Stopped, mode: None, ..self.sim(name).clone() };
+        self.hosts.get_mut(&on).unwrap().vips.clear();
+        let pair = self.cluster.pair_of(name).unwrap().0.clone();
+        self.feed(Input::LeaseLetGo { pair, app: name.clone(), epoch });
+    }
+
+    /// An agent made its server primary while no SCS was there; it tells when it connects.
+    pub fn took_over(&mut self, name: &AppName, epoch: Epoch) {
+        let on = self.host_of(name);
+        let (pair, config) = self.cluster.pair_of(name).unwrap();
+        let (pair, vips): (_, Vec<_>) = (pair.clone(), config.vips.iter().map(|vip| vip.address).collect());
+        let sim = self.sim(name);
+        (sim.mode, sim.epoch) = (Some(RunMode::Primary), epoch);
+        let sim = self.hosts.get_mut(&on).unwrap();
+        sim.greatest = epoch;
+        sim.vips.extend(vips);
+        sim.taken = Some(TakenOver {
+            pair,
+            app: name.clone(),
+            epoch,
+            at: self.now,
+            why: "the other member failed".to_owned(),
+        });
+    }
+
+    /// The periodic look of an agent at the network.
+    pub fn look(&mut self, name: &HostName) {
+        let vips: Vec<VipAddress> =
+            self.cluster.pairs.values().flat_map(|pair| &pair.vips).map(|vip| vip.address).collect();
+        for vip in vips {
+            let holders = self.who_answers(name, vip);
+            let interface = InterfaceName::new("eth0").unwrap();
+            let sighting = VipSighting { vip, interface, asked: self.now, holders };
+            self.tell(name, Input::VipSighted { host: name.clone(), at: self.now, sighting });
+        }
+    }
+
     pub fn set_carrier(&mut self, name: &HostName, up: bool) {
         self.hosts.get_mut(name).unwrap().no_carrier = !up;
         let interface = InterfaceName::new("eth0").unwrap();
-        let report = InterfaceReport { interface, up, mac: None };
+        let report = InterfaceReport { interface, up, mac: Some(self.mac(name)) };
         self.tell(name, Input::InterfaceReported { host: name.clone(), at: self.now, report });
     }
 
@@ -578,12 +633,38 @@ impl World {
                 self.set_vip(on, vip, false);
                 LaunchOutcome::Succeeded
             }
-            LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } | LaunchWhat::Script { .. } => {
+            LaunchWhat::FindHolder { vip, interface } => {
+                let sighting = VipSighting {
+                    vip: *vip,
+                    interface: interface.clone(),
+                    asked: self.now,
+                    holders: self.who_answers(on, *vip),
+                };
+                self.tell(on, Input::VipSighted { host: on.clone(), at: self.now, sighting });
                 LaunchOutcome::Succeeded
             }
+            LaunchWhat::Announce { .. } | LaunchWhat::Script { .. } => LaunchOutcome::Succeeded,
         };
         let result = LaunchResult { ref_id: launch.ref_id, outcome, output: String::new(), took_us: 100 };
         self.tell(on, Input::LaunchEnded { host: on.clone(), at: self.now, result });
+    }
+
+    fn mac(&self, host: &HostName) -> MacAddress {
+        let number = self.hosts.keys().position(|name| name == host).unwrap();
+        MacAddress([2, 0, 0, 0, 0, u8::try_from(number).unwrap()])
+    }
+
+    /// Who answers for a VIP when `observer` asks the network.
+    fn who_answers(&self, observer: &HostName, vip: VipAddress) -> Vec<SeenHolder> {
+        let connected = |host: &SimHost| !host.cut && !host.no_carrier;
+        if !connected(&self.hosts[observer]) {
+            return Vec::new();
+        }
+        let others = self.hosts.iter().filter(|(name, host)| *name != observer && connected(host));
+        let holders = others.filter(|(_, host)| host.vips.contains(&vip) && !self.mute);
+        let stranger = self.stranger.then_some(MacAddress([2, 0, 0, 0, 0, 0xff]));
+        let macs = holders.map(|(name, _)| self.mac(name)).chain(stranger);
+        macs.map(|mac| SeenHolder { mac, at: self.now }).collect()
     }
 
     // ---- what must hold ----
@@ -750,6 +831,9 @@ impl World {
                 format!("<- {host}: launch {}", result.outcome)
             }
             Input::EventReported { event } => format!("<- event {}", event.id),
+            Input::PeerReported { host, peer, heard, .. } => {
+                format!("<- {host}: {} the agent on {peer}", if *heard { "hears" } else { "does not hear" })
+            }
             Input::LeasesReported { host, .. } => format!("<- {host}: leases"),
             Input::LeaseLetGo { pair, app, epoch } => {
                 format!("<- voter: {app} let go of the lease on {pair}, epoch {epoch}: failed")
