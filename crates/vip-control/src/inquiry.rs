@@ -24,8 +24,8 @@ const WAIT: Duration = Duration::from_millis(40);
 const SETTLING: Duration = Duration::from_millis(40);
 /// Packets read from each socket in one call.
 const MOST_PACKETS: usize = 64;
-/// Calls that read what was said before the question; the kernel keeps fewer packets than that for a socket.
-const MOST_STALE: usize = 64;
+/// Calls that read what was said before the question: more than the kernel keeps for a socket, unless told to keep more.
+const MOST_STALE: usize = 8;
 /// Longer than any neighbour advertisement that matters; a longer one is not read.
 const LONGEST_PACKET: usize = 2_048;
 
@@ -115,19 +115,20 @@ impl Inquiry {
     /// [`VipError::Kernel`].
     pub fn hear(&mut self, now: Micros) -> Result<Drained, VipError> {
         let mut packet = [0; LONGEST_PACKET];
-        let mut drained = Drained::All;
+        let mut all = true;
         for socket in [&self.arp, &self.neighbours] {
-            for read in 1..=MOST_PACKETS {
+            let mut empty = false;
+            for _ in 0..MOST_PACKETS {
                 let (received, index, sender) = match socket.receive_frame(&mut packet) {
                     Ok(frame) => frame,
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        empty = true;
+                        break;
+                    }
                     // Too long; or the interface went down, which the next question tells.
                     Err(e) if matches!(e.raw_os_error(), Some(libc::EMSGSIZE | libc::ENETDOWN)) => continue,
                     Err(e) => return Err(VipError::kernel("read answers about a VIP", e)),
                 };
-                if read == MOST_PACKETS {
-                    drained = Drained::MoreWaits;
-                }
                 let packet = &packet[..received];
                 let Some((address, mac)) = frames::claim(packet, sender) else { continue };
                 let Some(asked) = self.asked.get_mut(&address) else { continue };
@@ -135,8 +136,9 @@ impl Inquiry {
                     asked.answered(mac, now);
                 }
             }
+            all &= empty;
         }
-        Ok(drained)
+        Ok(if all { Drained::All } else { Drained::MoreWaits })
     }
 
     /// When [`Inquiry::ended`] is due next.
@@ -190,6 +192,7 @@ impl Inquiry {
             .interface_index(on)
             .map_err(cannot_look_up)?
             .ok_or_else(|| VipError::NoInterface { interface: on.clone() })?;
+        has_carrier(&mut self.route, index, on)?;
         let question = self.question(vip, index, is_vip)?;
         for _ in 0..MOST_STALE {
             if self.hear(now)? == Drained::All {
@@ -210,7 +213,6 @@ impl Inquiry {
             last: now,
             holders: Vec::with_capacity(MOST_HOLDERS),
         };
-        has_carrier(&mut self.route, index, on)?;
         asked.send(&self.arp, &self.neighbours)?;
         Ok(asked)
     }

@@ -257,6 +257,32 @@ fn seen_at_last(inquiry: &mut Inquiry) -> Vec<MacAddress> {
 }
 
 #[test]
+fn a_second_holder_is_asked_twice_and_has_time_to_answer() {
+    in_lab("inquiry::a_second_holder_is_asked_twice_and_has_time_to_answer", |lab| {
+        let us = mac_of(&sip0());
+        let IpAddr::V4(address) = vip(V4).address else { panic!("is IPv4") };
+        let (sender, out) = lab.neighbour.visit(|| (Socket::packet().unwrap(), index(&far0())));
+        let mut inquiry = Inquiry::open().unwrap();
+        inquiry.ask(&vip(V4), &sip0(), |_| false, Micros(0)).unwrap();
+        let answer = |inquiry: &mut Inquiry, n: u8, at: u64| {
+            let reply = arp_reply(address, MacAddress([2, 0, 0, 0, 0, n]), us);
+            sender.send_frame(out, libc::ETH_P_ARP as u16, us, &reply).unwrap();
+            assert!(poll(inquiry, Duration::from_secs(10)));
+            inquiry.hear(Micros(at)).unwrap();
+        };
+        answer(&mut inquiry, 1, 1_000);
+        assert_eq!(inquiry.next_deadline(), Some(Micros(30_000)), "asked again in spite of the answer");
+        assert!(inquiry.ended(Micros(30_000)).is_none());
+        assert_eq!(inquiry.next_deadline(), Some(Micros(41_000)));
+        answer(&mut inquiry, 2, 40_900);
+        let (_, result) = inquiry.ended(Micros(41_000)).expect("it is over");
+        let heard: Vec<_> =
+            result.unwrap().holders.iter().map(|holder| (holder.mac.0[5], holder.at.0)).collect();
+        assert_eq!(heard, [(1, 1_000), (2, 40_900)]);
+    });
+}
+
+#[test]
 fn a_flood_of_forged_answers_is_bounded() {
     in_lab("inquiry::a_flood_of_forged_answers_is_bounded", |lab| {
         let us = mac_of(&sip0());
