@@ -45,6 +45,7 @@ const SHIPPED: &[Row] = &[
     ("script-failed", Category::Major, events::SCRIPT_FAILED, &[events::SCRIPT_SUCCEEDED]),
     // An agent of the right release is back in normal condition; one of the wrong release raises it again.
     ("release-drift", Category::Minor, events::RELEASE_DRIFT, &[events::HOST_NORMAL]),
+    ("lease-strained", Category::Minor, events::LEASE_STRAINED, &[events::LEASE_STEADY]),
     ("solution-pending", Category::Major, events::SOLUTION_PENDING, &[events::SOLUTION_BACK]),
     // Records of the time since would be lost with the process.
     ("store-failed", Category::Major, events::STORE_FAILED, &[events::STORE_BACK]),

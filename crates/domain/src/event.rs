@@ -244,6 +244,8 @@ registry! {
     AGENT_STALLED = 70 - 403, Standard, "agent was stalled";
     AGENT_LIMITED = 70 - 404, Standard, "agent runs without real-time rights";
     RELEASE_DRIFT = 70 - 405, Standard, "agent runs another release than the SCS";
+    LEASE_STRAINED = 70 - 406, Standard, "host stalls for longer than a lease of its pairs allows";
+    LEASE_STEADY = 70 - 407, Standard, "host stalls no longer than the leases of its pairs allow";
     PEER_REFUSED = 70 - 501, Standard, "peer refused";
     SCS_STARTED = 70 - 601, Standard, "SCS started";
     SCS_STOPPED = 70 - 602, Standard, "SCS stopped";

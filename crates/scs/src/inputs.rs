@@ -23,6 +23,8 @@ const ONLY_OURS: &[EventId] = &[
     events::VIP_CONFIRMED,
     events::PAIR_FROZEN,
     events::PAIR_THAWED,
+    events::LEASE_STRAINED,
+    events::LEASE_STEADY,
     events::SWITCHOVER_ORDERED,
     events::ALARM_RAISED,
     events::ALARM_CLEARED,

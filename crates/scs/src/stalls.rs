@@ -24,11 +24,10 @@ impl Stalls {
     ) -> Option<LogEvent> {
         let stall = Duration::from_micros(figures.longest_stall_us);
         let ours = |app| cluster.host_of(app) == Some(host);
-        let flappy = cluster
-            .pairs
-            .iter()
-            .filter(|(_, pair)| pair.members.iter().any(ours))
-            .find_map(|(name, pair)| Some((name, pair.profile, Timing::from(pair.profile).flappy(stall)?)));
+        let flappy =
+            cluster.pairs.iter().filter(|(_, pair)| pair.members.iter().any(ours)).find_map(
+                |(name, pair)| Some((name, pair.profile, Timing::from(pair.profile).flappy(stall)?)),
+            );
         let last = self.0.get(host).copied();
         match (flappy, last) {
             (Some((pair, profile, flappy)), last) => {
@@ -57,7 +56,9 @@ mod tests {
         let mut stalls = Stalls::default();
         let mut told = |host: &HostName, stall_ms: u64, at_s: u64| {
             let figures = HostFigures { longest_stall_us: stall_ms * 1_000, ..HostFigures::default() };
-            stalls.event(host, &figures, &cluster, Micros(at_s * 1_000_000)).map(|event| (event.id, event.text))
+            stalls
+                .event(host, &figures, &cluster, Micros(at_s * 1_000_000))
+                .map(|event| (event.id, event.text))
         };
         assert_eq!(told(&host1, 249, 0), None);
         assert_eq!(told(&elsewhere, 10_000, 0), None, "a host without pairs has no lease");

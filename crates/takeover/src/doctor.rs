@@ -117,6 +117,9 @@ fn last_heard(state_directory: &Path) -> anyhow::Result<Option<Cluster>> {
 }
 
 fn of_cluster(request: &mut Request, cluster: &Cluster, host: &HostName) {
+    if let Some(settings) = cluster.hosts.get(host) {
+        request.port = settings.peers_reach_it_at().port();
+    }
     let mut interfaces = BTreeSet::new();
     for (name, pair) in &cluster.pairs {
         request.pairs.push((name.clone(), pair.profile));
