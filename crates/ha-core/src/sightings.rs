@@ -11,6 +11,8 @@ pub(crate) struct Sighting {
     pub asked: Micros,
     /// When the inquiry was over.
     pub at: Micros,
+    /// When the SCS was told, on its own clock alone: two hosts' clocks are never equal enough to say what came first.
+    pub told: Micros,
     /// Who answered.
     pub holders: Vec<SeenHolder>,
     /// How many sightings in a row, this one included, were not of exactly one holder.
@@ -19,12 +21,12 @@ pub(crate) struct Sighting {
 
 impl State {
     /// Only members' hosts ask, and only about the VIPs of their pairs; anything else is not kept.
-    pub(crate) fn vip_sighted(&mut self, host: HostName, at: Micros, sighting: VipSighting) {
+    pub(crate) fn vip_sighted(&mut self, host: HostName, at: Micros, sighting: VipSighting, now: Micros) {
         let VipSighting { vip, asked, holders, interface: _ } = sighting;
         if self.vips.contains_key(&(host.clone(), vip)) {
             let before = self.sightings.get(&(vip, host.clone())).map_or(0, |seen| seen.odd);
             let odd = if holders.len() == 1 { 0 } else { before.saturating_add(1) };
-            self.sightings.insert((vip, host), Sighting { asked, at, holders, odd });
+            self.sightings.insert((vip, host), Sighting { asked, at, told: now, holders, odd });
             let has = |pair: &domain::Pair| pair.vips.iter().any(|v| v.address == vip);
             let touched =
                 self.cluster.pairs.iter().filter(|(_, pair)| has(pair)).map(|(name, _)| name.clone());

@@ -212,7 +212,8 @@ impl State {
     }
 
     fn seen(&self, vip: &VipAddress, observer: &HostName, wanted: &AppName, asked: Micros) -> Seen {
-        let Some(seen) = self.sightings.get(&(*vip, observer.clone())).filter(|seen| seen.at >= asked) else {
+        let Some(seen) = self.sightings.get(&(*vip, observer.clone())).filter(|seen| seen.told >= asked)
+        else {
             return Seen::NotYet;
         };
         let holder = self.host_of(wanted);
