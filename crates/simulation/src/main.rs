@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const HELP: &str = "\
-simulate [--seeds N] [--from S] [--broken HOW]   run N histories (default 10,000), seeds S and up (default 0)
-simulate --seed S [--broken HOW] [--all]         run one, and tell it if it fails, or with --all in any case
+simulate [--seeds N] [--from S] [--broken HOW] [--all]   run N histories (default 10,000), seeds S and up (default 0);
+                                                         tell the first that fails, with --all only name each
+simulate --seed S [--broken HOW] [--all]                 run one, and tell it if it fails, with --all in any case
 
 HOW breaks one rule of the lease in the world itself, to see whether it is noticed.";
 
@@ -176,7 +177,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let said = AtomicU64::new(SAY_EVERY);
     let end = arguments.from.saturating_add(arguments.seeds);
     let (sums, failed) = (Mutex::new(Sums::default()), Mutex::new(None::<u64>));
-    let stop = AtomicBool::new(false);
+    let (stop, failures) = (AtomicBool::new(false), AtomicU64::new(0));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cores {
@@ -188,7 +189,12 @@ fn many(arguments: &Arguments) -> ExitCode {
                     }
                     let scenario = arguments.scenario(seed);
                     let outcome = run(&scenario, false);
-                    if !outcome.violations.is_empty() {
+                    if let Some(violation) = outcome.violations.first() {
+                        if arguments.all {
+                            println!("seed {seed}: {violation}");
+                            failures.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
                         stop.store(true, Ordering::Relaxed);
                         let mut failed = failed.lock().expect("no thread panics with it");
                         *failed = Some(failed.map_or(seed, |known| known.min(seed)));
@@ -208,7 +214,11 @@ fn many(arguments: &Arguments) -> ExitCode {
     sums.lock().expect("all threads have ended").print(begun.elapsed());
     let failed = *failed.lock().expect("all threads have ended");
     match failed {
-        None => ExitCode::SUCCESS,
+        None if failures.load(Ordering::Relaxed) == 0 => ExitCode::SUCCESS,
+        None => {
+            println!("{} failed", failures.load(Ordering::Relaxed));
+            ExitCode::FAILURE
+        }
         Some(seed) => one(seed, arguments),
     }
 }

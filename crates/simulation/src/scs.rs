@@ -20,6 +20,8 @@ const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
 const PROBE_LOST_EVERY: Duration = Duration::from_millis(250);
 /// How late the loop may be before it counts as having slept.
 const STALL: Duration = Duration::from_millis(50);
+/// How long a measured clock difference counts at least.
+const MINUTE: Duration = Duration::from_secs(60);
 /// How long an answer to a probe counts.
 const ANSWER_COUNTS: Duration = Duration::from_secs(1);
 /// How soon behind a change the durable state is handed to the store.
@@ -63,7 +65,10 @@ struct Agent {
     hello_at: Micros,
     silence: Duration,
     last_heard: Micros,
+    /// What to add to the agent's clock to get ours: the smallest difference seen in this minute or the one before.
     offset: u64,
+    newest_offset: u64,
+    minute_ends: Micros,
     taken: u64,
     acknowledged: u64,
     heard_inventory: bool,
@@ -376,6 +381,8 @@ impl Scs {
             silence: profile.silence(),
             last_heard: now,
             offset: now.0.wrapping_sub(at.0),
+            newest_offset: now.0.wrapping_sub(at.0),
+            minute_ends: now + MINUTE,
             taken,
             acknowledged: 0,
             heard_inventory: false,
@@ -427,9 +434,7 @@ impl Scs {
                 agent.last_heard = now;
                 let (number, host) = (agent.number, agent.host.clone());
                 if let Some(Beat { at }) = beat {
-                    let offset = now.0.wrapping_sub(at.0);
-                    let earlier = offset.wrapping_sub(agent.offset).cast_signed() < 0;
-                    agent.offset = if earlier { offset } else { agent.offset };
+                    agent.compare_clocks(at, now);
                     let answer = Datagram::Sealed { of, beat: Some(Beat { at: now }), lease: Vec::new() };
                     self.out.push_back(Effect::Datagram(Node::Host(number), answer));
                 }
@@ -486,6 +491,21 @@ impl Scs {
                 self.out.push_back(Effect::Send(session.id, ToAgent::Acknowledge { seq: agent.taken }));
             }
         }
+    }
+}
+
+impl Agent {
+    fn compare_clocks(&mut self, theirs: Micros, now: Micros) {
+        let offset = now.0.wrapping_sub(theirs.0);
+        let smaller =
+            |one: u64, other: u64| if one.wrapping_sub(other).cast_signed() < 0 { one } else { other };
+        if now >= self.minute_ends {
+            self.offset = self.newest_offset;
+            self.newest_offset = offset;
+            self.minute_ends = now + MINUTE;
+        }
+        self.newest_offset = smaller(offset, self.newest_offset);
+        self.offset = smaller(offset, self.offset);
     }
 }
 
