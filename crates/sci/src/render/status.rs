@@ -4,7 +4,7 @@ use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
 use crate::api::{HostLine, Status};
 use domain::{AppStatus, HostStatus, RunMode};
-use ha_core::{AppView, MemberView, PairView, View, VipView};
+use ha_core::{AppView, LeaseView, MemberView, PairView, View, VipView};
 use scs::store::AlarmRecord;
 use std::fmt::Write as _;
 
@@ -88,12 +88,45 @@ fn show_pair(pair: &PairView, look: &Look) -> String {
         ]);
     }
     out.push_str(&table.show(look, "  "));
+    if let Some(lease) = pair.lease.as_ref().filter(|_| !pair.vips.is_empty()) {
+        out.push_str(&show_lease(lease, look));
+    }
     if !pair.reason.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "why: "), clean(&pair.reason));
     }
     if !pair.next.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "next:"), clean(&pair.next));
     }
+    out
+}
+
+/// Who holds the lease and how firmly, what is guaranteed, and what that costs when a host is lost.
+fn show_lease(lease: &LeaseView, look: &Look) -> String {
+    let mut out = String::new();
+    let ms = |us: u64| format!("{} ms", us.div_ceil(1_000));
+    let firm = |text: &str| {
+        let paint = if lease.backing == 2 { Paint::Plain } else { Paint::Warning };
+        look.paint(paint, text)
+    };
+    let text = match (&lease.holder, lease.told) {
+        (Some(host), Some(told)) => format!(
+            "{host}, epoch {}, {}, {} of {} left at {}",
+            lease.epoch,
+            firm(&format!("confirmed by {} of 2 other voters", lease.backing)),
+            ms(lease.left_us),
+            ms(lease.lasts_us),
+            look.time(told)
+        ),
+        (_, _) => look.paint(Paint::Warning, "nobody that is heard of holds it"),
+    };
+    let _ = writeln!(out, "  {} {text}", look.paint(Paint::Dim, "lease:"));
+    let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "guarantee:"), clean(&lease.guarantee));
+    let _ = writeln!(
+        out,
+        "  {} a holder's host that is cut off, or whose agent is stopped: served again within {}",
+        look.paint(Paint::Dim, "worst case:"),
+        ms(lease.host_cut_us)
+    );
     out
 }
 

@@ -2,12 +2,12 @@
 
 use alarms::{ActiveAlarm, Ending, Source};
 use domain::{
-    AppStatus, Category, Epoch, Failback, HostFigures, HostName, HostStatus, LogEvent, Micros, Profile,
-    Redundancy, RunMode, events,
+    AppStatus, Category, Epoch, Failback, GateReport, HostFigures, HostName, HostStatus, LogEvent, Micros,
+    Profile, Redundancy, RunMode, events,
 };
 use ha_core::{
-    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, MemberView, PairView,
-    Phase, Plan, Step, View, VipPlace, VipView,
+    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView, MemberView,
+    PairView, Phase, Plan, Step, View, VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
 use sci::api::{FiguresAt, Status};
@@ -78,6 +78,17 @@ fn pair() -> PairView {
             places: vec![place("host1", Some(true)), place("host2", Some(false))],
             sightings: Vec::new(),
         }],
+        lease: Some(LeaseView {
+            holder: Some("host1".parse().unwrap()),
+            epoch: Epoch(12),
+            backing: 2,
+            left_us: 398_100,
+            told: Some(NOON - seconds(2)),
+            gates: [GateReport::Kernel, GateReport::Kernel],
+            guarantee: "lease and gate: never two hosts answer; any single loss is survived".to_owned(),
+            lasts_us: 450_000,
+            host_cut_us: 551_451,
+        }),
     }
 }
 
@@ -116,6 +127,7 @@ fn well() -> Status {
         longest_stall_us: 83,
         real_time: true,
         memory_locked: true,
+        watchdog_s: 0,
         vips_put_back: 0,
         at: Micros(0),
     };
