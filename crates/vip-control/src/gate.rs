@@ -2,15 +2,15 @@
 //! and whatever has become of the agent. Closed is the default; a gate is opened until a point in time, at which it
 //! closes by itself.
 //!
-//! A program for clsact on each guarded interface ([`program`]) looks up the address that a frame is about and drops
-//! it unless the VIP's slot ([`slots`]), which the agent writes to in shared memory, allows it. Programs, slots and addresses
-//! belong to the interface's filters, so they stay when the agent ends, and the next [`Gate::open`] finds them there.
-//! Nothing of it has a name outside the network namespace of the thread that opened it.
+//! A program for clsact on each guarded interface (`program.rs`) looks up the address that a frame is about and drops it
+//! unless the VIP's slot (`slots.rs`), which the agent writes to in shared memory, allows it. Programs, slots and
+//! addresses belong to the interface's filters, so they stay when the agent ends, and the next [`Gate::open`] finds
+//! them there. Nothing of it has a name outside the network namespace of the thread that opened it.
 //!
-//! What a gate stops: ARP, neighbour discovery, IPv4 and IPv6 (so ICMP, UDP, TCP and all others) to and from managed VIPs, in both
-//! directions, on every guarded interface. What it does not: traffic on interfaces that are not guarded, `lo` included;
-//! frames that had passed it and still wait in a queue of the interface; what XDP or a program before it answers.
-//! [`Gate::check`] tells of the last.
+//! What a gate stops: ARP, neighbour discovery, IPv4 and IPv6 (so ICMP, UDP, TCP and all others) to and from managed
+//! VIPs, in both directions, on every guarded interface. What it does not: traffic on interfaces that are not guarded,
+//! `lo` included; frames that had passed it and still wait in a queue of the interface; what XDP or a program before it
+//! answers. [`Gate::check`] tells of the last.
 //!
 //! When to open and to close is decided elsewhere.
 
@@ -50,7 +50,7 @@ const PROGRAM_NAMES: [&CStr; 2] = [c"takeover_in", c"takeover_out"];
 /// Addresses read from a map, with room for one that changes meanwhile.
 const MOST_KEYS: u32 = 2 * slots::MOST;
 
-/// The gate of this host. One thread at a time writes to it, and one process: see [`slots`].
+/// The gate of this host. One process at a time may have one: `slots.rs` says why.
 #[derive(Debug)]
 pub struct Gate {
     route: RouteSocket,

@@ -59,8 +59,8 @@ pub enum Drained {
     MoreWaits,
 }
 
-/// Watches the interfaces, their filters and addresses of the network namespace in which it was opened. Never waits; its descriptor
-/// is readable while events wait.
+/// Watches the interfaces, their filters and addresses of the network namespace in which it was opened. Never waits; its
+/// descriptor is readable while events wait.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,

@@ -1,5 +1,6 @@
-//! The few system calls that this crate makes, and all of its `unsafe`: netlink and packet sockets that never wait,
-//! and what an `ioctl` tells about an interface. What is said over the sockets is for `netlink` and `frames`.
+//! The few system calls that this crate makes, and all of its `unsafe` but for the gate's: netlink and packet sockets
+//! that never wait, and what an `ioctl` tells about an interface. What is said over the sockets is for `netlink` and
+//! `frames`.
 
 use domain::{InterfaceName, MacAddress};
 use std::io;

@@ -8,20 +8,20 @@
 //!
 //! # Why a writer may be stopped between any two stores, and a reader come in between
 //!
-//! There is one writer at a time: `&mut` within the agent, and the agent's lock among agents. It may be stopped for any time,
-//! or for ever, after any store.
+//! There is one writer at a time: `&mut` within the agent, and the agent's lock among agents. It may be stopped for
+//! any time, or for ever, after any store.
 //!
-//! - *Authorise (d, e)*: deadline, then epoch, then fence. After the first store the slot says (d, e', fence'), with the old epoch
-//!   e'. Where e' is fenced off, it is still closed; otherwise it is open until d, which is ours under e. The other
-//!   order would be wrong: after a release that left an old, greater deadline behind, the new epoch would open the gate
-//!   until that.
+//! - *Authorise (d, e)*: deadline, then epoch, then fence. After the first store the slot says (d, e', fence'), with the
+//!   old epoch e'. Where e' is fenced off, it is still closed; otherwise it is open until d, which is ours under e. The
+//!   other order would be wrong: after a release that left an old, greater deadline behind, the new epoch would open the
+//!   gate until that.
 //! - *Close*: one store, of the fence; whatever deadline is left behind is under an epoch that no longer counts.
 //! - *Late stores*: a deadline is absolute, so one that was decided before a stop and is stored after it opens nothing
 //!   that it would not have opened in time. The fence never falls (it is raised by compare and swap), and an epoch below
 //!   it does not count: a late store of an old epoch closes the gate until the next renewal.
-//! - The program reads epoch, fence, deadline, clock. Who sees the new epoch also sees the deadline that was stored before
-//!   it. (On processors that reorder loads a frame may, within nanoseconds of the change of the epoch, meet the old
-//!   deadline.)
+//! - The program reads epoch, fence, deadline, clock. Who sees the new epoch also sees the deadline that was stored
+//!   before it. (On processors that reorder loads a frame may, within nanoseconds of the change of the epoch, meet the
+//!   old deadline.)
 
 use super::bpf::{self, Map, Mapping};
 use domain::{Epoch, Micros};

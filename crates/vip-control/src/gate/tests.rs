@@ -305,6 +305,37 @@ fn a_store_that_comes_after_the_fence_opens_nothing() {
 }
 
 #[test]
+fn a_gate_of_another_size_is_taken_over_with_its_authority_and_fences() {
+    let Some(_) = Bench::new() else { return };
+    let test = || {
+        bpf::enter_new_network().unwrap();
+        // A smaller gate, as another version may have made it, on the first interface of the namespace.
+        let map = |shape| Map::create(Shape { entries: 16, ..shape }).unwrap();
+        let older = Set { addresses: map(ADDRESSES), slots: map(SLOTS) };
+        let until = boot_time() + Duration::from_secs(30);
+        let slot = |epoch: u64, fence: u64| [until.0 * 1_000, epoch, fence, 0].map(u64::to_ne_bytes).concat();
+        for (number, vip, bytes) in [(3_u32, IpAddr::from(VIP), slot(4, 2)), (5, VIP6.into(), slot(4, 7))] {
+            older.addresses.put(&program::key(vip), &number.to_ne_bytes()).unwrap();
+            older.slots.put(&number.to_ne_bytes(), &bytes).unwrap();
+        }
+        let mut route = RouteSocket::open().unwrap();
+        filters::add_clsact(&mut route, 1).unwrap();
+        let [into, _] = load(&older).unwrap();
+        filters::attach(&mut route, 1, Way::In, into.as_raw_fd()).unwrap();
+
+        let gate = Gate::open([]).unwrap();
+        assert!(matches!(gate.continued(), Continued::Whole), "{:?}", gate.continued());
+        let [v4, v6] = [("192.0.2.10/24"), ("2001:db8::10/64")].map(|vip| vip.parse::<VipAddress>().unwrap());
+        let state = |vip: &VipAddress| gate.state(vip, boot_time()).unwrap();
+        let open = GateState { open: true, epoch: Epoch(4), until, fence: Epoch(4), stopped: 0 };
+        assert_eq!(state(&v4), open);
+        assert_eq!((state(&v6).open, state(&v6).fence), (false, Epoch(7)));
+    };
+    // In a thread, with which its namespace ends.
+    std::thread::scope(|scope| scope.spawn(test).join()).unwrap();
+}
+
+#[test]
 fn an_address_keeps_its_key() {
     for text in ["192.0.2.10", "2001:db8::10", "::1"] {
         let address: IpAddr = text.parse().unwrap();
