@@ -88,7 +88,7 @@ impl State {
             guarantee: guarantee(pair, lease, &gates),
             gates,
             lasts_us: us(timing.hold()),
-            host_cut_us: us(timing.promise() + timing.every()),
+            host_cut_us: us(timing.host_cut()),
         }
     }
 

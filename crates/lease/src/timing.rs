@@ -101,6 +101,13 @@ impl Timing {
         self.promise
     }
 
+    /// How long after a host was cut off, or its agent died, the other's lease begins at the latest: when the last promise
+    /// has run out and the other asks again, `l_v + h`. A round trip comes on top.
+    #[must_use]
+    pub fn host_cut(&self) -> Duration {
+        self.promise + self.every
+    }
+
     /// Longest stall of the holder, or of a voter, that the lease outlasts though one renewal is lost on the way:
     /// `l_h - 2h`. What a packet takes there and back comes off it.
     #[must_use]

@@ -17,9 +17,10 @@ pub struct Guarantee {
     renewed_every_us: u64,
     /// How long a lease lasts for its holder (`l_h`).
     lease_us: u64,
-    /// How long a promise lasts at the voter (`l_v`): without its round trip, the longest absence of service when a host
-    /// is cut off or its agent is dead.
+    /// How long a promise lasts at the voter (`l_v`).
     promise_us: u64,
+    /// The longest absence of service when a host is cut off or its agent is dead, but for a round trip.
+    host_cut_us: u64,
     /// Longest stall that the lease outlasts though a renewal is lost.
     longest_stall_us: u64,
     /// Why a host that stalls as it was said to does not keep the lease.
@@ -41,6 +42,7 @@ impl Guarantee {
             renewed_every_us: micros(timing.every()),
             lease_us: micros(timing.hold()),
             promise_us: micros(timing.promise()),
+            host_cut_us: micros(timing.host_cut()),
             longest_stall_us: micros(timing.longest_stall()),
             flappy: stall.and_then(|stall| timing.flappy(stall)).map(|flappy| {
                 let good =
@@ -65,7 +67,11 @@ impl fmt::Display for Guarantee {
             "  promise          {promise} = {lease} x (1 + r) / (1 - r) + {} for gate and wire; r = {DRIFT_PPM} ppm of drift",
             millis(micros(GATE_SLACK)),
         )?;
-        writeln!(f, "  host cut off     the other serves at most {promise} and a round trip later")?;
+        writeln!(
+            f,
+            "  host cut off     the other serves at most {} and a round trip later: promise and one renewal",
+            millis(self.host_cut_us)
+        )?;
         writeln!(f, "  agent dead       the same")?;
         writeln!(f, "  server killed    one report and one instruction: a round trip to the SCS")?;
         writeln!(
@@ -108,7 +114,7 @@ mod tests {
 pair sip, profile normal, gate preferred
   lease            450 ms, renewed every 100 ms
   promise          451.451 ms = 450 ms x (1 + r) / (1 - r) + 1 ms for gate and wire; r = 500 ppm of drift
-  host cut off     the other serves at most 451.451 ms and a round trip later
+  host cut off     the other serves at most 551.451 ms and a round trip later: promise and one renewal
   agent dead       the same
   server killed    one report and one instruction: a round trip to the SCS
   stalls survived  below 250 ms, though a renewal is lost besides
