@@ -357,7 +357,8 @@ mod tests {
             [
                 "pair sip: members changed from sip1, sip2 to sip2, sip1: \
                  the primary is elected anew among them; service may move",
-                "pair sip: profile changed from normal to wan: the agents of its hosts change their heartbeats and leases at once",
+                "pair sip: profile changed from normal to wan: \
+                 the agents of its hosts change their heartbeats and leases at once",
                 "pair sip: failback changed from never to after 10m: takes effect at once",
                 "script x: added: takes effect at once",
             ]

@@ -53,10 +53,7 @@ fn gate(facts: &Facts) -> Finding {
                     CONFIG_NET_CLS_BPF",
                 )
             } else {
-                finding.remedy(
-                    "run the agent as packaged: AmbientCapabilities=CAP_BPF CAP_PERFMON \
-                    CAP_NET_ADMIN, or as root",
-                )
+                finding.remedy("run the agent as root with CAP_BPF, as its unit does")
             }
         }
         Gate::Unknown => Finding::note("gate", "not looked at"),
