@@ -150,6 +150,12 @@ impl Keeper {
         keeper
     }
 
+    /// The gate of this host refuses this epoch and all below it. To be told once, before anything else: the gate's fence may
+    /// outlive the memory, and a lease under it would be held behind a closed gate.
+    pub fn fenced_off(&mut self, epoch: Epoch) {
+        self.machine.fenced_off(epoch);
+    }
+
     /// Other durations from now on.
     pub fn set_timing(&mut self, timing: Timing) {
         self.machine.set_timing(timing);

@@ -439,3 +439,15 @@ fn a_member_that_lost_its_memory_goes_above_what_it_let_go() {
     world.until_open(Member::First, 1_000_000);
     assert!(world.held(FIRST) > Some(Epoch(2)));
 }
+
+#[test]
+fn a_fence_that_outlived_the_memory_is_gone_above() {
+    let mut world = World::new();
+    world.entitle(Member::First, 2);
+    // Fenced off by a run that left no memory, and known to no other voter.
+    world.gates[0].fence = Epoch(9);
+    world.machines[0].fenced_off(Epoch(8));
+    world.want(FIRST, Want::Hold { granted: Epoch(2) });
+    world.run(3 * H);
+    assert_eq!(world.open(), Some(Member::First), "its gate obeys it");
+}
