@@ -8,7 +8,7 @@ mod leases;
 mod links;
 mod vips;
 
-use crate::host::{DiskFiles, RunFiles, RunState};
+use crate::host::{DiskFiles, Gate, RunFiles, RunState};
 use crate::message::{ConnectionId, Datagram, FromAgent, Node, Segment, ToAgent};
 use crate::process::{Said, Told};
 use applications::Controlled;
@@ -104,6 +104,13 @@ pub(crate) enum Effect {
     },
 }
 
+/// What it finds in its kernel.
+pub(crate) struct Kernel<'a> {
+    pub(crate) addresses: &'a BTreeSet<VipAddress>,
+    pub(crate) gates: &'a BTreeMap<PairName, Gate>,
+    pub(crate) carrier: bool,
+}
+
 /// Who it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -157,8 +164,7 @@ impl Agent {
         identity: Identity,
         run: &RunFiles,
         disk: &DiskFiles,
-        here: &BTreeSet<VipAddress>,
-        carrier: bool,
+        kernel: &Kernel<'_>,
         now: Micros,
     ) -> Self {
         let mut launches = Launches::default();
@@ -170,8 +176,8 @@ impl Agent {
             launches,
             journal: Journal::new(now.0),
             links: Links::default(),
-            vips: Vips::new(carrier, mac_of(identity.number)),
-            leases: Leases::new(run.leases.clone()),
+            vips: Vips::new(kernel.carrier, mac_of(identity.number)),
+            leases: Leases::new(run.leases.clone(), kernel.gates),
             stopped: disk.stopped.clone(),
             unsettled: BTreeSet::new(),
             inbox: VecDeque::new(),
@@ -185,7 +191,7 @@ impl Agent {
             identity,
         };
         if let Some(cluster) = disk.cluster.clone() {
-            agent.configure(cluster, here, now);
+            agent.configure(cluster, kernel.addresses, now);
         }
         agent.dial_everybody();
         agent

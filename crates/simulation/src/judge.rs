@@ -17,7 +17,7 @@ pub(crate) struct Judge {
     /// A gate counts.
     gated: bool,
     changed: bool,
-    history_lost: bool,
+    forgotten: bool,
     violations: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Judge {
             kind: scenario.kind,
             gated: scenario.breakage != Some(Breakage::NoGate),
             changed: false,
-            history_lost: false,
+            forgotten: false,
             violations: Vec::new(),
         }
     }
@@ -82,9 +82,9 @@ impl Judge {
         self.changed = true;
     }
 
-    /// Nobody can be asked to go on where nobody knows any more.
-    pub(crate) fn history_is_lost(&mut self) {
-        self.history_lost = true;
+    /// A voter forgot: epochs need not grow any more.
+    pub(crate) fn something_is_forgotten(&mut self) {
+        self.forgotten = true;
     }
 
     pub(crate) fn has_seen_enough(&self) -> bool {
@@ -139,13 +139,13 @@ impl Judge {
                 let what = format!("{now}: epoch {epoch} of {} is held by two hosts", pair.name);
                 self.violations.push(what);
             }
-            Some((known, _)) if known > epoch && !self.history_lost => {
+            Some((known, _)) if known > epoch && !self.forgotten => {
                 let what = format!("{now}: {} is held under epoch {epoch}, behind epoch {known}", pair.name);
                 self.violations.push(what);
             }
             Some(_) | None => {}
         }
-        if pair.greatest.is_none_or(|(known, _)| known <= epoch) || self.history_lost {
+        if pair.greatest.is_none_or(|(known, _)| known <= epoch) || self.forgotten {
             pair.greatest = Some((epoch, number));
         }
     }

@@ -458,9 +458,33 @@ impl Maker<'_> {
 }
 
 impl Fault {
-    /// A fault without which the history says nothing about epochs: what was granted is known to nobody any more.
-    pub(crate) fn forgets_history(&self) -> bool {
-        matches!(self, Fault::ScsDies { disk: Disk::Old | Disk::Lost, .. } | Fault::DiskFails { .. })
+    /// A voter forgets what it promised: no two hold all the same, but a majority that knows nothing of an epoch may grant
+    /// one below it.
+    pub(crate) fn forgets(&self) -> bool {
+        match self {
+            Fault::ScsDies { disk, .. } => *disk != Disk::Kept,
+            Fault::AgentDies { restart, .. } | Fault::AgentDiesAtGate { restart, .. } => {
+                *restart == Restart::WithoutMemory
+            }
+            Fault::DiskFails { .. } | Fault::Reboot { .. } => true,
+            Fault::Cut { .. }
+            | Fault::Isolated { .. }
+            | Fault::Storm { .. }
+            | Fault::AgentStalls { .. }
+            | Fault::AgentStallsAtGate { .. }
+            | Fault::ScsStalls { .. }
+            | Fault::Crash { .. }
+            | Fault::Hang { .. }
+            | Fault::OutOfStep { .. }
+            | Fault::Refuses { .. }
+            | Fault::Meddling { .. }
+            | Fault::Carrier { .. }
+            | Fault::ScriptsFail { .. }
+            | Fault::SwitchOver { .. }
+            | Fault::Stop { .. }
+            | Fault::Start { .. }
+            | Fault::RestartOrdered { .. } => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod deeds;
 mod faults;
 mod processes;
 
-use crate::agent::{self, Agent, Identity};
+use crate::agent::{self, Agent, Identity, Kernel};
 use crate::clock::{Clock, TrueTime};
 use crate::host::Host;
 use crate::judge::Judge;
@@ -552,7 +552,8 @@ impl World {
             whole: Arc::clone(&self.cluster),
         };
         let h = &mut self.hosts[host];
-        let agent = Agent::start(identity, &h.run_files, &h.disk_files, &h.addresses, h.carrier, now);
+        let kernel = Kernel { addresses: &h.addresses, gates: &h.gates, carrier: h.carrier };
+        let agent = Agent::start(identity, &h.run_files, &h.disk_files, &kernel, now);
         h.agent = Some(Box::new(agent));
         self.carry_out(node);
         self.time_passed(node);

@@ -2,6 +2,7 @@
 //! its acts become deeds, in order.
 
 use super::{Agent, Effect};
+use crate::host::Gate;
 use crate::message::{FromAgent, Node};
 use domain::{
     AppName, Epoch, Fact, GateReport, Launch, LaunchOutcome, LaunchWhat, LeaseReport, LogEvent, Member,
@@ -38,6 +39,8 @@ struct Kept {
 pub(super) struct Leases {
     kept: BTreeMap<PairName, Kept>,
     memory: BTreeMap<PairId, Memory>,
+    /// What each gate refused when the agent started.
+    fenced: BTreeMap<PairName, Epoch>,
     own_refs: u64,
     scs_reached: bool,
     carrier: bool,
@@ -48,8 +51,10 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub(super) fn new(memory: BTreeMap<PairId, Memory>) -> Self {
+    pub(super) fn new(memory: BTreeMap<PairId, Memory>, gates: &BTreeMap<PairName, Gate>) -> Self {
+        let fenced = |gate: &Gate| Epoch(gate.fence.0.saturating_sub(1));
         Self {
+            fenced: gates.iter().map(|(pair, gate)| (pair.clone(), fenced(gate))).collect(),
             kept: BTreeMap::new(),
             memory,
             own_refs: OWN_REFS,
@@ -109,7 +114,10 @@ impl Agent {
             let other_host = hosts.iter().position(|host| host == other).expect("the world has every host");
             let (id, timing) = (PairId::of(name), Timing::from(pair.profile));
             let memory = self.leases.memory.get(&id);
-            let keeper = Keeper::new(me, timing, memory, now, &mut self.leases.acts);
+            let mut keeper = Keeper::new(me, timing, memory, now, &mut self.leases.acts);
+            if let Some(epoch) = self.leases.fenced.get(name) {
+                keeper.fenced_off(*epoch);
+            }
             let app = pair.app(me).clone();
             let kept = Kept { me, other_host, id, app, keeper, waiting: Vec::new() };
             self.leases.kept.insert(name.clone(), kept);

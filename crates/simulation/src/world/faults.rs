@@ -74,8 +74,8 @@ impl World {
         self.counts.faults += 1;
         let fault = self.scenario.faults[n].fault.clone();
         self.say(|| format!("** {fault:?}"));
-        if fault.forgets_history() {
-            self.judge.history_is_lost();
+        if fault.forgets() {
+            self.judge.something_is_forgotten();
         }
         match fault {
             Fault::Cut { from, to, both, for_us } => {
