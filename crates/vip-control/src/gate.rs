@@ -70,8 +70,10 @@ pub enum Continued {
     New,
     /// It goes on: what was open stays open until its time, fences are kept.
     Whole,
-    /// It could not be read and was replaced by a new one, in which everything is closed that was given to [`Gate::open`].
-    /// Its fences are gone, and so is what they were for: late stores of the process before go nowhere now.
+    /// It could not be read and was replaced by a new one, in which everything is closed that was given to [`Gate::open`]
+    /// (so give it all the VIPs there are; given none, it leaves the gate as it is until the first is
+    /// [managed](Gate::manage)). Its fences are gone, and so is what they were for: late stores of the process before go
+    /// nowhere now.
     Replaced {
         /// Why; without CAP_SYS_ADMIN the kernel does not give access to what another process has made.
         why: io::Error,
@@ -148,14 +150,25 @@ impl Gate {
         let slots = Slots::of(&set.slots).map_err(|e| GateError::bpf("share memory with a program", e))?;
         let managed = set.read().map_err(cannot_read)?;
         let programs = load(&set)?;
-        let guarded = found.interfaces;
-        let mut gate = Self { route, addresses: set.addresses, slots, programs, managed, guarded, continued };
+        let mut gate = Self {
+            route,
+            addresses: set.addresses,
+            slots,
+            programs,
+            managed,
+            guarded: BTreeSet::new(),
+            continued,
+        };
         for older in &found.sets {
             gate.take_over(older)?;
         }
         for (vip, interface) in vips {
             gate.add(vip)?;
             gate.guarded.insert(interface.clone());
+        }
+        // A gate that cannot be read stays until it is known what it is for: the new one would let everything pass.
+        if !gate.managed.is_empty() || matches!(gate.continued, Continued::Whole) {
+            gate.guarded.extend(found.interfaces);
         }
         // Only now, that every VIP is known to it, does the program take the place of the one before.
         for interface in gate.guarded.clone() {

@@ -27,6 +27,11 @@ pub fn play(role: &str, arguments: &[String]) -> ExitCode {
                 gate.authorise(vip, EPOCH, now() + LONG).expect("a new gate");
             }
         }
+        "role-look-without-sys-admin" => {
+            drop_sys_admin();
+            let gate = Gate::open([]).expect("a gate");
+            assert!(matches!(gate.continued(), Continued::Replaced { .. }), "{:?}", gate.continued());
+        }
         "role-without-sys-admin" => {
             drop_sys_admin();
             let (mut gate, vips) = open(arguments);

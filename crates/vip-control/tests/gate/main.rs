@@ -142,6 +142,7 @@ impl<'a> Scene<'a> {
     fn answers(&self, vip: &VipAddress) -> BTreeSet<Kind> {
         let own =
             self.own_addresses().into_iter().find(|own| own.is_ipv4() == vip.address.is_ipv4()).unwrap();
+        self.wire.seen(); // announcements among them
         self.send_questions(vip.address);
         self.send_questions(own);
         let (mut heard, mut heard_own) = (BTreeSet::new(), BTreeSet::new());
@@ -405,11 +406,15 @@ fn replacing_the_program_opens_nothing(lab: &mut Lab) {
 fn a_gate_that_cannot_be_read_is_replaced_by_a_closed_one(lab: &mut Lab) {
     let scene = Scene::build(lab);
     scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
-    let mut first = holder::start(scene.lab, "host", &["role-open-long", "eth0", V4, V6]);
-    assert!(first.wait().unwrap().success());
+    let play = |arguments: &[&str]| {
+        assert!(holder::start(scene.lab, "host", arguments).wait().unwrap().success(), "{arguments:?}");
+    };
+    drop(scene.on_host(|| open_gate(&eth0())));
+    play(&["role-look-without-sys-admin"]);
+    scene.assert_answers(false, "left alone by who does not know what it is for");
+    play(&["role-open-long", "eth0", V4, V6]);
     scene.assert_answers(true, "open for long");
-    let mut second = holder::start(scene.lab, "host", &["role-without-sys-admin", "eth0", V4, V6]);
-    assert!(second.wait().unwrap().success());
+    play(&["role-without-sys-admin", "eth0", V4, V6]);
     scene.assert_answers(false, "replaced");
 }
 
