@@ -114,6 +114,7 @@ pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         run_directory: file.run_directory,
         real_time: file.real_time,
         cgroup: file.cgroup,
+        watchdog: file.watchdog,
     })?;
     Ok(ExitCode::SUCCESS)
 }
