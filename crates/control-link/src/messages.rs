@@ -120,6 +120,24 @@ pub enum FromAgent {
 }
 
 impl FromAgent {
+    /// First protocol version in which there is this message; an end that speaks an older one takes it for malformed.
+    #[must_use]
+    pub fn known_since(&self) -> u32 {
+        match self {
+            FromAgent::Hello(_) | FromAgent::Inventory { .. } | FromAgent::Figures(_) => 1,
+            FromAgent::Leases { .. } | FromAgent::Lease { .. } => LEASES_SINCE,
+            FromAgent::Report(report) => match &report.fact {
+                Fact::App(_)
+                | Fact::Vip(_)
+                | Fact::Interface(_)
+                | Fact::Answer(_)
+                | Fact::LaunchEnded(_)
+                | Fact::Log(_) => 1,
+                Fact::VipSighted(_) | Fact::Peer(_) | Fact::LeaseLetGo { .. } => LEASES_SINCE,
+            },
+        }
+    }
+
     /// Checks the bounds that the types do not know.
     ///
     /// # Errors
@@ -272,20 +290,6 @@ pub enum ToAgent {
         /// The number.
         seq: u64,
     },
-}
-
-/// First protocol version whose ends know this kind of fact; older ones would take the report for malformed.
-#[must_use]
-pub fn known_since(fact: &Fact) -> u32 {
-    match fact {
-        Fact::App(_)
-        | Fact::Vip(_)
-        | Fact::Interface(_)
-        | Fact::Answer(_)
-        | Fact::LaunchEnded(_)
-        | Fact::Log(_) => 1,
-        Fact::VipSighted(_) | Fact::Peer(_) | Fact::LeaseLetGo { .. } => 2,
-    }
 }
 
 /// Agent to agent. The end that dialed says [`FromPeer::Hello`], the other [`FromPeer::Welcome`]; who they are is in
