@@ -2,14 +2,21 @@
 //! Applications are in `applications`, launches in `orders`; when this is called is for `real_time`.
 
 use crate::applications::Controlled;
+use crate::gates::Gates;
+use crate::keepers::Keepers;
+use crate::lease_memory::LeaseMemory;
+use crate::leases::{LeaseBook, is_own};
+use crate::links::Heard;
 use crate::messages::{Job, News};
 use crate::observer::{Answered, Observer};
+use crate::peers::Peers;
 use crate::real_time::Rights;
 use crate::say::Say;
 use crate::session::{Change, Session};
 use crate::spawn::Found;
 use crate::state_file::{Files, RunState};
 use crate::vips::{Facts, Vips};
+use crate::watchdog::Pulse;
 use control_link::messages::{Fact, FromAgent, ToAgent};
 use domain::{
     Answer, AnswerOutcome, AppName, AppStatus, Cluster, Epoch, HostFigures, HostName, Instruction, LogEvent,
@@ -20,6 +27,7 @@ use lca_core::launches::Launches;
 use lca_core::supervisor::{Actions, Input, Saved, Settings};
 use mio::Registry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -44,6 +52,10 @@ pub struct Start {
     pub stopped: BTreeSet<AppName>,
     /// Whether the memory is locked.
     pub memory_locked: bool,
+    /// What survived a crash of the leases' machines; none: there is no room for it.
+    pub lease_memory: Option<LeaseMemory>,
+    /// Where the watchdog looks.
+    pub pulse: Arc<Pulse>,
 }
 
 /// The agent.
@@ -55,8 +67,12 @@ pub struct Agent {
     pub(crate) registry: Registry,
     pub(crate) jobs: Sender<Job>,
     pub(crate) session: Session,
+    pub(crate) peers: Peers,
+    pub(crate) heard: Heard,
     pub(crate) vips: Vips,
     pub(crate) observer: Observer,
+    pub(crate) keepers: Keepers,
+    pub(crate) book: LeaseBook,
     pub(crate) launches: Launches,
     pub(crate) apps: BTreeMap<AppName, Controlled>,
     pub(crate) runs: BTreeMap<usize, AppName>,
@@ -73,7 +89,7 @@ pub struct Agent {
     pub(crate) answered: Vec<Answered>,
     pub(crate) released: Vec<VipAddress>,
     boot_id: String,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     last: BTreeMap<AppName, Saved>,
     journal: Journal,
     /// Something changed that the next run should know.
@@ -84,14 +100,9 @@ pub struct Agent {
     terminated: bool,
     real_time: bool,
     memory_locked: bool,
-    stalls: Stalls,
-}
-
-/// Lateness of the real-time thread.
-#[derive(Debug, Default)]
-struct Stalls {
-    since_beat: Duration,
-    since_figures: Duration,
+    pulse: Arc<Pulse>,
+    /// The greatest lateness of the real-time thread since the last figures.
+    stall: Duration,
 }
 
 impl Agent {
@@ -101,7 +112,7 @@ impl Agent {
         start: Start,
         registry: Registry,
         jobs: Sender<Job>,
-        session: Session,
+        (session, peers): (Session, Peers),
         say: Say,
         now: Micros,
     ) -> Self {
@@ -110,12 +121,16 @@ impl Agent {
         Self {
             vips: Vips::open(&start.host, &say, start.last.vips_put_back),
             observer: Observer::open(&say),
+            keepers: Keepers::new(&start.host, start.lease_memory, Gates::open(&say)),
+            book: LeaseBook::default(),
             host: start.host,
             files: start.files,
             say,
             registry,
             jobs,
             session,
+            peers,
+            heard: Heard::default(),
             launches,
             apps: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -139,7 +154,8 @@ impl Agent {
             terminated: false,
             real_time: false,
             memory_locked: start.memory_locked,
-            stalls: Stalls::default(),
+            pulse: start.pulse,
+            stall: Duration::ZERO,
         }
     }
 
@@ -157,6 +173,7 @@ impl Agent {
         }
         let cluster = std::mem::take(&mut self.cluster);
         self.configure(cluster, now);
+        self.keepers.gates().forget_the_rest();
     }
 
     /// Whether the agent is to end.
@@ -170,16 +187,15 @@ impl Agent {
     pub fn next_deadline(&self) -> Option<Micros> {
         let apps = self.apps.values().filter_map(Controlled::next_deadline).min();
         let (vips, observer) = (self.vips.next_deadline(), self.observer.next_deadline());
-        [self.session.next_deadline(), vips, observer, apps].into_iter().flatten().min()
+        let (session, peers) = (self.session.next_deadline(), self.peers.next_deadline());
+        [session, peers, vips, observer, apps, self.lease_deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn time_passed(&mut self, now: Micros) {
-        let (change, beaten) = self.session.time_passed(now, self.stalls.since_beat);
-        if beaten {
-            self.stalls.since_beat = Duration::ZERO;
-        }
+        let change = self.session.time_passed(now);
         self.changed(change, now);
+        self.peers_time_passed(now);
         self.apps_time_passed(now);
         if self.vips.next_deadline().is_some_and(|due| due <= now) {
             self.vips.time_passed(now, &mut self.facts);
@@ -189,12 +205,12 @@ impl Agent {
             self.observer.time_passed(&self.vips, now, &mut self.facts, &mut self.answered);
             self.report_observed(now);
         }
+        self.leases_time_passed(now);
     }
 
     /// The loop was late by this much: nobody else is to blame for that time.
     pub fn stalled(&mut self, late: Duration, now: Micros) {
-        self.stalls.since_beat = self.stalls.since_beat.max(late);
-        self.stalls.since_figures = self.stalls.since_figures.max(late);
+        self.stall = self.stall.max(late);
         let heartbeat = self.session.heartbeat().unwrap_or(Duration::from_millis(100));
         if late > 2 * heartbeat {
             let event = LogEvent::new(events::AGENT_STALLED, now).on(&self.host);
@@ -203,6 +219,7 @@ impl Agent {
             self.report(Fact::Log(event), now);
         }
         self.session.grant(late);
+        self.peers.grant(late);
         self.step_all(&Input::Stalled(late), now);
     }
 
@@ -243,6 +260,8 @@ impl Agent {
             News::Saved => self.saving = false,
             News::Figures(figures) => self.figures(*figures, now),
             News::Linked(link) => self.session.linked(link, &self.registry, now),
+            News::PeerLinked(link) => self.peer_linked(link, now),
+            News::PeerSocket(socket) => self.peers.take_socket(socket, &self.registry),
             News::Terminate => self.terminated = true,
         }
     }
@@ -251,6 +270,10 @@ impl Agent {
     pub fn watch_network(&mut self, now: Micros) -> bool {
         let more = self.vips.watch(now, &mut self.facts);
         self.report_facts(now);
+        if self.vips.take_disturbed() {
+            self.look_at_gates(now);
+            self.carriers_changed(now);
+        }
         more
     }
 
@@ -265,22 +288,41 @@ impl Agent {
         &self.cluster
     }
 
+    pub(crate) fn cluster_mut(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+
     /// Something changed on the connection.
     pub fn changed(&mut self, change: Change, now: Micros) {
         match change {
             Change::None => {}
             Change::Lost(why) => {
                 self.up_to_date = false;
-                self.vips.disconnected();
                 self.observer.disconnected();
                 let event = LogEvent::new(events::CONNECTION_LOST, now).on(&self.host);
                 self.report(Fact::Log(event.because(format_args!("SCS: {why}"))), now);
+                self.scs_reached(false, now);
             }
         }
     }
 
     /// Numbers a fact, keeps it until it is acknowledged, and sends it if it is its turn.
     pub(crate) fn report(&mut self, fact: Fact, now: Micros) {
+        let own = match &fact {
+            Fact::Answer(answer) => is_own(answer.ref_id),
+            Fact::LaunchEnded(result) => is_own(result.ref_id),
+            Fact::App(_)
+            | Fact::Vip(_)
+            | Fact::VipSighted(_)
+            | Fact::Interface(_)
+            | Fact::Peer(_)
+            | Fact::LeaseLetGo { .. }
+            | Fact::Log(_) => false,
+        };
+        // The agent's own order: nobody waits for its answer.
+        if own {
+            return;
+        }
         let dropped = self.journal.push(now, fact);
         if dropped > 0 {
             self.say
@@ -341,7 +383,7 @@ impl Agent {
 
     fn welcomed(&mut self, cluster: Cluster, now: Micros) {
         self.assigned(cluster, now);
-        self.vips.connected(now);
+        self.scs_reached(true, now);
         self.observer.connected(now);
         self.catch_up(now);
     }
@@ -379,6 +421,8 @@ impl Agent {
             apps: self.apps.values().map(|app| app.supervised.report()).collect(),
             vips: self.vips.reports(),
             interfaces: self.vips.interfaces(),
+            taken_over: self.book.taken(),
+            peers: self.peers.reports(),
         };
         let change = self.session.send(&inventory, now);
         self.changed(change, now);
@@ -387,6 +431,7 @@ impl Agent {
     /// Takes a configuration. What runs goes on running; what is new is looked for and then started, what is no longer
     /// there is stopped.
     fn configure(&mut self, cluster: Cluster, now: Micros) {
+        self.pulse.outlast(&cluster);
         self.cluster = cluster;
         let here: Vec<(AppName, Settings)> = self
             .cluster
@@ -414,6 +459,8 @@ impl Agent {
         }
         let new_pairs = self.vips.configure(&self.cluster, now, &mut self.facts);
         self.unsettled.extend(new_pairs);
+        self.configure_peers(now);
+        self.configure_leases(now);
         self.observer.configure(&self.vips, now, &mut self.answered);
         self.report_observed(now);
         self.settle(now);
@@ -473,11 +520,12 @@ impl Agent {
     }
 
     fn figures(&mut self, figures: HostFigures, now: Micros) {
-        let stall = std::mem::take(&mut self.stalls.since_figures);
+        let stall = std::mem::take(&mut self.stall);
         let figures = HostFigures {
             longest_stall_us: u64::try_from(stall.as_micros()).unwrap_or(u64::MAX),
             real_time: self.real_time,
             memory_locked: self.memory_locked,
+            watchdog_s: self.pulse.armed_s(),
             vips_put_back: self.vips.put_back(),
             at: now,
             ..figures

@@ -188,6 +188,7 @@ impl Agent {
         self.actions = actions;
         self.released.clear();
         self.report_facts(now);
+        self.keep(app, now);
     }
 
     fn carry_out(&mut self, app: &AppName, action: Action, now: Micros) {
@@ -207,6 +208,8 @@ impl Agent {
                 self.give(if gone { Job::Clear(app.clone()) } else { Job::Kill(app.clone()) });
             }
             Action::ReleaseVips => {
+                // The gate first, and the voters are told, in the same breath.
+                self.keep(app, now);
                 let pair = self.apps.get(app).and_then(|c| c.supervised.settings().pair.as_ref());
                 if let Some((pair, _)) = pair {
                     self.vips.release(pair, now, &mut self.released, &mut self.facts);

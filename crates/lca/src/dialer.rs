@@ -1,14 +1,12 @@
-//! The thread that dials the SCSs, one address after another, until one answers. Dialing blocks; the connection that comes
-//! of it is handed to the real-time thread.
+//! Dialing one other part, one of its addresses after another, until it answers: a thread's work, since dialing blocks.
+//! The SCS is dialed so, and each agent that this one is to dial (`meeting`).
 
-use crate::mailbox::Mailbox;
-use crate::messages::News;
 use crate::say::Say;
-use control_link::{Expected, Identity, Role, dial};
+use control_link::{Expected, Identity, IdentityError, Link, dial};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -19,17 +17,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Whom to dial, and as whom.
+/// Where the agent's certificate is.
 #[derive(Debug, Clone)]
-pub struct Dialer {
-    /// The SCSs.
-    pub addresses: Vec<SocketAddr>,
+pub struct Credentials {
     /// The agent's certificate.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
     /// The CA that both ends trust.
     pub ca: PathBuf,
+}
+
+impl Credentials {
+    /// Reads them, as they are now.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn load(&self) -> Result<Identity, IdentityError> {
+        Identity::load(&self.certificate, &self.key, &self.ca)
+    }
+}
+
+/// Whom to dial, and as whom.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    /// Where.
+    pub addresses: Vec<SocketAddr>,
+    /// Who must answer.
+    pub expected: Expected,
+    /// What people call it.
+    pub whom: String,
+    /// The agent's certificate.
+    pub credentials: Credentials,
 }
 
 /// Order to dial.
@@ -43,8 +62,7 @@ pub enum Dial {
 
 impl Dialer {
     /// Dials whenever it is ordered to, until the orders end.
-    pub fn run(&self, mut identity: Identity, orders: &Receiver<Dial>, mailbox: &Mailbox, say: &Say) {
-        let expected = Expected::any(Role::Scs);
+    pub fn run(&self, mut identity: Identity, orders: &Receiver<Dial>, linked: impl Fn(Link), say: &Say) {
         let mut pause = FIRST_PAUSE;
         let (mut told, mut unreadable) = (String::new(), String::new());
         while let Ok(order) = orders.recv() {
@@ -52,9 +70,9 @@ impl Dialer {
                 Dial::AtOnce => pause = FIRST_PAUSE,
                 Dial::AfterPause => pause = rest(pause),
             }
-            'until_linked: loop {
+            loop {
                 // Certificates are replaced while the agent runs; the new ones count from the next attempt on.
-                match Identity::load(&self.certificate, &self.key, &self.ca) {
+                match self.credentials.load() {
                     Ok(new) => {
                         identity = new;
                         unreadable.clear();
@@ -65,21 +83,32 @@ impl Dialer {
                         &format!("the certificate in use is kept: {}", chain(&e)),
                     ),
                 }
-                let mut failures = Vec::new();
-                for address in &self.addresses {
-                    match dial(*address, &identity, &expected, ATTEMPT) {
-                        Ok(link) => {
-                            told.clear();
-                            mailbox.send(News::Linked(Box::new(link)));
-                            break 'until_linked;
-                        }
-                        Err(e) => failures.push(chain(&e)),
+                match self.attempt(&identity) {
+                    Ok(link) => {
+                        told.clear();
+                        linked(link);
+                        break;
                     }
+                    Err(why) => say_once(say, &mut told, &format!("no connection to {}: {why}", self.whom)),
                 }
-                say_once(say, &mut told, &format!("no connection to the SCS: {}", failures.join("; ")));
+                if orders.try_recv() == Err(TryRecvError::Disconnected) {
+                    return;
+                }
                 pause = rest(pause);
             }
         }
+    }
+
+    /// Tries each address once. The error is a sentence.
+    fn attempt(&self, identity: &Identity) -> Result<Link, String> {
+        let mut failures = Vec::new();
+        for address in &self.addresses {
+            match dial(*address, identity, &self.expected, ATTEMPT) {
+                Ok(link) => return Ok(link),
+                Err(e) => failures.push(chain(&e)),
+            }
+        }
+        Err(failures.join("; "))
     }
 }
 
@@ -92,7 +121,7 @@ fn rest(pause: Duration) -> Duration {
 }
 
 /// The same sentence again and again helps nobody.
-fn say_once(say: &Say, told: &mut String, sentence: &str) {
+pub(crate) fn say_once(say: &Say, told: &mut String, sentence: &str) {
     if told != sentence {
         say.warning(format_args!("{sentence}"));
         sentence.clone_into(told);

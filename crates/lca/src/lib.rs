@@ -5,9 +5,9 @@
 //!            real-time thread (SCHED_FIFO, never waits)                 worker (ordinary thread, tokio)
 //!  SCS <──> session ── agent ── supervisor (lca-core, one per app)          spawn, find   processes
 //!             │          ├───── launches, journal (lca-core)    Job ──>   scripts       launches, mode commands
-//!         heartbeats     ├───── vips, observer ── vip-control   <── News  probes        tcp, http, sip, command
+//!   LCAs <──> peers ─────├───── vips, observer, gates ── vip-control <─ News probes        tcp, http, sip, command
 //!                        └───── controlled: pidfd, notify, mode socket    figures, state_file
-//!                                                                        dialer (thread): connects to the SCSs
+//!                                                      dialer (thread) connects to the SCSs, meeting to other agents
 //! ```
 //!
 //! - The supervisor ([`lca_core`]) decides about an application, without I/O; `applications` carries out what it decides.
@@ -21,12 +21,20 @@ mod applications;
 mod cgroup;
 mod clock;
 mod controlled;
+mod datagrams;
 mod dialer;
 mod figures;
+mod gates;
+mod keepers;
+mod lease_memory;
+mod leases;
+mod links;
 mod mailbox;
+mod meeting;
 mod messages;
 mod observer;
 mod orders;
+mod peers;
 mod probes;
 mod real_time;
 mod run;
@@ -37,6 +45,7 @@ mod spawn;
 mod state_file;
 mod sys;
 mod vips;
+mod watchdog;
 mod worker;
 
 pub use run::{Options, run};

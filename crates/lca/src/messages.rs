@@ -7,6 +7,7 @@ use crate::state_file::RunState;
 use control_link::Link;
 use domain::{AppName, Cluster, HostFigures, LaunchResult, Probe, RefId};
 use lca_core::supervisor::Settings;
+use mio::net::UdpSocket;
 use std::collections::BTreeSet;
 
 /// Real-time thread to worker: what may take milliseconds.
@@ -41,7 +42,7 @@ pub enum Job {
     SaveCluster(Box<Cluster>),
 }
 
-/// Worker to real-time thread.
+/// Worker, and those who make connections, to real-time thread.
 #[derive(Debug)]
 pub enum News {
     /// Answers [`Job::Find`].
@@ -67,6 +68,10 @@ pub enum News {
     Figures(Box<HostFigures>),
     /// A connection to an SCS.
     Linked(Box<Link>),
+    /// A connection with the agent of another host.
+    PeerLinked(Box<Link>),
+    /// A socket for the datagrams of other agents.
+    PeerSocket(UdpSocket),
     /// The agent is to end and to leave everything as it is.
     Terminate,
 }

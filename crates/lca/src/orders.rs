@@ -20,6 +20,15 @@ impl Agent {
         if let Some(outcome) = self.refused(&launch, now) {
             return self.launch_ended(&launch, outcome, now);
         }
+        let enables = matches!(launch.what, LaunchWhat::VipControl { verb: VipVerb::Enable, .. });
+        let launch = if enables { self.park_unless_held(launch, now) } else { Some(launch) };
+        if let Some(launch) = launch {
+            self.launch_ready(launch, now);
+        }
+    }
+
+    /// Runs a launch that nothing stands against.
+    pub(crate) fn launch_ready(&mut self, launch: Box<Launch>, now: Micros) {
         match &launch.what {
             LaunchWhat::VipControl { script: None, verb, vip, interface } => {
                 let result = match verb {
@@ -79,7 +88,7 @@ impl Agent {
     }
 
     /// Why a launch is not to be run, judged when it is ordered and again when its turn comes.
-    fn refused(&mut self, launch: &Launch, now: Micros) -> Option<LaunchOutcome> {
+    pub(crate) fn refused(&mut self, launch: &Launch, now: Micros) -> Option<LaunchOutcome> {
         let verb = match &launch.what {
             LaunchWhat::VipControl { verb, .. } => *verb,
             LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } | LaunchWhat::Script { .. } => {
@@ -191,7 +200,7 @@ impl Agent {
         self.report_facts(now);
     }
 
-    fn launch_ended(&mut self, launch: &Launch, outcome: LaunchOutcome, now: Micros) {
+    pub(crate) fn launch_ended(&mut self, launch: &Launch, outcome: LaunchOutcome, now: Micros) {
         let result = LaunchResult { ref_id: launch.ref_id, outcome, output: String::new(), took_us: 0 };
         self.finish(result, launch, now);
     }

@@ -6,6 +6,7 @@ use crate::clock::boottime;
 use crate::controlled;
 use crate::messages::News;
 use crate::sys::Timer;
+use crate::watchdog::{BEAT, Pulse};
 use control_link::messages::ToAgent;
 use control_link::real_time::raise_thread;
 use mio::unix::SourceFd;
@@ -27,6 +28,8 @@ const DUPLICATES: Token = Token(5);
 const INQUIRY: Token = Token(6);
 /// The first token of processes.
 pub const FIRST_PROCESS: usize = 16;
+/// The first token of other agents: far above those of all processes that will ever be started.
+pub const FIRST_PEER: Token = Token(1 << 48);
 
 /// SCHED_FIFO priority: above everything ordinary, below the kernel's own threads (50).
 const PRIORITY: libc::c_int = 20;
@@ -52,7 +55,13 @@ pub enum Rights {
 ///
 /// # Errors
 /// The event loop broke: the agent cannot go on.
-pub fn run(mut agent: Agent, mut poll: Poll, news: &Receiver<News>, want_real_time: bool) -> io::Result<()> {
+pub fn run(
+    mut agent: Agent,
+    mut poll: Poll,
+    news: &Receiver<News>,
+    pulse: &Pulse,
+    want_real_time: bool,
+) -> io::Result<()> {
     let rights = match want_real_time {
         false => Rights::NotWanted,
         true if raise_thread(PRIORITY) => Rights::Given,
@@ -76,7 +85,9 @@ pub fn run(mut agent: Agent, mut poll: Poll, news: &Receiver<News>, want_real_ti
     let mut pending = Pending::default();
     let mut messages = Vec::new();
     while !agent.terminated() {
-        let deadline = agent.next_deadline();
+        pulse.beat();
+        let idle = boottime() + BEAT;
+        let deadline = Some(agent.next_deadline().map_or(idle, |deadline| deadline.min(idle)));
         timer.set(deadline)?;
         let wait = (!pending.is_empty()).then_some(Duration::ZERO);
         match poll.poll(&mut events, wait) {
@@ -132,13 +143,14 @@ fn ready(agent: &mut Agent, token: Token, news: &Receiver<News>, messages: &mut 
             agent.changed(change, now);
             more
         }
-        HEARTBEATS => agent.session.hear(now),
+        HEARTBEATS => agent.hear_scs(now),
         MONITOR => agent.watch_network(now),
         DUPLICATES => {
             agent.hear_duplicates(now);
             false
         }
         INQUIRY => agent.observer.hear(now),
+        peer if peer >= FIRST_PEER => agent.hear_peers(peer, now),
         process => match controlled::from_token(FIRST_PROCESS, process) {
             Some((run, kind)) => agent.process_ready(run, kind, now),
             None => false,

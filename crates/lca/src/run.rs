@@ -3,22 +3,28 @@
 use crate::agent::{Agent, Start};
 use crate::cgroup::Cgroups;
 use crate::clock::boottime;
-use crate::dialer::Dialer;
+use crate::dialer::{Credentials, Dialer};
 use crate::mailbox::Mailbox;
-use crate::real_time::{HEARTBEATS, LINK, WAKER};
+use crate::meeting::{Meeting, ORDERS};
+use crate::messages::News;
+use crate::peers::Peers;
+use crate::real_time::{FIRST_PEER, HEARTBEATS, LINK, WAKER};
 use crate::say::Say;
 use crate::session::Session;
 use crate::spawn::Spawner;
+use crate::lease_memory::LeaseMemory;
 use crate::state_file::{Files, RunState, boot_id};
+use crate::watchdog::{Pulse, Watchdog};
 use crate::{real_time, sys, worker};
 use anyhow::{Context, bail};
 use control_link::notify::{Notifier, State};
-use control_link::{Identity, Role};
+use control_link::{Expected, Identity, Role};
 use domain::HostName;
 use mio::{Poll, Waker};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 use tokio::sync::mpsc;
@@ -49,6 +55,8 @@ pub struct Options {
     pub real_time: bool,
     /// Whether to put applications into control groups, where allowed.
     pub cgroup: bool,
+    /// The watchdog device; none: none is used.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT. Applications and VIPs stay as they are when it ends.
@@ -72,6 +80,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let memory_locked = options.real_time && lock_memory(&say);
 
     let boot_id = boot_id().context("cannot read the boot id; is /proc mounted?")?;
+    let pulse = Arc::new(Pulse::default());
+    let lease_memory = LeaseMemory::open(&files.leases(), &boot_id)
+        .map_err(|e| {
+            say.warning(format_args!(
+                "leases cannot be remembered over a crash of the agent, {}: {e}",
+                files.leases().display()
+            ));
+        })
+        .ok();
     let start = Start {
         host: host.clone(),
         boot_id: boot_id.clone(),
@@ -80,7 +97,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         stopped: known(files.stopped(), &say).unwrap_or_default(),
         files: files.clone(),
         memory_locked,
+        lease_memory,
+        pulse: Arc::clone(&pulse),
     };
+    pulse.outlast(&start.cluster);
     say.notice(format_args!(
         "agent of host {host}, release {}, {} applications known",
         env!("CARGO_PKG_VERSION"),
@@ -91,21 +111,33 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let (mailbox, news) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
     let (jobs, waiting) = mpsc::channel(JOBS);
     let (dial, orders) = sync_channel(1);
-    let dialer = Dialer { addresses: scs, certificate, key, ca };
+    let credentials = Credentials { certificate, key, ca };
+    let (meet, meetings) = sync_channel(ORDERS);
+    let meeting = Meeting::new(identity.clone(), credentials.clone(), mailbox.clone(), say.clone());
+    thread::Builder::new()
+        .name("meeting".to_owned())
+        .stack_size(STACK)
+        .spawn(move || meeting.run(&meetings))?;
+    let (expected, whom) = (Expected::any(Role::Scs), "the SCS".to_owned());
+    let dialer = Dialer { addresses: scs, expected, whom, credentials };
     let (told, dialer_says) = (mailbox.clone(), say.clone());
+    let linked = move |link| told.send(News::Linked(Box::new(link)));
     thread::Builder::new()
         .name("dialer".to_owned())
         .stack_size(STACK)
-        .spawn(move || dialer.run(identity, &orders, &told, &dialer_says))?;
+        .spawn(move || dialer.run(identity, &orders, linked, &dialer_says))?;
 
     let session = Session::new(&host, &boot_id, dial, (LINK, HEARTBEATS), &say);
     let registry = poll.registry().try_clone()?;
-    let agent = Agent::new(start, registry, jobs, session, say.clone(), boottime());
+    let peers = Peers::new(&host, meet, FIRST_PEER, &say);
+    let agent = Agent::new(start, registry, jobs, (session, peers), say.clone(), boottime());
     let want_real_time = options.real_time;
+    // As late as can be: from here on an agent that ends in disorder must be back in time.
+    let watchdog = options.watchdog.map(|device| Watchdog::start(&device, &pulse, &say)).transpose()?;
     let loop_thread = thread::Builder::new()
         .name("real-time".to_owned())
         .stack_size(STACK)
-        .spawn(move || real_time::run(agent, poll, &news, want_real_time))?;
+        .spawn(move || real_time::run(agent, poll, &news, &pulse, want_real_time))?;
 
     let manager = Notifier::from_env().context("cannot reach the service manager (NOTIFY_SOCKET)")?;
     tell(manager.as_ref(), State::Ready, &say);
@@ -116,6 +148,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     match loop_thread.join() {
         Ok(ended) => ended.context("the real-time thread broke")?,
         Err(_) => bail!("the real-time thread panicked"),
+    }
+    if let Some(watchdog) = watchdog {
+        watchdog.stop();
     }
     tell(manager.as_ref(), State::Stopping, &say);
     say.notice(format_args!("the agent ends; applications and VIPs stay as they are"));

@@ -1,12 +1,14 @@
-//! The connection to the SCS as the real-time thread holds it: greeting, heartbeats, silence, loss. What the messages
-//! mean is the agent's.
+//! The connection to the SCS as the real-time thread holds it: greeting, heartbeats, votes, silence, loss. What the
+//! messages mean is the agent's.
 
 use crate::clock;
 use crate::dialer::{Dial, chain};
+use crate::datagrams::{Datagrams, Pace};
 use crate::say::Say;
-use control_link::messages::{FromAgent, Heartbeat, Hello, OLDEST_PROTOCOL, PROTOCOL, ToAgent, Welcome};
-use control_link::{Link, LinkError, Received, SEALED_LEN, Seal};
+use control_link::messages::{FromAgent, Hello, LEASES_SINCE, OLDEST_PROTOCOL, PROTOCOL, ToAgent, Welcome};
+use control_link::{Link, LinkError, MAX_SEALED_LEN, Received, Seal};
 use domain::{HostName, Micros};
+use lease::{Body, Message};
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use std::io;
@@ -19,7 +21,7 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// Bounds of what the SCS may ask for.
 const HEARTBEAT_MS: (u64, u64) = (5, 10_000);
 const SILENCE_MS: (u64, u64) = (20, 60_000);
-/// Heartbeats read in one go.
+/// Datagrams read in one go.
 const MOST: usize = 64;
 /// A connection shorter than this was no use: the next one waits a little.
 const SHORT: Duration = Duration::from_secs(1);
@@ -48,16 +50,11 @@ enum State {
 #[derive(Debug)]
 struct Up {
     link: Box<Link>,
-    seal: Seal,
-    heartbeats: UdpSocket,
-    every: Duration,
-    silence: Duration,
+    datagrams: Datagrams,
+    socket: UdpSocket,
     since: Micros,
-    next_beat: Micros,
-    /// When anything was heard last, our clock.
-    heard_at: Micros,
-    /// The newest time stamp in a heartbeat of the SCS, its clock, and when it arrived, ours.
-    newest: Option<(Micros, Micros)>,
+    /// Version of the messages that both ends understand.
+    protocol: u32,
 }
 
 /// What became of the connection.
@@ -101,7 +98,7 @@ impl Session {
     #[must_use]
     pub fn heartbeat(&self) -> Option<Duration> {
         match &self.state {
-            State::Up(up) => Some(up.every),
+            State::Up(up) => Some(up.datagrams.pace().every),
             State::Away | State::Greeting { .. } => None,
         }
     }
@@ -151,7 +148,7 @@ impl Session {
             registry.register(&mut socket, self.tokens.1, Interest::READABLE).map_err(|e| e.to_string())?;
             Ok((seal, socket))
         }();
-        let (seal, heartbeats) = match up {
+        let (seal, socket) = match up {
             Ok(up) => up,
             Err(why) => {
                 self.order(Dial::AfterPause);
@@ -165,23 +162,27 @@ impl Session {
             welcome.release
         ));
         let ms = |value: u64, (least, most): (u64, u64)| Duration::from_millis(value.clamp(least, most));
-        self.state = State::Up(Box::new(Up {
-            link,
-            seal,
-            heartbeats,
+        let pace = Pace {
             every: ms(welcome.heartbeat_ms, HEARTBEAT_MS),
             silence: ms(welcome.silence_ms, SILENCE_MS),
+        };
+        self.state = State::Up(Box::new(Up {
+            link,
+            datagrams: Datagrams::new(seal, pace, now),
+            socket,
             since,
-            next_beat: now,
-            heard_at: now,
-            newest: None,
+            protocol: welcome.protocol,
         }));
         Ok(())
     }
 
-    /// Sends a message, if there is a connection.
+    /// Sends a message, if there is a connection. What an SCS of an older release does not know is left out: it would take
+    /// it for malformed and hang up, and again when it is sent after the reconnect.
     pub fn send(&mut self, message: &FromAgent, now: Micros) -> Change {
         let State::Up(up) = &mut self.state else { return Change::None };
+        if message.known_since() > up.protocol {
+            return Change::None;
+        }
         match up.link.send(message) {
             Ok(()) => Change::None,
             Err(e) => self.lose(&chain(&e), now),
@@ -200,7 +201,7 @@ impl Session {
         if let State::Up(up) = &mut self.state
             && out.len() > before
         {
-            up.heard_at = now;
+            up.datagrams.heard(now);
         }
         match received {
             Ok(received) => (Change::None, received == Received::More),
@@ -208,21 +209,29 @@ impl Session {
         }
     }
 
-    /// Reads heartbeats. True: there is more.
-    pub fn hear(&mut self, now: Micros) -> bool {
+    /// Sends lease messages at once, if the SCS understands them. What must not wait until a lost datagram is sent again
+    /// goes on the connection, too.
+    pub fn vote(&mut self, messages: &[Message], now: Micros) {
+        let State::Up(up) = &mut self.state else { return };
+        if up.protocol < LEASES_SINCE || messages.is_empty() {
+            return;
+        }
+        up.send(messages, now);
+        let messages: Vec<Message> = messages.iter().filter(|message| is_urgent(message)).copied().collect();
+        if !messages.is_empty() {
+            // A connection that is dead is found when it is read.
+            let _ = up.link.send(&FromAgent::Lease { messages });
+        }
+    }
+
+    /// Reads datagrams: lease messages are appended to `out`. True: there is more.
+    pub fn hear(&mut self, now: Micros, out: &mut Vec<Message>) -> bool {
         let State::Up(up) = &mut self.state else { return false };
-        let mut datagram = [0; SEALED_LEN * 2];
+        // One byte more than the longest one has shows one that is too long.
+        let mut datagram = [0; MAX_SEALED_LEN + 1];
         for _ in 0..MOST {
-            match up.heartbeats.recv(&mut datagram) {
-                Ok(size) => {
-                    if let Some(heartbeat) = datagram.get(..size).and_then(|sealed| up.seal.open(sealed).ok())
-                    {
-                        up.heard_at = now;
-                        if up.newest.is_none_or(|(newest, _)| newest < heartbeat.at) {
-                            up.newest = Some((heartbeat.at, now));
-                        }
-                    }
-                }
+            match up.socket.recv(&mut datagram) {
+                Ok(size) => drop(up.datagrams.hear(&mut datagram[..size], now, |message| out.push(message))),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
                 // An ICMP answer to an earlier heartbeat: the SCS's port is closed now. Silence will tell.
                 Err(_) => {}
@@ -237,27 +246,27 @@ impl Session {
         match &self.state {
             State::Away => None,
             State::Greeting { limit, .. } => Some(*limit),
-            State::Up(up) => Some(up.next_beat.min(up.heard_at + up.silence)),
+            State::Up(up) => Some(up.datagrams.next_deadline()),
         }
     }
 
-    /// Sends the heartbeat that is due; `stall` is the agent's greatest lateness since the last one. True: it was sent.
-    pub fn time_passed(&mut self, now: Micros, stall: Duration) -> (Change, bool) {
+    /// Sends the heartbeat that is due, or finds that the SCS has been silent for too long.
+    pub fn time_passed(&mut self, now: Micros) -> Change {
         match &mut self.state {
-            State::Away => (Change::None, false),
+            State::Away => Change::None,
             State::Greeting { limit, .. } if *limit <= now => {
-                (self.lose("the SCS does not answer the greeting", now), false)
+                self.lose("the SCS does not answer the greeting", now)
             }
-            State::Greeting { .. } => (Change::None, false),
-            State::Up(up) if up.heard_at + up.silence <= now => {
-                let silence = domain::format_duration(up.silence);
-                (self.lose(&format!("nothing was heard for {silence}"), now), false)
+            State::Greeting { .. } => Change::None,
+            State::Up(up) if up.datagrams.silent_at() <= now => {
+                let silence = domain::format_duration(up.datagrams.pace().silence);
+                self.lose(&format!("nothing was heard for {silence}"), now)
             }
-            State::Up(up) if up.next_beat <= now => {
-                up.beat(now, stall);
-                (Change::None, true)
+            State::Up(up) if up.datagrams.next_beat() <= now => {
+                up.send(&[], now);
+                Change::None
             }
-            State::Up(_) => (Change::None, false),
+            State::Up(_) => Change::None,
         }
     }
 
@@ -266,7 +275,7 @@ impl Session {
         match &mut self.state {
             State::Away => {}
             State::Greeting { limit, .. } => *limit += time,
-            State::Up(up) => up.heard_at += time,
+            State::Up(up) => up.datagrams.grant(time),
         }
     }
 
@@ -275,7 +284,13 @@ impl Session {
         let (since, was_up) = match std::mem::replace(&mut self.state, State::Away) {
             State::Away => return Change::None,
             State::Greeting { since, .. } => (since, false),
-            State::Up(up) => (up.since, true),
+            State::Up(up) => {
+                if up.datagrams.malformed() > 0 {
+                    let count = up.datagrams.malformed();
+                    self.say.warning(format_args!("{count} lease messages of the SCS were none of this release"));
+                }
+                (up.since, true)
+            }
         };
         self.say.warning(format_args!("the connection to the SCS is lost: {why}"));
         self.order(if was_up && now.since(since) > SHORT { Dial::AtOnce } else { Dial::AfterPause });
@@ -289,13 +304,18 @@ impl Session {
 }
 
 impl Up {
-    fn beat(&mut self, now: Micros, stall: Duration) {
-        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-        let (heard, held_us) = self.newest.map_or((Micros(0), 0), |(at, when)| (at, us(now.since(when))));
-        let sealed = self.seal.seal(&Heartbeat { at: now, heard, held_us, stall_us: us(stall) });
+    fn send(&mut self, messages: &[Message], now: Micros) {
+        let Self { datagrams, socket, .. } = self;
         // Lost is lost: the next one comes.
-        let _ = self.heartbeats.send(&sealed);
-        // On the beat where it was kept; after a pause not several at once.
-        self.next_beat = (self.next_beat + self.every).max(now + self.every / 2);
+        datagrams.send(messages, now, |sealed| drop(socket.send(sealed)));
+    }
+}
+
+/// Whether a lease message is not to wait until a lost datagram is sent again: a release is said once, renewals come by
+/// themselves.
+pub(crate) fn is_urgent(message: &Message) -> bool {
+    match message.body {
+        Body::Release { .. } => true,
+        Body::Ask { .. } | Body::Promise { .. } | Body::Reject { .. } => false,
     }
 }

@@ -49,6 +49,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// Where the leases' machines keep what survives a crash: on tmpfs, where a store waits for no disk.
+    #[must_use]
+    pub fn leases(&self) -> PathBuf {
+        self.run.join("leases")
+    }
+
     /// The agent's part of the cluster as it was told last.
     ///
     /// # Errors

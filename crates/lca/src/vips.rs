@@ -22,6 +22,8 @@ pub struct Vips {
     /// Pairs whose lease this host holds. Without it the other host may have the VIPs by now, and an announcement would
     /// take them from it: none is sent.
     held: BTreeSet<PairName>,
+    /// Something happened to an interface or its filters: the gate is to be looked at.
+    disturbed: bool,
     vips: BTreeMap<VipAddress, Vip>,
     interfaces: BTreeMap<InterfaceName, InterfaceReport>,
     put_back: u64,
@@ -72,6 +74,7 @@ impl Vips {
             tools,
             announcer: Announcer::new(),
             held: BTreeSet::new(),
+            disturbed: false,
             vips: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             put_back,
@@ -318,9 +321,15 @@ impl Vips {
                 NetEvent::AddressAdded { address, .. } | NetEvent::AddressRemoved { address, .. } => {
                     self.address_changed(address, now, out);
                 }
-                NetEvent::Link(report) => self.link_changed(report, now, out),
-                NetEvent::FiltersChanged { .. } => {} // matters to a gate
-                NetEvent::Overrun => self.look_again(now, out),
+                NetEvent::Link(report) => {
+                    self.disturbed = true;
+                    self.link_changed(report, now, out);
+                }
+                NetEvent::FiltersChanged { .. } => self.disturbed = true,
+                NetEvent::Overrun => {
+                    self.disturbed = true;
+                    self.look_again(now, out);
+                }
             }
         }
         self.events = happened;
@@ -331,6 +340,19 @@ impl Vips {
                 false
             }
         }
+    }
+
+    /// Whether something happened that the gate may have suffered from; asked once for each time.
+    pub fn take_disturbed(&mut self) -> bool {
+        std::mem::take(&mut self.disturbed)
+    }
+
+    /// Whether all interfaces of a pair's VIPs have a carrier.
+    #[must_use]
+    pub fn has_carriers(&self, pair: &PairName) -> bool {
+        self.vips.values().filter(|vip| vip.pair == *pair).all(|vip| {
+            self.interfaces.get(&vip.interface).is_some_and(|report| report.up)
+        })
     }
 
     /// Takes in who else answers for our VIPs.

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         what_is_configured_anew_starts_and_what_is_not_any_more_stops,
         an_application_that_cannot_be_started_says_why,
         two_agents_do_not_share_a_run_directory,
+        a_watchdog_that_is_none_ends_the_start,
         the_agent_is_small,
         a_host_boots_without_an_scs,
         modes::run_modes_by_socket_are_confirmed_by_the_application,
@@ -306,6 +307,15 @@ fn two_agents_do_not_share_a_run_directory(lab: &mut Lab) {
     let second = agent.second(lab, &scs);
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("another agent runs"));
+}
+
+fn a_watchdog_that_is_none_ends_the_start(lab: &mut Lab) {
+    let scs = Scs::start(lab);
+    for (device, said) in [("/dev/null", "it is no watchdog device"), ("/dev/nothing", "modprobe softdog")] {
+        let ended = Agent::with_watchdog(lab, &scs, device);
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success() && stderr.contains(said), "{stderr}");
+    }
 }
 
 fn the_agent_is_small(lab: &mut Lab) {

@@ -2,7 +2,7 @@
 //! the agent reports. Every wait has a bound.
 
 use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, ToAgent, Welcome};
-use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, SEALED_LEN, Seal, ca};
+use control_link::{Acceptor, Identity, Limits, Link, LinkError, MAX_SEALED_LEN, Role, Seal, ca};
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
     Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId,
@@ -112,7 +112,7 @@ impl Scs {
         loop {
             match self.next() {
                 FromAgent::Inventory { apps, .. } => return apps,
-                FromAgent::Figures(_) => {}
+                FromAgent::Figures(_) | FromAgent::Leases { .. } | FromAgent::Lease { .. } => {}
                 other @ (FromAgent::Hello(_) | FromAgent::Report(_)) => {
                     panic!("the inventory follows the welcome, not {other:?}")
                 }
@@ -242,9 +242,9 @@ impl Scs {
 
     fn answer_heartbeat(&mut self) -> Option<Heartbeat> {
         let seal = self.seal.as_mut()?;
-        let mut datagram = [0; SEALED_LEN * 2];
+        let mut datagram = [0; MAX_SEALED_LEN];
         let (size, from) = self.udp.recv_from(&mut datagram).ok()?;
-        let heartbeat = seal.open(&datagram[..size]).ok()?;
+        let heartbeat = seal.open(&mut datagram[..size]).ok()?.heartbeat;
         let ours = Heartbeat { at: Micros(heartbeat.at.0 + 1), heard: heartbeat.at, held_us: 0, stall_us: 0 };
         self.udp.send_to(&seal.seal(&ours), from).unwrap();
         Some(heartbeat)
@@ -320,6 +320,16 @@ impl Agent {
     pub fn second(&self, lab: &Lab, scs: &Scs) -> Output {
         let mut command = self.command(scs);
         command.stderr(Stdio::piped());
+        lab.spawn("host1", command).unwrap().wait_with_output().unwrap()
+    }
+
+    /// What an agent with this watchdog device says at its end.
+    pub fn with_watchdog(lab: &Lab, scs: &Scs, device: &str) -> Output {
+        let directory = tempfile::tempdir().unwrap();
+        ca::issue(&scs.tls.path().join("ca"), Role::Agent, "host1", &directory.path().join("tls")).unwrap();
+        let agent = Self { directory, child: None };
+        let mut command = agent.command(scs);
+        command.arg(device).stderr(Stdio::piped());
         lab.spawn("host1", command).unwrap().wait_with_output().unwrap()
     }
 
@@ -403,6 +413,7 @@ pub fn run_agent(mut arguments: impl Iterator<Item = String>) -> ExitCode {
         cgroup: true,
         scs: vec![address.parse().unwrap()],
         host: host.parse().unwrap(),
+        watchdog: arguments.next().map(PathBuf::from),
     };
     match lca::run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -462,11 +473,15 @@ pub fn script(text: &str) -> Script {
     }
 }
 
+pub fn host_at(address: &str) -> Host {
+    Host { address: address.parse().unwrap(), peer_address: None }
+}
+
 /// A cluster of two hosts in which the applications are on the first; each is in a pair with one on the second.
 pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
     let mut cluster = Cluster { name: "test".to_owned(), ..Cluster::default() };
     for host in ["host1", "host2"] {
-        cluster.hosts.insert(host.parse().unwrap(), Host { address: "127.0.0.1".parse().unwrap() });
+        cluster.hosts.insert(host.parse().unwrap(), host_at("127.0.0.1"));
     }
     for (name, application) in apps {
         let member = AppName::new(name).unwrap();

@@ -1,0 +1,211 @@
+//! The gate in the kernel as the agent uses it, or its absence: then the agent itself takes the addresses away when a
+//! lease ends, and the guarantee is lower.
+
+use crate::say::Say;
+use domain::{Epoch, GatePolicy, HostName, InterfaceName, Micros, Pair, PairName, VipAddress};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use vip_control::gate::{Fault, Gate};
+
+/// The gate is looked at at least this often: nothing tells of every way to disturb it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The gates of this host.
+#[derive(Debug)]
+pub struct Gates {
+    gate: Result<Gate, String>,
+    pairs: BTreeMap<PairName, Managed>,
+    /// Interfaces on which the gate does not stand, and why.
+    holes: BTreeMap<InterfaceName, String>,
+    look_at: Micros,
+    say: Say,
+}
+
+#[derive(Debug)]
+struct Managed {
+    policy: GatePolicy,
+    vips: Vec<(VipAddress, InterfaceName)>,
+}
+
+/// Something that happened to the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disturbed {
+    /// It was disturbed, and stands again.
+    Restored {
+        /// Where.
+        interface: InterfaceName,
+        /// What was found.
+        what: String,
+    },
+    /// It does not stand.
+    Broken {
+        /// Where.
+        interface: InterfaceName,
+        /// Why.
+        why: String,
+    },
+    /// It stands again where it did not.
+    Whole {
+        /// Where.
+        interface: InterfaceName,
+    },
+}
+
+impl Gates {
+    /// Opens the gate of this host, or goes on with the one that an earlier run left.
+    #[must_use]
+    pub fn open(say: &Say) -> Self {
+        let gate = Gate::open([]).map_err(|e| e.to_string());
+        match &gate {
+            Ok(_) => {}
+            Err(why) => say.warning(format_args!("no gate in this kernel, leases alone protect the VIPs: {why}")),
+        }
+        Self {
+            gate,
+            pairs: BTreeMap::new(),
+            holes: BTreeMap::new(),
+            look_at: Micros(0),
+            say: say.clone(),
+        }
+    }
+
+    /// Manages the VIPs of a pair: closed until a lease says otherwise. Those that are not configured any more are not.
+    pub fn manage(&mut self, name: &PairName, pair: &Pair, host: &HostName) {
+        let vips: Vec<(VipAddress, InterfaceName)> = pair
+            .vips
+            .iter()
+            .filter_map(|vip| Some((vip.address, vip.interfaces.get(host)?.clone())))
+            .collect();
+        if let Ok(gate) = &mut self.gate {
+            for (vip, interface) in &vips {
+                if let Err(e) = gate.manage(vip, interface) {
+                    self.say.error(format_args!("the gate of {vip} on {interface}: {e}"));
+                    self.holes.insert(interface.clone(), e.to_string());
+                }
+            }
+        }
+        let before = self.pairs.insert(name.clone(), Managed { policy: pair.gate, vips });
+        if let Some(before) = before {
+            self.forget(&before);
+        }
+    }
+
+    /// The pair is no longer configured.
+    pub fn unmanage(&mut self, name: &PairName) {
+        if let Some(before) = self.pairs.remove(name) {
+            self.forget(&before);
+        }
+    }
+
+    /// Forgets addresses that an earlier run of the agent managed and that are not configured any more.
+    pub fn forget_the_rest(&mut self) {
+        let configured: BTreeSet<_> = self.addresses().map(|vip| vip.address).collect();
+        if let Ok(gate) = &mut self.gate {
+            let rest: Vec<_> = gate.managed().filter(|address| !configured.contains(address)).collect();
+            for address in rest {
+                let prefix = if address.is_ipv4() { 32 } else { 128 };
+                if let Err(e) = gate.unmanage(&VipAddress { address, prefix }) {
+                    self.say.error(format_args!("the gate of {address}: {e}"));
+                }
+            }
+        }
+    }
+
+    /// Whether a lease on the pair's VIPs may be held here.
+    #[must_use]
+    pub fn may_hold(&self, name: &PairName) -> bool {
+        self.pairs.get(name).is_none_or(|pair| match pair.policy {
+            GatePolicy::Preferred => true,
+            GatePolicy::Required => self.missing(name).is_none(),
+        })
+    }
+
+    /// Why the pair's VIPs have no gate here; none: they have.
+    #[must_use]
+    pub fn missing(&self, name: &PairName) -> Option<&str> {
+        match &self.gate {
+            Err(why) => Some(why),
+            Ok(_) => {
+                let pair = self.pairs.get(name)?;
+                pair.vips.iter().find_map(|(_, interface)| self.holes.get(interface)).map(String::as_str)
+            }
+        }
+    }
+
+    /// Lets the VIPs' traffic through until `until`.
+    pub fn authorise(&mut self, vips: &[VipAddress], epoch: Epoch, until: Micros) {
+        if let Ok(gate) = &mut self.gate {
+            for vip in vips {
+                if let Err(e) = gate.authorise(vip, epoch, until) {
+                    self.say.error(format_args!("the gate of {vip}: {e}"));
+                }
+            }
+        }
+    }
+
+    /// Closes the VIPs' gate, for good under this epoch and all before it.
+    pub fn close_and_fence(&mut self, vips: &[VipAddress], epoch: Epoch) {
+        if let Ok(gate) = &mut self.gate {
+            for vip in vips {
+                if let Err(e) = gate.close_and_fence(vip, epoch) {
+                    self.say.error(format_args!("the gate of {vip}: {e}"));
+                }
+            }
+        }
+    }
+
+    /// When the gate is to be looked at next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Micros> {
+        (self.gate.is_ok() && !self.pairs.is_empty()).then_some(self.look_at)
+    }
+
+    /// Looks whether the gate stands, and puts it up again where it does not.
+    pub fn look(&mut self, now: Micros, out: &mut Vec<Disturbed>) {
+        self.look_at = now + LOOK_EVERY;
+        let Ok(gate) = &mut self.gate else { return };
+        let mut holes = BTreeMap::new();
+        for hole in gate.check() {
+            let what = match hole.fault {
+                Fault::Missing => "its filter was gone".to_owned(),
+                Fault::Exchanged => "its filter was replaced".to_owned(),
+                Fault::NotFirst { before } => format!("{before} filters of another tool decide before it"),
+            };
+            match (hole.fault, hole.remains) {
+                (_, Some(e)) => {
+                    holes.insert(hole.interface, format!("{what}: {e}"));
+                }
+                (Fault::NotFirst { .. }, None) => {
+                    holes.insert(hole.interface, what);
+                }
+                (Fault::Missing | Fault::Exchanged, None) => {
+                    out.push(Disturbed::Restored { interface: hole.interface, what });
+                }
+            }
+        }
+        for (interface, why) in &holes {
+            if self.holes.get(interface) != Some(why) {
+                out.push(Disturbed::Broken { interface: interface.clone(), why: why.clone() });
+            }
+        }
+        for interface in self.holes.keys().filter(|interface| !holes.contains_key(*interface)) {
+            out.push(Disturbed::Whole { interface: interface.clone() });
+        }
+        self.holes = holes;
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &VipAddress> {
+        self.pairs.values().flat_map(|pair| &pair.vips).map(|(vip, _)| vip)
+    }
+
+    fn forget(&mut self, gone: &Managed) {
+        let still: BTreeSet<VipAddress> = self.addresses().copied().collect();
+        if let Ok(gate) = &mut self.gate {
+            for (vip, _) in gone.vips.iter().filter(|(vip, _)| !still.contains(vip)) {
+                if let Err(e) = gate.unmanage(vip) {
+                    self.say.error(format_args!("the gate of {vip}: {e}"));
+                }
+            }
+        }
+    }
+}

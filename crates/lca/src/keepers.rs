@@ -1,0 +1,270 @@
+//! The leases of this host's pairs on the real-time thread: what the keepers decide is remembered, then the gates are
+//! written, then it is told, in this order and by this thread alone (R4, R5, R6).
+
+use crate::gates::Gates;
+use crate::lease_memory::{LeaseMemory, Slot};
+use domain::{AppName, Cluster, Epoch, GateReport, HostName, Member, Micros, PairName, VipAddress};
+use lca_core::keeper::{Act, Keeper, Reason, Server};
+use lease::{Message, PairId, Seat, Timing};
+use std::collections::BTreeMap;
+
+/// The leases.
+#[derive(Debug)]
+pub struct Keepers {
+    host: HostName,
+    kept: BTreeMap<PairName, Kept>,
+    ids: BTreeMap<PairId, PairName>,
+    memory: Option<LeaseMemory>,
+    gates: Gates,
+    scs_reached: bool,
+    acts: Vec<Act>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: PairId,
+    me: Member,
+    app: AppName,
+    peer: HostName,
+    vips: Vec<VipAddress>,
+    keeper: Keeper,
+    slot: Option<Slot>,
+}
+
+/// Whom a message is for, or from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Voter {
+    /// The SCS.
+    Scs,
+    /// The agent of another host.
+    Peer(HostName),
+}
+
+/// What the agent is to do beside what was done already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Send this.
+    Vote(Voter, Message),
+    /// The lease was won: the gate is open.
+    Won(PairName, Epoch),
+    /// The lease was not renewed in time: the gate has closed.
+    Lost(PairName, Epoch),
+    /// The lease was let go: the gate is closed.
+    Closed(PairName),
+    /// The peer's server failed.
+    PeerFailed(PairName, Epoch),
+    /// Make the application primary without an SCS.
+    TakeOver {
+        /// The pair.
+        pair: PairName,
+        /// Its member here.
+        app: AppName,
+        /// Under this epoch.
+        epoch: Epoch,
+        /// Why.
+        why: Reason,
+    },
+    /// Make the application backup without an SCS.
+    StepDown {
+        /// Its member here.
+        app: AppName,
+        /// The newest epoch known of.
+        epoch: Epoch,
+    },
+}
+
+impl Keepers {
+    /// Without pairs yet.
+    #[must_use]
+    pub fn new(host: &HostName, memory: Option<LeaseMemory>, gates: Gates) -> Self {
+        Self {
+            host: host.clone(),
+            kept: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            memory,
+            gates,
+            scs_reached: false,
+            acts: Vec::new(),
+        }
+    }
+
+    /// The gates, to be looked at and looked after.
+    pub fn gates(&mut self) -> &mut Gates {
+        &mut self.gates
+    }
+
+    /// When the gates are to be looked at next.
+    #[must_use]
+    pub fn gate_deadline(&self) -> Option<Micros> {
+        self.gates.next_deadline()
+    }
+
+    /// What enforces each pair's lease, in the order of [`Keepers::iter`].
+    #[must_use]
+    pub fn gate_reports(&self) -> Vec<GateReport> {
+        self.kept.keys().map(|pair| crate::leases::gate_report(self.gates.missing(pair))).collect()
+    }
+
+    /// Takes the configured pairs of this host. One that is no longer configured is let go.
+    pub fn configure(&mut self, cluster: &Cluster, now: Micros, out: &mut Vec<Wanted>) {
+        let mut before = std::mem::take(&mut self.kept);
+        self.ids.clear();
+        for (name, pair) in &cluster.pairs {
+            let here = |member: &Member| cluster.host_of(pair.app(*member)) == Some(&self.host);
+            let Some(me) = [Member::First, Member::Second].into_iter().find(here) else { continue };
+            let Some(peer) = cluster.host_of(pair.app(me.other())).cloned() else { continue };
+            let (id, timing, app) = (PairId::of(name), Timing::from(pair.profile), pair.app(me).clone());
+            let vips = pair.vips.iter().filter(|vip| vip.interfaces.contains_key(&self.host));
+            let vips: Vec<VipAddress> = vips.map(|vip| vip.address).collect();
+            let known = before.remove(name).filter(|known| known.me == me && known.peer == peer);
+            let kept = match known {
+                Some(mut known) => {
+                    known.keeper.set_timing(timing);
+                    (known.app, known.vips) = (app, vips);
+                    known
+                }
+                None => {
+                    let found = self.memory.as_mut().and_then(|memory| memory.find(id));
+                    let (slot, memory) = found.map_or((None, None), |(slot, memory)| (Some(slot), memory));
+                    let mut keeper = Keeper::new(me, timing, memory.as_ref(), now, &mut self.acts);
+                    keeper.scs_reached(self.scs_reached, now, &mut self.acts);
+                    Kept { id, me, app, peer, vips, keeper, slot }
+                }
+            };
+            self.ids.insert(id, name.clone());
+            self.kept.insert(name.clone(), kept);
+            self.gates.manage(name, pair, &self.host);
+            self.carry_out(name, out);
+        }
+        for (name, mut gone) in before {
+            gone.keeper.server(Server::Absent { by_order: true }, now, &mut self.acts);
+            let slot = gone.slot;
+            self.kept.insert(name.clone(), gone);
+            self.carry_out(&name, out);
+            self.kept.remove(&name);
+            self.gates.unmanage(&name);
+            if let (Some(memory), Some(slot)) = (&mut self.memory, slot) {
+                memory.forget(slot);
+            }
+        }
+    }
+
+    /// What the application of a pair is by now.
+    pub fn server(&mut self, pair: &PairName, server: Server, now: Micros, out: &mut Vec<Wanted>) {
+        let server = match server {
+            Server::Primary { .. } | Server::Broken { .. } | Server::Ready if !self.gates.may_hold(pair) => {
+                Server::Absent { by_order: true }
+            }
+            Server::Unknown
+            | Server::Absent { .. }
+            | Server::Ready
+            | Server::Primary { .. }
+            | Server::Broken { .. } => server,
+        };
+        self.with(pair, out, |keeper, acts| keeper.server(server, now, acts));
+    }
+
+    /// The SCS is reached, or no longer.
+    pub fn scs_reached(&mut self, reached: bool, now: Micros, out: &mut Vec<Wanted>) {
+        self.scs_reached = reached;
+        self.with_all(out, |keeper, acts| keeper.scs_reached(reached, now, acts));
+    }
+
+    /// Whether the interfaces of a pair's VIPs have a carrier.
+    pub fn carrier(&mut self, pair: &PairName, carrier: bool, now: Micros, out: &mut Vec<Wanted>) {
+        self.with(pair, out, |keeper, acts| keeper.carrier(carrier, now, acts));
+    }
+
+    /// A voter says something. What is about no pair of this host, or from somebody who has no vote in it, is ignored.
+    pub fn hear(&mut self, from: &Voter, message: &Message, now: Micros, out: &mut Vec<Wanted>) {
+        let Some(name) = self.ids.get(&message.pair).cloned() else { return };
+        let Some(kept) = self.kept.get(&name) else { return };
+        let seat = match from {
+            Voter::Scs => Seat::Scs,
+            Voter::Peer(host) if *host == kept.peer => Seat::Member(kept.me.other()),
+            Voter::Peer(_) => return,
+        };
+        self.with(&name, out, |keeper, acts| keeper.hear(seat, message.body, now, acts));
+    }
+
+    /// Does what is due.
+    pub fn time_passed(&mut self, now: Micros, out: &mut Vec<Wanted>) {
+        let mut due = Vec::new();
+        for (name, kept) in &self.kept {
+            if kept.keeper.next_deadline().is_some_and(|at| at <= now) {
+                due.push(name.clone());
+            }
+        }
+        for name in due {
+            self.with(&name, out, |keeper, acts| keeper.time_passed(now, acts));
+        }
+    }
+
+    /// When [`Keepers::time_passed`] is due next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Micros> {
+        self.kept.values().filter_map(|kept| kept.keeper.next_deadline()).min()
+    }
+
+    /// Whether this host holds a pair's lease: its gate is open.
+    #[must_use]
+    pub fn holds(&self, pair: &PairName, now: Micros) -> bool {
+        let held = self.kept.get(pair).and_then(|kept| kept.keeper.machine().held());
+        held.is_some_and(|(_, until)| now < until)
+    }
+
+    /// The pairs, each with its keeper, for reports.
+    pub fn iter(&self) -> impl Iterator<Item = (&PairName, &Keeper)> {
+        self.kept.iter().map(|(name, kept)| (name, &kept.keeper))
+    }
+
+    fn with(
+        &mut self,
+        pair: &PairName,
+        out: &mut Vec<Wanted>,
+        input: impl FnOnce(&mut Keeper, &mut Vec<Act>),
+    ) {
+        if let Some(kept) = self.kept.get_mut(pair) {
+            input(&mut kept.keeper, &mut self.acts);
+            self.carry_out(pair, out);
+        }
+    }
+
+    fn with_all(&mut self, out: &mut Vec<Wanted>, input: impl Fn(&mut Keeper, &mut Vec<Act>)) {
+        let names: Vec<PairName> = self.kept.keys().cloned().collect();
+        for name in names {
+            self.with(&name, out, &input);
+        }
+    }
+
+    /// Remembers, then acts.
+    fn carry_out(&mut self, pair: &PairName, out: &mut Vec<Wanted>) {
+        let Some(kept) = self.kept.get_mut(pair) else { return };
+        if let (Some(memory), Some(slot)) = (&mut self.memory, &mut kept.slot) {
+            memory.keep(slot, &kept.keeper.machine().memory());
+        }
+        for act in self.acts.drain(..) {
+            match act {
+                Act::Send(to, body) => {
+                    let voter = match to {
+                        Seat::Scs => Voter::Scs,
+                        Seat::Member(_) => Voter::Peer(kept.peer.clone()),
+                    };
+                    out.push(Wanted::Vote(voter, Message { pair: kept.id, body }));
+                }
+                Act::Open { epoch, until } => self.gates.authorise(&kept.vips, epoch, until),
+                Act::Close { epoch } => {
+                    self.gates.close_and_fence(&kept.vips, epoch);
+                    out.push(Wanted::Closed(pair.clone()));
+                }
+                Act::Won { epoch } => out.push(Wanted::Won(pair.clone(), epoch)),
+                Act::Lost { epoch } => out.push(Wanted::Lost(pair.clone(), epoch)),
+                Act::PeerFailed { epoch } => out.push(Wanted::PeerFailed(pair.clone(), epoch)),
+                Act::TakeOver { epoch, why } => {
+                    out.push(Wanted::TakeOver { pair: pair.clone(), app: kept.app.clone(), epoch, why });
+                }
+                Act::StepDown { epoch } => out.push(Wanted::StepDown { app: kept.app.clone(), epoch }),
+            }
+        }
+    }
+}
