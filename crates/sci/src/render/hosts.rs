@@ -47,10 +47,11 @@ fn paint_of(status: HostStatus) -> Paint {
 fn cells(f: &HostFigures) -> Vec<Cell> {
     let used = f.memory_total.saturating_sub(f.memory_available);
     let stall = format!("{}.{:03} ms", f.longest_stall_us / 1_000, f.longest_stall_us % 1_000);
+    let watchdog = if f.watchdog_s > 0 { format!(", watchdog {} s", f.watchdog_s) } else { String::new() };
     let rights = match (f.real_time, f.memory_locked) {
-        (true, true) => painted("real-time", Paint::Plain),
-        (true, false) => painted("real-time, memory not locked", Paint::Warning),
-        (false, true | false) => painted("no real-time", Paint::Warning),
+        (true, true) => painted(format!("real-time{watchdog}"), Paint::Plain),
+        (true, false) => painted(format!("real-time, memory not locked{watchdog}"), Paint::Warning),
+        (false, true | false) => painted(format!("no real-time{watchdog}"), Paint::Warning),
     };
     vec![
         number(format!("{:.0} %", f.cpu * 100.0)),

@@ -132,7 +132,7 @@ fn well() -> Status {
         at: Micros(0),
     };
     let fresh = FiguresAt { received_at: NOON - seconds(2), figures: figures.clone() };
-    let limited = HostFigures { real_time: false, longest_stall_us: 12_345, ..figures };
+    let limited = HostFigures { real_time: false, longest_stall_us: 12_345, watchdog_s: 10, ..figures };
     let other = FiguresAt { received_at: NOON - seconds(3), figures: limited };
     Status {
         release: "0.1.0".to_owned(),
