@@ -26,6 +26,10 @@ use std::time::Duration;
 /// silence, so that an SCS that died along with the peer's server is known to be away.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
 
+/// How long the SCS has to make a server backup whose lease is another's, before the agent does. The gate is closed
+/// meanwhile; the SCS, which is back in most cases when the peer is, knows what else belongs to it.
+const STEP_DOWN_AFTER: Duration = Duration::from_secs(2);
+
 /// What the member of the pair on this host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Server {
@@ -122,6 +126,8 @@ pub struct Keeper {
     peer_failed: Option<(Epoch, Micros)>,
     /// The server here failed while it held: from when on it may take the role again without an SCS.
     again_from: Option<Micros>,
+    /// The other member has a newer grant: its epoch, and when the server here is made backup if nobody has by then.
+    outdated: Option<(Epoch, Micros)>,
     won: bool,
     outputs: Vec<Output>,
 }
@@ -144,6 +150,7 @@ impl Keeper {
             carrier: true,
             peer_failed: None,
             again_from: None,
+            outdated: None,
             outputs,
         };
         keeper.act(now, out);
@@ -167,6 +174,7 @@ impl Keeper {
         if before == server {
             return;
         }
+        self.outdated = None;
         let held = matches!(self.machine.wanted(), Want::Hold { .. }) || self.machine.held().is_some();
         let want = match server {
             Server::Unknown => return,
@@ -230,7 +238,8 @@ impl Keeper {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
         let again = self.again_from.filter(|_| !self.scs_reached && self.server == Server::Ready);
-        [self.machine.next_deadline(), again].into_iter().flatten().min()
+        let step_down = self.outdated.map(|(_, at)| at);
+        [self.machine.next_deadline(), again, step_down].into_iter().flatten().min()
     }
 
     /// The machine, to be looked at.
@@ -257,6 +266,9 @@ impl Keeper {
 
     /// What is to be done without an SCS.
     fn decide_alone(&mut self, now: Micros, out: &mut Vec<Act>) {
+        if let Some((epoch, _)) = self.outdated.take_if(|(_, at)| *at <= now) {
+            out.push(Act::StepDown { epoch });
+        }
         if self.scs_reached {
             return;
         }
@@ -316,7 +328,7 @@ impl Keeper {
                     self.won = false;
                     out.push(Act::Lost { epoch });
                 }
-                Output::Outdated { granted } => out.push(Act::StepDown { epoch: granted }),
+                Output::Outdated { granted } => self.outdated = Some((granted, now + STEP_DOWN_AFTER)),
                 Output::Released { by, epoch, why } if by != self.me => match why {
                     Why::Failed => {
                         self.peer_failed = Some((epoch, now));
