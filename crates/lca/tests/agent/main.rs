@@ -8,6 +8,7 @@ mod modes;
 mod observer;
 mod scs;
 mod vips;
+mod voice;
 
 use control_link::messages::Fact;
 use domain::{

@@ -2,7 +2,8 @@
 //! the agent reports. Every wait has a bound.
 
 use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, ToAgent, Welcome};
-use control_link::{Acceptor, Identity, Limits, Link, LinkError, MAX_SEALED_LEN, Role, Seal, ca};
+use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, ca};
+use crate::voice::Voice;
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
     Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId,
@@ -24,11 +25,9 @@ pub struct Scs {
     address: SocketAddr,
     links: Receiver<Link>,
     _acceptor: Acceptor,
-    udp: UdpSocket,
+    voice: Voice,
     poll: Poll,
     link: Option<Link>,
-    seal: Option<Seal>,
-    answering: bool,
     queue: VecDeque<FromAgent>,
     next_ref: u64,
     sessions: u64,
@@ -65,16 +64,13 @@ impl Scs {
         let acceptor =
             Acceptor::start(vec![listener], &identity, Limits::default(), |_| Ok(()), on_link, refused)
                 .unwrap();
-        udp.set_nonblocking(true).unwrap();
         Self {
             address,
             links,
             _acceptor: acceptor,
-            udp,
+            voice: Voice::start(udp),
             poll: Poll::new().unwrap(),
             link: None,
-            seal: None,
-            answering: true,
             queue: VecDeque::new(),
             next_ref: 1_000,
             sessions: 0,
@@ -98,7 +94,7 @@ impl Scs {
         self.sessions += 1;
         let session = self.sessions;
         let link = self.link.as_mut().unwrap();
-        self.seal = Some(link.seal(session).unwrap());
+        self.voice.speak(link.seal(session).unwrap());
         let welcome = Welcome {
             protocol: PROTOCOL,
             release: "test".to_owned(),
@@ -131,9 +127,9 @@ impl Scs {
     /// Waits, without answering heartbeats, until the agent hangs up.
     pub fn wait_for_hang_up(&mut self) {
         let deadline = Instant::now() + LIMIT;
-        self.answering = false;
+        self.voice.be_silent(true);
         while self.receive(deadline).is_ok() {}
-        self.answering = true;
+        self.voice.be_silent(false);
         self.link = None;
     }
 
@@ -235,19 +231,9 @@ impl Scs {
         }
     }
 
-    /// The next heartbeat of the agent, answered with one of ours.
+    /// The next heartbeat of the agent.
     pub fn heartbeat(&mut self) -> Heartbeat {
-        wait_for(|| self.answer_heartbeat())
-    }
-
-    fn answer_heartbeat(&mut self) -> Option<Heartbeat> {
-        let seal = self.seal.as_mut()?;
-        let mut datagram = [0; MAX_SEALED_LEN];
-        let (size, from) = self.udp.recv_from(&mut datagram).ok()?;
-        let heartbeat = seal.open(&mut datagram[..size]).ok()?.heartbeat;
-        let ours = Heartbeat { at: Micros(heartbeat.at.0 + 1), heard: heartbeat.at, held_us: 0, stall_us: 0 };
-        self.udp.send_to(&seal.seal(&ours), from).unwrap();
-        Some(heartbeat)
+        self.voice.next()
     }
 
     fn send(&mut self, message: &ToAgent) {
@@ -277,9 +263,6 @@ impl Scs {
                 let left = deadline.saturating_duration_since(Instant::now());
                 assert!(!left.is_zero(), "nothing came; seen so far: {:#?}", self.seen);
                 self.poll.poll(&mut events, Some(left.min(Duration::from_millis(50)))).unwrap();
-                if self.answering {
-                    self.answer_heartbeat();
-                }
             }
         }
     }
@@ -480,10 +463,11 @@ pub fn host_at(address: &str) -> Host {
 /// A cluster of two hosts in which the applications are on the first; each is in a pair with one on the second.
 pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
     let mut cluster = Cluster { name: "test".to_owned(), ..Cluster::default() };
-    for host in ["host1", "host2"] {
-        cluster.hosts.insert(host.parse().unwrap(), host_at("127.0.0.1"));
+    for (host, address) in [("host1", "192.0.2.11"), ("host2", "192.0.2.13")] {
+        cluster.hosts.insert(host.parse().unwrap(), host_at(address));
     }
     for (name, application) in apps {
+        let elsewhere = Application { host: "host2".parse().unwrap(), ..application.clone() };
         let member = AppName::new(name).unwrap();
         let other = AppName::new(&format!("{name}-2")).unwrap();
         let pair = domain::Pair {
@@ -495,8 +479,9 @@ pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
             flap_guard: domain::FlapGuard::default(),
             vips: Vec::new(),
         };
-        cluster.pairs.insert(format!("pair-{name}").parse().unwrap(), pair);
+        cluster.applications.insert(pair.members[1].clone(), elsewhere);
         cluster.applications.insert(member, application);
+        cluster.pairs.insert(format!("pair-{name}").parse().unwrap(), pair);
     }
     cluster
 }
