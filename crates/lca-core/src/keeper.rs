@@ -18,6 +18,9 @@
 //!
 //! Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
 
+#[cfg(test)]
+mod tests;
+
 use domain::{Epoch, Member, Micros};
 use lease::{Body, Machine, Memory, Output, Seat, Timing, Want, Why};
 use std::time::Duration;
@@ -237,7 +240,8 @@ impl Keeper {
     /// When [`Keeper::time_passed`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        let again = self.again_from.filter(|_| !self.scs_reached && self.server == Server::Ready);
+        let again =
+            self.again_from.filter(|_| !self.scs_reached && self.server == Server::Ready && self.carrier);
         let step_down = self.outdated.map(|(_, at)| at);
         [self.machine.next_deadline(), again, step_down].into_iter().flatten().min()
     }
@@ -285,6 +289,8 @@ impl Keeper {
         let promised = self.machine.promised_to().is_some_and(|(to, _, _)| to != self.me);
         if promised {
             self.peer_failed = None;
+            // Somebody took over in time.
+            self.again_from.take_if(|from| *from <= now);
         }
         let peer_failed = self.peer_failed.filter(|(_, at)| now.since(*at) < FAILURE_REMEMBERED);
         let why = match (peer_failed, self.again_from) {
