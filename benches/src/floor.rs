@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use vip_control::VipController;
+use vip_control::{Validity, VipController};
 
 /// What both sides print once they wait.
 pub const READY: &str = "ready";
@@ -28,7 +28,7 @@ pub fn hold(server: u32, peer: SocketAddr, vip: &VipAddress, on: &InterfaceName)
     // The first packet finds the neighbour, so that the one that counts need not.
     socket.send(b"hello")?;
     let server = pidfd(server)?;
-    controller.enable(vip, on)?;
+    controller.enable(vip, on, Validity::Permanent)?;
     say_ready()?;
     wait_for_end(&server)?;
     socket.send(b"dead")?;
@@ -49,7 +49,7 @@ pub fn stand_by(listen: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> any
     loop {
         let length = socket.recv(&mut word)?;
         if &word[..length] == b"dead" {
-            controller.enable(vip, on)?;
+            controller.enable(vip, on, Validity::Permanent)?;
         }
     }
 }

@@ -17,8 +17,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vip_control::VipController;
 use vip_control::gate::{Gate, MOST_VIPS, support};
+use vip_control::{Validity, VipController};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -141,7 +141,7 @@ impl<'a> Stage<'a> {
         lab.in_host("host", || -> Outcome<()> {
             let mut controller = VipController::open()?;
             for vip in &vips {
-                controller.enable(vip, &InterfaceName::new("eth0")?)?;
+                controller.enable(vip, &InterfaceName::new("eth0")?, Validity::Permanent)?;
             }
             // Every question is answered.
             for setting in ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"] {

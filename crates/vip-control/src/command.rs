@@ -1,7 +1,7 @@
 //! What stands behind `takeover vip enable | disable | status ADDRESS/PREFIX INTERFACE`. Facts that are not given as
 //! arguments come from the environment in which LCA launches VIP control scripts, so that `takeover vip` can be one.
 
-use crate::{Changed, VipController, VipError};
+use crate::{Changed, Validity, VipController, VipError};
 use domain::{InterfaceName, VipAddress, VipVerb};
 use std::fmt;
 
@@ -41,6 +41,8 @@ pub struct Order {
     pub vip: VipAddress,
     /// The interface.
     pub interface: InterfaceName,
+    /// How long the address is to stay where it is enabled and nobody enables it again.
+    pub valid: Validity,
 }
 
 /// Why arguments and environment do not make an order.
@@ -70,7 +72,7 @@ pub enum UsageError {
 
 impl Order {
     /// Makes an order of the arguments, and of what `environment` gives for `TAKEOVER_VIP` and `TAKEOVER_INTERFACE`
-    /// where an argument is absent. An argument wins over the environment.
+    /// where an argument is absent. An argument wins over the environment. The address is to stay until it is disabled.
     ///
     /// # Errors
     /// [`UsageError`]; exit code [`EXIT_USAGE`].
@@ -89,7 +91,13 @@ impl Order {
         let vip = fact(vip, "address with prefix length", "TAKEOVER_VIP")?.parse()?;
         let name = fact(interface, "interface", "TAKEOVER_INTERFACE")?;
         let interface = InterfaceName::new(&name).map_err(|source| UsageError::Interface { name, source })?;
-        Ok(Self { verb, vip, interface })
+        Ok(Self { verb, vip, interface, valid: Validity::Permanent })
+    }
+
+    /// The same, for an address that expires unless the order is repeated in time.
+    #[must_use]
+    pub fn valid_for(self, valid: Validity) -> Self {
+        Self { valid, ..self }
     }
 }
 
@@ -127,7 +135,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Order { verb, vip, interface } = &self.order;
+        let Order { verb, vip, interface, .. } = &self.order;
         match &self.result {
             Ok(Effect::Controlled(Changed::Now)) => write!(f, "{verb}d {vip} on {interface}"),
             Ok(Effect::Controlled(Changed::Already)) => write!(f, "{vip} on {interface} was {verb}d already"),
@@ -154,10 +162,10 @@ pub fn run(order: Order) -> Outcome {
 }
 
 fn carry_out(order: &Order) -> Result<Effect, VipError> {
-    let Order { verb, vip, interface } = order;
+    let Order { verb, vip, interface, valid } = order;
     match verb {
         Verb::Control(VipVerb::Enable) => {
-            VipController::open()?.enable(vip, interface).map(Effect::Controlled)
+            VipController::open()?.enable(vip, interface, *valid).map(Effect::Controlled)
         }
         Verb::Control(VipVerb::Disable) => {
             VipController::open_silent()?.disable(vip, interface).map(Effect::Controlled)

@@ -4,7 +4,9 @@ use crate::error::VipError;
 use crate::frames;
 use crate::netlink::{ListedAddress, ListedLink, Message, Request, RouteSocket};
 use crate::socket::Socket;
+use crate::validity::Validity;
 use domain::{InterfaceName, InterfaceReport, MacAddress, VipAddress};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -20,6 +22,15 @@ pub enum Changed {
     Now,
 }
 
+/// Whether an address is valid for longer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// It is.
+    Now,
+    /// It is not there (not with the VIP's own prefix length), and was not put there.
+    Gone,
+}
+
 /// Changes and reads the addresses of this host (of the network namespace in which it was opened). Interfaces are
 /// looked up by name in every call: one that was removed and made again is found again.
 #[derive(Debug)]
@@ -29,6 +40,8 @@ pub struct VipController {
     packets: Option<Socket>,
     /// Kept between calls so that listing allocates nothing.
     listed: Vec<ListedAddress>,
+    /// Interfaces, by their index then, that keep the other IPv4 addresses of a subnet when one of them expires.
+    promoting: BTreeMap<InterfaceName, u32>,
 }
 
 impl VipController {
@@ -47,21 +60,66 @@ impl VipController {
     /// (`synchronize_net()` in the kernel's `packet_release()`), and the end of a process closes it too.
     pub(crate) fn open_silent() -> Result<Self, VipError> {
         let route = RouteSocket::open().map_err(|e| VipError::kernel("open a netlink socket", e))?;
-        Ok(Self { route, packets: None, listed: Vec::with_capacity(64) })
+        Ok(Self { route, packets: None, listed: Vec::with_capacity(64), promoting: BTreeMap::new() })
     }
 
-    /// Puts `vip` onto the interface and announces it once, also where it was there already. The repeats of the
-    /// announcement are for the caller (see [`Announcer`](crate::Announcer)). An IPv6 address whose duplicate address
-    /// detection is running or has failed is replaced by one that is used at once.
+    /// Puts `vip` onto the interface, valid for as long as `valid` says, and announces it once, also where it was there
+    /// already. The repeats of the announcement are for the caller (see [`Announcer`](crate::Announcer)). An IPv6 address
+    /// whose duplicate address detection is running or has failed is replaced by one that is used at once.
     ///
     /// # Errors
     /// [`VipError`]. The address is there in spite of [`InterfaceDown`](VipError::InterfaceDown),
     /// [`NotEthernet`](VipError::NotEthernet) and [`NotSent`](VipError::NotSent): only the announcement failed.
-    pub fn enable(&mut self, vip: &VipAddress, on: &InterfaceName) -> Result<Changed, VipError> {
+    pub fn enable(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        valid: Validity,
+    ) -> Result<Changed, VipError> {
         let index = self.index(on)?;
-        let changed = self.add(vip, on, index)?;
-        self.announce(vip, on)?;
+        let changed = self.add(vip, on, index, valid)?;
+        let announced = self.announce(vip, on);
+        self.spare_others(vip, on, index, valid)?;
+        announced?;
         Ok(changed)
+    }
+
+    /// Sees to it that `vip` is on the interface and valid for as long as `valid` says, whoever put it there and for how
+    /// long, without announcing it.
+    ///
+    /// # Errors
+    /// [`VipError`].
+    pub fn bound(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        valid: Validity,
+    ) -> Result<Changed, VipError> {
+        let index = self.index(on)?;
+        let changed = self.add(vip, on, index, valid)?;
+        self.spare_others(vip, on, index, valid)?;
+        Ok(changed)
+    }
+
+    /// Has an address that [`VipController::enable`] or [`VipController::bound`] put there be valid for `valid` from now
+    /// on: one request. Where it is gone, it stays so.
+    ///
+    /// # Errors
+    /// [`VipError`].
+    pub fn refresh(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        valid: Validity,
+    ) -> Result<Refreshed, VipError> {
+        let Some(index) = self.find(on)? else { return Ok(Refreshed::Gone) };
+        match self.route.order(Request::refresh_address(index, vip.address, vip.prefix, valid)) {
+            Ok(()) => Ok(Refreshed::Now),
+            Err(e) => match e.raw_os_error() {
+                Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENODEV) => Ok(Refreshed::Gone),
+                _ => Err(VipError::kernel("refresh an address", e)),
+            },
+        }
     }
 
     /// Removes the VIP's address from the interface, with whatever prefix lengths it is there: a leftover of another
@@ -80,9 +138,7 @@ impl VipController {
         let mut changed = Changed::Already;
         for listed in self.listed.iter().filter(|listed| listed.address == vip.address) {
             if self.listed.iter().any(|other| listed.carries(other)) {
-                self.route
-                    .order(Request::promote_secondaries(index))
-                    .map_err(|e| VipError::kernel("keep the other addresses of the subnet", e))?;
+                promote(&mut self.route, index)?;
             }
             match self.route.order(Request::remove_address(listed)) {
                 Ok(()) => changed = Changed::Now,
@@ -172,18 +228,27 @@ impl VipController {
         sent.map_err(|e| not_sent("an announcement", vip, on, e))
     }
 
-    fn add(&mut self, vip: &VipAddress, on: &InterfaceName, index: u32) -> Result<Changed, VipError> {
+    fn add(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        index: u32,
+        valid: Validity,
+    ) -> Result<Changed, VipError> {
         for _ in 0..REPAIRS {
-            match self.route.order(Request::add_address(index, vip.address, vip.prefix)) {
+            match self.route.order(Request::add_address(index, vip.address, vip.prefix, valid)) {
                 Ok(()) => return Ok(Changed::Now),
                 Err(e) => match e.raw_os_error() {
                     // For IPv4 this means: with this very prefix length.
-                    Some(libc::EEXIST) if vip.address.is_ipv4() => return Ok(Changed::Already),
                     Some(libc::EEXIST) => {
-                        if self.usable(vip, on, index)? {
-                            return Ok(Changed::Already);
+                        if vip.address.is_ipv6() && !self.usable(vip, on, index, valid)? {
+                            self.disable(vip, on)?;
+                            continue;
                         }
-                        self.disable(vip, on)?;
+                        match self.refresh(vip, on, valid)? {
+                            Refreshed::Now => return Ok(Changed::Already),
+                            Refreshed::Gone => {} // just gone
+                        }
                     }
                     Some(libc::ENODEV) => return Err(VipError::NoInterface { interface: on.clone() }),
                     Some(libc::EACCES) if vip.address.is_ipv6() => {
@@ -194,11 +259,17 @@ impl VipController {
             }
         }
         let source = io::Error::from_raw_os_error(libc::EEXIST);
-        Err(VipError::Kernel { doing: "replace an IPv6 address that is not usable", source })
+        Err(VipError::Kernel { doing: "replace an address that is not usable", source })
     }
 
-    /// Whether an IPv6 address that exists is the one wanted, and used at once.
-    fn usable(&mut self, vip: &VipAddress, on: &InterfaceName, index: u32) -> Result<bool, VipError> {
+    /// Whether an IPv6 address that exists is the one wanted, used at once, and may be made valid for `valid` as it is.
+    fn usable(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        index: u32,
+        valid: Validity,
+    ) -> Result<bool, VipError> {
         self.list(vip, index)?;
         let Some(listed) = self.listed.iter().find(|listed| listed.address == vip.address) else {
             return Ok(false); // just gone
@@ -206,7 +277,26 @@ impl VipController {
         if listed.prefix != vip.prefix {
             return Err(VipError::OtherPrefix { vip: *vip, interface: on.clone(), found: listed.prefix });
         }
-        Ok(listed.is_settled())
+        // Where a permanent address is given an end, the kernel gives that end to the route of its prefix, though other
+        // addresses use it (`modify_prefix_route()` in its `net/ipv6/addrconf.c`).
+        Ok(listed.is_settled() && (valid == Validity::Permanent || !listed.is_permanent()))
+    }
+
+    /// What expires takes the other IPv4 addresses of its subnet along, as in [`VipController::disable`]; and nobody may be
+    /// there to prevent it by then.
+    fn spare_others(
+        &mut self,
+        vip: &VipAddress,
+        on: &InterfaceName,
+        index: u32,
+        valid: Validity,
+    ) -> Result<(), VipError> {
+        if vip.address.is_ipv6() || valid == Validity::Permanent || self.promoting.get(on) == Some(&index) {
+            return Ok(());
+        }
+        promote(&mut self.route, index)?;
+        self.promoting.insert(on.clone(), index);
+        Ok(())
     }
 
     /// Fills `self.listed` with the addresses of the VIP's family on the interface.
@@ -233,15 +323,18 @@ impl VipController {
     }
 }
 
+fn promote(route: &mut RouteSocket, index: u32) -> Result<(), VipError> {
+    route
+        .order(Request::promote_secondaries(index))
+        .map_err(|e| VipError::kernel("keep the other addresses of the subnet", e))
+}
+
 fn open_packet_socket() -> Result<Socket, VipError> {
     Socket::packet().map_err(|e| VipError::refused("open a packet socket", "CAP_NET_RAW", e))
 }
 
 /// The interface's own Ethernet address; none where it has no neighbours to talk to.
-pub(crate) fn neighbourhood(
-    socket: &Socket,
-    on: &InterfaceName,
-) -> Result<Option<MacAddress>, VipError> {
+pub(crate) fn neighbourhood(socket: &Socket, on: &InterfaceName) -> Result<Option<MacAddress>, VipError> {
     let no_interface = || VipError::NoInterface { interface: on.clone() };
     let flags = socket.interface_flags(on).map_err(cannot_look_up)?.ok_or_else(no_interface)?;
     if flags & (libc::IFF_LOOPBACK | libc::IFF_POINTOPOINT | libc::IFF_NOARP) != 0 {

@@ -22,6 +22,9 @@
 //! - IPv6: without duplicate address detection by the kernel (`IFA_F_NODAD`), which would keep the address from
 //!   answering for a second, and with preferred lifetime 0: reachable, but not chosen as a source while there is
 //!   another (RFC 6724, section 5, rule 3).
+//!
+//! An address may be given an end ([`Validity`]): the kernel then removes it by itself unless somebody refreshes it, even where
+//! nothing else of ours is alive. Other addresses, and the routes that they use, stay as they are.
 
 mod announcer;
 pub mod command;
@@ -37,11 +40,13 @@ mod netlink;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 pub use announcer::Announcer;
-pub use controller::{Changed, VipController};
+pub use controller::{Changed, Refreshed, VipController};
+pub use domain::MacAddress;
 pub use duplicate::{Duplicate, DuplicateCheck};
 pub use error::VipError;
-pub use domain::MacAddress;
 pub use inquiry::Inquiry;
 pub use monitor::{Drained, Monitor, NetEvent};
+pub use validity::Validity;

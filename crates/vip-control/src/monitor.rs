@@ -19,7 +19,7 @@ const WAITING_ROOM: i32 = 4 << 20;
 /// Something that happened on this host. Kernels repeat themselves: the same event may come twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetEvent {
-    /// The host answers for an address.
+    /// The host answers for an address: it was added, or something about it changed, if only how long it is valid.
     AddressAdded {
         /// Where.
         interface: InterfaceName,
@@ -27,8 +27,10 @@ pub enum NetEvent {
         address: IpAddr,
         /// Its prefix length.
         prefix: u8,
+        /// It does not expire.
+        permanent: bool,
     },
-    /// An address was removed, or duplicate address detection switched it off. Where it was there with another prefix
+    /// An address was removed, has expired, or duplicate address detection switched it off. Where it was there with another prefix
     /// length too, the host goes on answering: [`VipController::present`](crate::VipController::present) tells.
     AddressRemoved {
         /// Where.
@@ -139,7 +141,7 @@ fn event(
         };
         let (address, prefix) = (listed.address, listed.prefix);
         return Some(if message.kind == libc::RTM_NEWADDR && listed.answers() {
-            NetEvent::AddressAdded { interface, address, prefix }
+            NetEvent::AddressAdded { interface, address, prefix, permanent: listed.is_permanent() }
         } else {
             NetEvent::AddressRemoved { interface, address, prefix }
         });

@@ -3,6 +3,7 @@
 //! callers.
 
 use crate::socket::Socket;
+use crate::validity::Validity;
 use domain::MacAddress;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,9 +25,16 @@ const MOST_DATAGRAMS: usize = 4_096;
 /// How often a dump is begun again because the list changed under it.
 const DUMP_ATTEMPTS: usize = 8;
 
-// `enum` values of linux/if_link.h and linux/ip.h that the libc crate lacks.
+// `enum` values of linux/if_addr.h, linux/if_link.h and linux/ip.h that the libc crate lacks.
+const IFA_RT_PRIORITY: u16 = 9;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
+
+/// Metric of the route to the prefix of an IPv6 address that expires. The kernel's own has 256, and the host's other
+/// addresses of the prefix use that one: on the same route, it would be ours that sets their route's end.
+const EXPIRING_PREFIX_METRIC: u32 = 512;
+/// No IPv6 address has such a prefix length, so the kernel adds none.
+const NO_PREFIX: u8 = u8::MAX;
 
 /// A socket for requests: each is answered before the call returns, because the kernel works on a request while it is
 /// sent.
@@ -120,18 +128,34 @@ pub(crate) struct Request {
 
 impl Request {
     /// Adds an IPv4 or IPv6 address to an interface; `EEXIST` where it is there.
-    pub(crate) fn add_address(index: u32, address: IpAddr, prefix: u8) -> Self {
+    pub(crate) fn add_address(index: u32, address: IpAddr, prefix: u8, valid: Validity) -> Self {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
         let mut request = Self::about_address(libc::RTM_NEWADDR, flags, index, address, prefix);
-        request.address_attribute(libc::IFA_LOCAL, address);
-        request.address_attribute(libc::IFA_ADDRESS, address);
+        request.address_attributes(address);
         if address.is_ipv6() {
             request.attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
-            // struct ifa_cacheinfo: preferred for 0 s, valid for ever; the two time stamps are not read.
-            let mut lifetimes = [0; 16];
-            lifetimes[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
-            request.attribute(libc::IFA_CACHEINFO, &lifetimes);
         }
+        request.life_time(address, valid);
+        request
+    }
+
+    /// Sets how long an address that is there is valid from now on; `EINVAL` (or, in a kernel without multicast,
+    /// `EOPNOTSUPP`) where it is not there.
+    ///
+    /// `RTM_NEWADDR` would add what is not there, whatever its flags (`inet_rtm_newaddr()` in the kernel's
+    /// `net/ipv4/devinet.c`, `inet6_rtm_newaddr()` in `net/ipv6/addrconf.c`). So the request asks for something that
+    /// is looked at only where an address is new, and is impossible then: joining a group that is none (IPv4), or a
+    /// prefix longer than an address (IPv6).
+    pub(crate) fn refresh_address(index: u32, address: IpAddr, prefix: u8, valid: Validity) -> Self {
+        let flags = libc::NLM_F_REPLACE | libc::NLM_F_ACK;
+        let (prefix, address_flags) = match address {
+            IpAddr::V4(_) => (prefix, libc::IFA_F_MCAUTOJOIN),
+            IpAddr::V6(_) => (NO_PREFIX, libc::IFA_F_NODAD),
+        };
+        let mut request = Self::about_address(libc::RTM_NEWADDR, flags, index, address, prefix);
+        request.address_attributes(address);
+        request.attribute(libc::IFA_FLAGS, &address_flags.to_ne_bytes());
+        request.life_time(address, valid);
         request
     }
 
@@ -217,6 +241,25 @@ impl Request {
         match address {
             IpAddr::V4(address) => self.attribute(kind, &address.octets()),
             IpAddr::V6(address) => self.attribute(kind, &address.octets()),
+        }
+    }
+
+    fn address_attributes(&mut self, address: IpAddr) {
+        self.address_attribute(libc::IFA_LOCAL, address);
+        self.address_attribute(libc::IFA_ADDRESS, address);
+    }
+
+    /// How long the address is valid. An IPv6 one is preferred for 0 s; an IPv4 one for as long as it is valid, since
+    /// the kernel does not look at that when it chooses a source, and would only tell its end as one more event.
+    fn life_time(&mut self, address: IpAddr, valid: Validity) {
+        let preferred = if address.is_ipv4() { valid.seconds() } else { 0 };
+        // struct ifa_cacheinfo; the two time stamps are not read.
+        let mut life_time = [0; 16];
+        life_time[..4].copy_from_slice(&preferred.to_ne_bytes());
+        life_time[4..8].copy_from_slice(&valid.seconds().to_ne_bytes());
+        self.attribute(libc::IFA_CACHEINFO, &life_time);
+        if address.is_ipv6() && valid != Validity::Permanent {
+            self.attribute(IFA_RT_PRIORITY, &EXPIRING_PREFIX_METRIC.to_ne_bytes());
         }
     }
 
@@ -319,6 +362,11 @@ impl ListedAddress {
     /// Whether the host answers for it: not where duplicate address detection has failed (RFC 4862, section 5.4.5).
     pub(crate) fn answers(&self) -> bool {
         self.flags & libc::IFA_F_DADFAILED == 0
+    }
+
+    /// Whether it stays until somebody removes it.
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.flags & libc::IFA_F_PERMANENT != 0
     }
 
     /// Whether it can be sent from: duplicate address detection is over, and has not failed.
@@ -444,7 +492,7 @@ mod tests {
         for (text, flags) in [("192.0.2.10", 0), ("2001:db8::10", libc::IFA_F_NODAD)] {
             let address = text.parse().unwrap();
             let expected = ListedAddress { index: 7, address, network: address, prefix: 24, flags };
-            assert_eq!(listed(&mut Request::add_address(7, address, 24)), [expected]);
+            assert_eq!(listed(&mut Request::add_address(7, address, 24, Validity::Permanent)), [expected]);
         }
     }
 
@@ -481,7 +529,7 @@ mod tests {
 
     #[test]
     fn no_bytes_panic_or_go_on_for_ever() {
-        let mut request = Request::add_address(7, "2001:db8::10".parse().unwrap(), 64);
+        let mut request = Request::add_address(7, "2001:db8::10".parse().unwrap(), 64, Validity::Permanent);
         let whole = request.finish(1).to_vec();
         for end in 0..=whole.len() {
             assert!(messages(&whole[..end]).count() <= 1);

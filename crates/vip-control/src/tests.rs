@@ -3,11 +3,13 @@
 mod gate;
 mod inquiry;
 mod lab;
+mod validity;
 
 use crate::netlink::{ListedAddress, Message, Request, RouteSocket, attributes, messages};
 use crate::socket::Socket;
 use crate::{
-    Announcer, Changed, Drained, DuplicateCheck, MacAddress, Monitor, NetEvent, VipController, VipError,
+    Announcer, Changed, Drained, DuplicateCheck, MacAddress, Monitor, NetEvent, Validity, VipController,
+    VipError,
 };
 use crate::{command, frames};
 use domain::{InterfaceName, InterfaceReport, Micros, VipAddress, VipVerb};
@@ -70,8 +72,8 @@ fn enabling_and_disabling_twice_does_no_harm() {
         for vip in [vip(V4), vip(V6)] {
             assert!(!controller.present(&vip, &sip0()).unwrap());
             assert_eq!(controller.disable(&vip, &sip0()).unwrap(), Changed::Already);
-            assert_eq!(controller.enable(&vip, &sip0()).unwrap(), Changed::Now);
-            assert_eq!(controller.enable(&vip, &sip0()).unwrap(), Changed::Already);
+            assert_eq!(controller.enable(&vip, &sip0(), Validity::Permanent).unwrap(), Changed::Now);
+            assert_eq!(controller.enable(&vip, &sip0(), Validity::Permanent).unwrap(), Changed::Already);
             assert!(controller.present(&vip, &sip0()).unwrap());
         }
         assert_eq!(on_sip0(&mut controller), set([V4, V6]));
@@ -88,12 +90,12 @@ fn enabling_and_disabling_twice_does_no_harm() {
 fn the_kernel_does_not_choose_a_vip_as_a_source() {
     in_lab("the_kernel_does_not_choose_a_vip_as_a_source", |_| {
         let mut controller = open();
-        controller.enable(&vip(V6), &sip0()).unwrap();
+        controller.enable(&vip(V6), &sip0(), Validity::Permanent).unwrap();
         for address in ["192.0.2.2/24", "2001:db8::2/64"] {
             add_by_hand(address, &sip0(), libc::IFA_F_NODAD);
         }
         for later in [V4, "2001:db8::11/64"] {
-            controller.enable(&vip(later), &sip0()).unwrap();
+            controller.enable(&vip(later), &sip0(), Validity::Permanent).unwrap();
         }
         for (from, to, expected) in
             [("0.0.0.0:0", "192.0.2.99:5060", "192.0.2.2"), ("[::]:0", "[2001:db8::99]:5060", "2001:db8::2")]
@@ -113,15 +115,15 @@ fn other_addresses_of_the_subnet_survive() {
         }
         let mut controller = open();
         // The VIP comes first and so carries the subnet: removing it would take the two others along.
-        controller.enable(&vip(V4), &sip0()).unwrap();
+        controller.enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         add_by_hand("192.0.2.2/24", &sip0(), libc::IFA_F_NODAD);
-        controller.enable(&vip("192.0.2.11/24"), &sip0()).unwrap();
+        controller.enable(&vip("192.0.2.11/24"), &sip0(), Validity::Permanent).unwrap();
         add_by_hand("198.51.100.1/24", &sip0(), libc::IFA_F_NODAD);
         assert_eq!(controller.disable(&vip(V4), &sip0()).unwrap(), Changed::Now);
         assert_eq!(on_sip0(&mut controller), set(["192.0.2.11/24", "192.0.2.2/24", "198.51.100.1/24"]));
         // The usual order: the host's own address carries the subnet.
         controller.disable(&vip("192.0.2.11/24"), &sip0()).unwrap();
-        controller.enable(&vip(V4), &sip0()).unwrap();
+        controller.enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         controller.disable(&vip(V4), &sip0()).unwrap();
         assert_eq!(on_sip0(&mut controller), set(["192.0.2.2/24", "198.51.100.1/24"]));
     });
@@ -133,13 +135,13 @@ fn prefix_lengths_of_others_are_seen_through() {
         let mut controller = open();
         add_by_hand("192.0.2.10/32", &sip0(), libc::IFA_F_NODAD);
         assert!(controller.present(&vip(V4), &sip0()).unwrap());
-        assert_eq!(controller.enable(&vip(V4), &sip0()).unwrap(), Changed::Now);
+        assert_eq!(controller.enable(&vip(V4), &sip0(), Validity::Permanent).unwrap(), Changed::Now);
         assert_eq!(on_sip0(&mut controller), set(["192.0.2.10/24", "192.0.2.10/32"]));
         assert_eq!(controller.disable(&vip(V4), &sip0()).unwrap(), Changed::Now);
         assert_eq!(on_sip0(&mut controller), set([]), "a leftover answers all the same");
 
         add_by_hand("2001:db8::10/128", &sip0(), libc::IFA_F_NODAD);
-        let refused = controller.enable(&vip(V6), &sip0());
+        let refused = controller.enable(&vip(V6), &sip0(), Validity::Permanent);
         assert!(matches!(refused, Err(VipError::OtherPrefix { found: 128, .. })), "{refused:?}");
         assert_eq!(controller.disable(&vip(V6), &sip0()).unwrap(), Changed::Now);
         assert_eq!(on_sip0(&mut controller), set([]));
@@ -151,7 +153,7 @@ fn an_address_that_failed_duplicate_detection_is_put_right() {
     in_lab("an_address_that_failed_duplicate_detection_is_put_right", |lab| {
         sysctl("ipv6/conf/sip0/router_solicitation_delay", "0"); // otherwise detection begins up to a second later
         let mut other = lab.neighbour.visit(open);
-        other.enable(&vip(V6), &far0()).unwrap();
+        other.enable(&vip(V6), &far0(), Validity::Permanent).unwrap();
         let mut monitor = Monitor::open().unwrap();
         add_by_hand(V6, &sip0(), 0);
         let removed =
@@ -161,7 +163,7 @@ fn an_address_that_failed_duplicate_detection_is_put_right() {
         });
         let mut controller = open();
         assert!(!controller.present(&vip(V6), &sip0()).unwrap());
-        assert_eq!(controller.enable(&vip(V6), &sip0()).unwrap(), Changed::Now);
+        assert_eq!(controller.enable(&vip(V6), &sip0(), Validity::Permanent).unwrap(), Changed::Now);
         assert!(controller.present(&vip(V6), &sip0()).unwrap());
     });
 }
@@ -172,24 +174,24 @@ fn what_cannot_be_done_says_what_to_do() {
         let mut controller = open();
         let nowhere = InterfaceName::new("nowhere0").unwrap();
         let no_interface = |result| matches!(result, Err(VipError::NoInterface { .. }));
-        assert!(no_interface(controller.enable(&vip(V4), &nowhere).map(drop)));
+        assert!(no_interface(controller.enable(&vip(V4), &nowhere, Validity::Permanent).map(drop)));
         assert!(no_interface(controller.present(&vip(V4), &nowhere).map(drop)));
         assert!(no_interface(controller.announce(&vip(V4), &nowhere)));
         assert!(no_interface(controller.link(&nowhere).map(drop)));
         assert_eq!(controller.disable(&vip(V4), &nowhere).unwrap(), Changed::Already);
 
         sysctl("ipv6/conf/sip0/disable_ipv6", "1");
-        let refused = controller.enable(&vip(V6), &sip0());
+        let refused = controller.enable(&vip(V6), &sip0(), Validity::Permanent);
         assert!(matches!(refused, Err(VipError::Ipv6Disabled { .. })), "{refused:?}");
 
         set_up(&sip0(), false);
-        let refused = controller.enable(&vip(V4), &sip0());
+        let refused = controller.enable(&vip(V4), &sip0(), Validity::Permanent);
         assert!(matches!(refused, Err(VipError::InterfaceDown { .. })), "{refused:?}");
         assert!(controller.present(&vip(V4), &sip0()).unwrap(), "only the announcement failed");
 
         let lo = InterfaceName::new("lo").unwrap();
         assert_eq!(
-            controller.enable(&vip("203.0.113.1/32"), &lo).unwrap(),
+            controller.enable(&vip("203.0.113.1/32"), &lo, Validity::Permanent).unwrap(),
             Changed::Now,
             "nobody to tell there"
         );
@@ -281,7 +283,7 @@ fn enabling_announces_as_request_and_as_reply() {
             ear.listen(libc::ETH_P_ARP as u16, &[everything]).unwrap();
             ear
         });
-        open().enable(&vip(V4), &sip0()).unwrap();
+        open().enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         let IpAddr::V4(address) = vip(V4).address else { panic!("is IPv4") };
         let host = mac_of(&sip0());
         let mut frame = [0; 128];
@@ -306,8 +308,11 @@ fn what_other_tools_do_is_seen() {
         };
         for vip in [vip(V4), vip(V6)] {
             let VipAddress { address, prefix } = vip;
-            controller.enable(&vip, &sip0()).unwrap();
-            expect(&mut monitor, &NetEvent::AddressAdded { interface: sip0(), address, prefix });
+            controller.enable(&vip, &sip0(), Validity::Permanent).unwrap();
+            expect(
+                &mut monitor,
+                &NetEvent::AddressAdded { interface: sip0(), address, prefix, permanent: true },
+            );
             let by_hand =
                 ListedAddress { index: index(&sip0()), address, network: address, prefix, flags: 0 };
             RouteSocket::open().unwrap().order(Request::remove_address(&by_hand)).unwrap();
@@ -325,7 +330,7 @@ fn what_other_tools_do_is_seen() {
         expect(&mut monitor, &link(false));
         set_up(&sip0(), true);
         expect(&mut monitor, &link(true));
-        controller.enable(&vip(V4), &sip0()).unwrap();
+        controller.enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         drain(&mut monitor);
         remove(&sip0());
         let gone = drain(&mut monitor);
@@ -359,7 +364,12 @@ fn an_interface_that_came_and_went_unseen_is_known_by_name() {
         remove(&interface);
         let events = drain(&mut monitor);
         let VipAddress { address, prefix } = vip(V4);
-        assert!(events.contains(&NetEvent::AddressAdded { interface: interface.clone(), address, prefix }));
+        assert!(events.contains(&NetEvent::AddressAdded {
+            interface: interface.clone(),
+            address,
+            prefix,
+            permanent: true
+        }));
         assert!(events.contains(&NetEvent::AddressRemoved { interface, address, prefix }), "{events:?}");
     });
 }
@@ -385,16 +395,16 @@ fn lost_events_are_told() {
         let lo = InterfaceName::new("lo").unwrap();
         // Fills the waiting room; thousands of notices fit.
         for _ in 0..20_000 {
-            controller.enable(&vip(V4), &lo).unwrap();
+            controller.enable(&vip(V4), &lo, Validity::Permanent).unwrap();
             controller.disable(&vip(V4), &lo).unwrap();
         }
         let mut events = Vec::new();
         assert_eq!(monitor.events(&mut events).unwrap(), Drained::MoreWaits, "one call is bounded");
         events.extend(drain(&mut monitor));
         assert!(events.contains(&NetEvent::Overrun));
-        controller.enable(&vip(V4), &sip0()).unwrap();
+        controller.enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         let VipAddress { address, prefix } = vip(V4);
-        let added = NetEvent::AddressAdded { interface: sip0(), address, prefix };
+        let added = NetEvent::AddressAdded { interface: sip0(), address, prefix, permanent: true };
         assert!(drain(&mut monitor).contains(&added), "it goes on afterwards");
     });
 }
@@ -407,7 +417,7 @@ fn another_holder_is_found() {
         let mut check = DuplicateCheck::open().unwrap();
         for vip in [vip(V4), vip(V6)] {
             check.start(&vip, &sip0()).unwrap();
-            their.enable(&vip, &far0()).unwrap();
+            their.enable(&vip, &far0(), Validity::Permanent).unwrap();
             // First their announcement, then their answers to us. An IPv6 host answers a little after it got the
             // address.
             for _ in 0..2 {
@@ -449,7 +459,7 @@ fn an_own_interface_on_the_same_network_is_no_other_holder() {
         lab.neighbour.visit(|| bring_home(&far0(), &lab.host));
         set_up(&far0(), true);
         lab::wait_until_running(&sip0());
-        open().enable(&vip(V4), &sip0()).unwrap();
+        open().enable(&vip(V4), &sip0(), Validity::Permanent).unwrap();
         let mut check = DuplicateCheck::open().unwrap();
         assert_eq!(ask_until_answered(&mut check, &vip(V4)), []);
     });
@@ -465,7 +475,7 @@ fn five_hundred_vips_move_in_and_out() {
         let mut announcer = Announcer::new();
         let mut monitor = Monitor::open().unwrap();
         for vip in &vips {
-            assert_eq!(controller.enable(vip, &sip0()).unwrap(), Changed::Now);
+            assert_eq!(controller.enable(vip, &sip0(), Validity::Permanent).unwrap(), Changed::Now);
             announcer.start(*vip, sip0(), Micros(0));
         }
         assert_eq!(on_sip0(&mut controller).len(), 501);

@@ -7,7 +7,7 @@ use super::lab::{
 use super::{V4, V6, add_by_hand, mac_of, open, vip};
 use crate::gate::{Gate, GateError};
 use crate::socket::Socket;
-use crate::{Drained, Inquiry, MacAddress, VipError, frames};
+use crate::{Drained, Inquiry, MacAddress, Validity, VipError, frames};
 use domain::{Epoch, InterfaceName, MOST_HOLDERS, Micros, VipAddress, VipSighting};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
@@ -85,7 +85,7 @@ fn the_holder_is_seen_with_and_without_own_addresses() {
         let mut their = lab.neighbour.visit(open);
         let mut inquiry = Inquiry::open().unwrap();
         for vip in [vip(V4), vip(V6)] {
-            their.enable(&vip, &far0()).unwrap();
+            their.enable(&vip, &far0(), Validity::Permanent).unwrap();
             let took = expect(&mut inquiry, &vip, vec![holder]);
             println!("{vip} seen after {took:?}, asked from nobody's address");
         }
@@ -93,7 +93,7 @@ fn the_holder_is_seen_with_and_without_own_addresses() {
         // A leftover here neither answers nor asks.
         let mut ours = open();
         for vip in [vip(V4), vip(V6)] {
-            ours.enable(&vip, &sip0()).unwrap();
+            ours.enable(&vip, &sip0(), Validity::Permanent).unwrap();
             let took = expect(&mut inquiry, &vip, vec![holder]);
             println!("{vip} seen after {took:?}, asked from an own address");
             assert!(took < Duration::from_secs(5));
@@ -173,9 +173,9 @@ fn two_holders_are_both_seen() {
         own_addresses();
         let mut inquiry = Inquiry::open().unwrap();
         for vip in [vip(V4), vip(V6)] {
-            first.visit(|| open().enable(&vip, &eth0).unwrap());
+            first.visit(|| open().enable(&vip, &eth0, Validity::Permanent).unwrap());
             expect(&mut inquiry, &vip, vec![first_mac]);
-            second.visit(|| open().enable(&vip, &eth0).unwrap());
+            second.visit(|| open().enable(&vip, &eth0, Validity::Permanent).unwrap());
             let took = expect(&mut inquiry, &vip, vec![first_mac, second_mac]);
             println!("both holders of {vip} seen after {took:?}");
             first.visit(|| open().disable(&vip, &eth0).unwrap());

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use vip_control::gate::{Continued, Gate, GateError, support};
-use vip_control::{Changed, VipController, VipError};
+use vip_control::{Changed, Validity, VipController, VipError};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a frame may take from the gate to the tap behind it, on a machine that stands still now and then.
@@ -168,7 +168,7 @@ impl<'a> Scene<'a> {
 /// As somebody else would: the gate has no part in it.
 fn add_address(vip: &VipAddress, interface: &InterfaceName) {
     let mut controller = VipController::open().unwrap();
-    match controller.enable(vip, interface) {
+    match controller.enable(vip, interface, Validity::Permanent) {
         Ok(changed) => assert_eq!(changed, Changed::Now),
         // The address is there. A closed gate stops the announcements, and the kernel says so.
         Err(VipError::NotSent { .. }) => {}
