@@ -197,6 +197,8 @@ impl Agent {
         self.changed(change, now);
         self.peers_time_passed(now);
         self.apps_time_passed(now);
+        // Before the VIPs: after a stall, nothing is announced by a lease that has run out.
+        self.leases_time_passed(now);
         if self.vips.next_deadline().is_some_and(|due| due <= now) {
             self.vips.time_passed(now, &mut self.facts);
             self.report_facts(now);
@@ -205,7 +207,6 @@ impl Agent {
             self.observer.time_passed(&self.vips, now, &mut self.facts, &mut self.answered);
             self.report_observed(now);
         }
-        self.leases_time_passed(now);
     }
 
     /// The loop was late by this much: nobody else is to blame for that time.
@@ -268,6 +269,8 @@ impl Agent {
 
     /// What netlink tells. True: there is more.
     pub fn watch_network(&mut self, now: Micros) -> bool {
+        let keepers = &self.keepers;
+        self.vips.hold_only(|pair| keepers.holds(pair, now));
         let more = self.vips.watch(now, &mut self.facts);
         self.report_facts(now);
         if self.vips.take_disturbed() {

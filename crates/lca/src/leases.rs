@@ -140,6 +140,9 @@ impl Agent {
         self.keepers.configure(&cluster, now, &mut self.book.wanted);
         *self.cluster_mut() = cluster;
         self.do_wanted(now);
+        for (pair, _) in self.keepers.iter().filter(|(pair, _)| self.keepers.holds(pair, now)) {
+            self.vips.still_holds(pair);
+        }
         self.carriers_changed(now);
         let apps: Vec<AppName> = self.apps.keys().cloned().collect();
         for app in apps {

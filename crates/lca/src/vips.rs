@@ -1,6 +1,8 @@
 //! The VIPs of this host's pairs: put onto their interfaces and removed, announced, watched, put back. Runs on the
 //! real-time thread and never waits. Whether a VIP *should* be here is the SCS's decision; this keeps to it.
 
+mod life_time;
+
 use crate::say::Say;
 use control_link::messages::Fact;
 use domain::{
@@ -8,10 +10,13 @@ use domain::{
     VipAddress, VipControl, VipReport, events,
 };
 use lca_core::put_back::Pace;
+use life_time::{LifeTime, Renewals};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
-use vip_control::{Announcer, Changed, Drained, DuplicateCheck, Monitor, NetEvent, VipController, VipError};
+use vip_control::{
+    Announcer, Changed, Drained, DuplicateCheck, Monitor, NetEvent, Validity, VipController, VipError,
+};
 
 /// The VIPs.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub struct Vips {
     disturbed: bool,
     vips: BTreeMap<VipAddress, Vip>,
     interfaces: BTreeMap<InterfaceName, InterfaceReport>,
+    renewals: Renewals,
     put_back: u64,
     events: Vec<NetEvent>,
     say: Say,
@@ -45,6 +51,9 @@ struct Vip {
     app: AppName,
     interface: InterfaceName,
     control: VipControl,
+    /// How long the kernel keeps the address when this agent does not renew it; built-in control only.
+    valid: Validity,
+    life_time: LifeTime,
     /// Ordered to be here.
     wanted: bool,
     /// Whether the SCS has been told that it is here.
@@ -77,6 +86,7 @@ impl Vips {
             disturbed: false,
             vips: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            renewals: Renewals::default(),
             put_back,
             events: Vec::new(),
             say: say.clone(),
@@ -114,6 +124,8 @@ impl Vips {
                     app: app.clone(),
                     interface: interface.clone(),
                     control: vip.control.clone(),
+                    valid: life_time::validity(pair.profile),
+                    life_time: LifeTime::Unknown,
                     wanted: false,
                     present: false,
                     epoch: Epoch(0),
@@ -140,6 +152,7 @@ impl Vips {
         for (address, mut fresh) in configured {
             if let Some(vip) = self.vips.get_mut(&address) {
                 (vip.pair, vip.app, vip.control) = (fresh.pair, fresh.app, fresh.control);
+                vip.valid = fresh.valid;
                 continue;
             }
             new_pairs.push(fresh.pair.clone());
@@ -179,6 +192,7 @@ impl Vips {
         for address in extra {
             self.remove_or_say(address, "found at start, without a primary here", now, out);
         }
+        self.renewals.begin(now);
     }
 
     /// Puts a VIP here by order; announces it, and asks who else has it.
@@ -194,8 +208,9 @@ impl Vips {
     ) -> Result<String, String> {
         let tools = self.tools.as_mut().map_err(|why| why.clone())?;
         let vip = self.vips.get_mut(&address).ok_or("this host's agent knows of no such VIP")?;
-        let result = tools.controller.enable(&address, &vip.interface);
+        let result = tools.controller.enable(&address, &vip.interface, vip.valid);
         let (changed, note) = judge(result)?;
+        vip.life_time = LifeTime::Limited;
         vip.wanted = true;
         vip.epoch = epoch;
         vip.try_again = None;
@@ -257,20 +272,35 @@ impl Vips {
     pub fn won(&mut self, pair: &PairName, now: Micros, out: &mut Facts) {
         self.held.insert(pair.clone());
         let of_pair = |vip: &Vip| vip.pair == *pair && vip.wanted;
-        let wanted: Vec<_> = self.vips.iter().filter(|(_, v)| of_pair(v)).map(|(address, _)| *address).collect();
+        let wanted: Vec<_> =
+            self.vips.iter().filter(|(_, v)| of_pair(v)).map(|(address, _)| *address).collect();
         for address in wanted {
-            self.look_at(address, now, out);
+            self.restore(address, now, out);
             if let Some(vip) = self.vips.get(&address).filter(|vip| vip.present) {
                 self.announcer.start(address, vip.interface.clone(), now);
             }
         }
     }
 
+    /// This host holds a pair's lease as an earlier run of the agent did: its VIPs are to be found here.
+    pub fn still_holds(&mut self, pair: &PairName) {
+        if !self.held.contains(pair) {
+            self.held.insert(pair.clone());
+        }
+    }
+
+    /// Leases that have run out do not count any more, even before it is told that they were lost: after a stall, what
+    /// happened meanwhile must not be judged by them.
+    pub fn hold_only(&mut self, holds: impl Fn(&PairName) -> bool) {
+        self.held.retain(holds);
+    }
+
     /// This host holds a pair's lease no longer. Where no gate stands between the VIPs and the network (`exposed`), the
     /// addresses go; they come back with the lease.
     pub fn lost(&mut self, pair: &PairName, exposed: bool, now: Micros, out: &mut Facts) {
         self.held.remove(pair);
-        let here: Vec<_> = self.vips.iter().filter(|(_, v)| v.pair == *pair).map(|(address, _)| *address).collect();
+        let here: Vec<_> =
+            self.vips.iter().filter(|(_, v)| v.pair == *pair).map(|(address, _)| *address).collect();
         for address in here {
             self.announcer.stop(&address);
             let Some(vip) = self.vips.get(&address) else { continue };
@@ -318,8 +348,13 @@ impl Vips {
         };
         for event in happened.drain(..) {
             match event {
-                NetEvent::AddressAdded { address, .. } | NetEvent::AddressRemoved { address, .. } => {
-                    self.address_changed(address, now, out);
+                NetEvent::AddressAdded { address, permanent, .. } => {
+                    self.address_added(address, permanent, now, out);
+                }
+                NetEvent::AddressRemoved { address, .. } => {
+                    if let Some(vip) = self.vip_of(address) {
+                        self.look_at(vip, now, out);
+                    }
                 }
                 NetEvent::Link(report) => {
                     self.disturbed = true;
@@ -350,9 +385,10 @@ impl Vips {
     /// Whether all interfaces of a pair's VIPs have a carrier.
     #[must_use]
     pub fn has_carriers(&self, pair: &PairName) -> bool {
-        self.vips.values().filter(|vip| vip.pair == *pair).all(|vip| {
-            self.interfaces.get(&vip.interface).is_some_and(|report| report.up)
-        })
+        self.vips
+            .values()
+            .filter(|vip| vip.pair == *pair)
+            .all(|vip| self.interfaces.get(&vip.interface).is_some_and(|report| report.up))
     }
 
     /// Takes in who else answers for our VIPs.
@@ -379,10 +415,10 @@ impl Vips {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
         let again = self.vips.values().filter_map(|vip| vip.try_again).min();
-        [self.announcer.next_deadline(), again].into_iter().flatten().min()
+        [self.announcer.next_deadline(), again, self.renewal_due()].into_iter().flatten().min()
     }
 
-    /// Sends the announcements that are due, and tries again what did not work.
+    /// Sends the announcements that are due, renews addresses, and tries again what did not work.
     pub fn time_passed(&mut self, now: Micros, out: &mut Facts) {
         if let Ok(tools) = &mut self.tools {
             for (address, interface) in self.announcer.due(now) {
@@ -400,6 +436,7 @@ impl Vips {
         for address in due {
             self.look_at(address, now, out);
         }
+        self.renew(now, out);
     }
 
     /// All VIPs, for the inventory.
@@ -440,7 +477,7 @@ impl Vips {
     /// Whether an address is that of a VIP of this host's pairs.
     #[must_use]
     pub fn is_vip(&self, address: IpAddr) -> bool {
-        self.vips.keys().any(|vip| vip.address == address)
+        self.vip_of(address).is_some()
     }
 
     /// True: it is not here any more.
@@ -473,10 +510,22 @@ impl Vips {
         Ok(changed)
     }
 
-    fn address_changed(&mut self, changed: IpAddr, now: Micros, out: &mut Facts) {
-        // An address is one VIP; the prefix length may be another tool's own idea.
-        let Some(address) = self.vips.keys().find(|vip| vip.address == changed).copied() else { return };
-        self.look_at(address, now, out);
+    /// An address is one VIP; the prefix length may be another tool's own idea.
+    fn vip_of(&self, address: IpAddr) -> Option<VipAddress> {
+        let any_prefix = |prefix| VipAddress { address, prefix };
+        self.vips.range(any_prefix(0)..=any_prefix(u8::MAX)).next().map(|(vip, _)| *vip)
+    }
+
+    fn address_added(&mut self, added: IpAddr, permanent: bool, now: Micros, out: &mut Facts) {
+        let Some(address) = self.vip_of(added) else { return };
+        let Some(vip) = self.vips.get_mut(&address) else { return };
+        if permanent {
+            vip.life_time = LifeTime::Unknown; // another tool's doing
+        }
+        // Else nothing new: each renewal of ours is told, too.
+        if !vip.present {
+            self.look_at(address, now, out);
+        }
     }
 
     /// Compares what is wanted with what the kernel has now. What an event told may be out of date already: our own
@@ -493,12 +542,13 @@ impl Vips {
             let why = match (vip.wanted == present, &vip.control) {
                 (true, VipControl::Script(_)) => "VIP control script",
                 (_, _) if present => "added by another tool",
+                (_, VipControl::BuiltIn) if vip.wanted => "gone: it is not renewed without the lease",
                 (_, _) => "removed by another tool",
             };
             return vip.now_present(present, &address, why, out);
         }
         let lost = match vip.pace.take(now) {
-            Ok(()) => judge(tools.controller.enable(&address, &vip.interface)),
+            Ok(()) => judge(tools.controller.enable(&address, &vip.interface, vip.valid)),
             Err(again) => {
                 vip.try_again = Some(again);
                 return vip.now_present(false, &address, "removed by another tool again and again", out);
@@ -507,6 +557,7 @@ impl Vips {
         match lost {
             Ok(_) => {
                 self.put_back += 1;
+                vip.life_time = LifeTime::Limited;
                 self.announcer.start(address, vip.interface.clone(), now);
                 let detail = "put back";
                 out.push(vip.event(events::VIP_PUT_BACK, &address, &self.host, now, detail));
