@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         vips::a_backup_gets_no_vip,
         vips::a_death_releases_the_vips_before_it_is_reported,
         vips::a_vip_that_another_tool_removes_is_put_back,
+        vips::an_address_goes_when_its_agent_stops_and_comes_back_with_the_lease,
         vips::a_fight_over_a_vip_is_not_fought_for_ever,
         vips::carrier_and_the_return_of_the_interface_are_told,
         vips::a_leftover_vip_is_removed_at_the_start,

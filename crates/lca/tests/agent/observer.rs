@@ -7,14 +7,16 @@ use domain::{
     AppStatus, LaunchOutcome, LaunchResult, MacAddress, RunMode, VipAddress, VipControl, VipSighting, VipVerb,
 };
 use netlab::Lab;
-use vip_control::VipController;
+use vip_control::{Validity, VipController};
 
 /// Puts the VIP onto another host of the laboratory, or takes it away; that host's Ethernet address.
 fn hold(lab: &Lab, host: &str, vip: VipAddress, holds: bool) -> MacAddress {
     lab.in_host(host, || {
         let mut controller = VipController::open().unwrap();
-        let changed =
-            if holds { controller.enable(&vip, &eth0()) } else { controller.disable(&vip, &eth0()) };
+        let changed = match holds {
+            true => controller.enable(&vip, &eth0(), Validity::Permanent),
+            false => controller.disable(&vip, &eth0()),
+        };
         changed.unwrap();
         controller.link(&eth0()).unwrap().mac.expect("an Ethernet interface has an address")
     })

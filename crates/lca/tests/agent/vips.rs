@@ -10,7 +10,7 @@ use domain::{
 use netlab::Lab;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use vip_control::{Monitor, NetEvent, VipController};
+use vip_control::{Monitor, NetEvent, Validity, VipController};
 
 pub fn vip4() -> VipAddress {
     "192.0.2.100/24".parse().unwrap()
@@ -132,6 +132,37 @@ pub fn a_vip_that_another_tool_removes_is_put_back(lab: &mut Lab) {
     assert!(!is_here(lab, vip4()));
 }
 
+/// Waits until the kernel told, of each VIP and as often, that it is here for a limited time.
+fn wait_for_renewals(monitor: &mut Monitor, times: usize) {
+    let mut told = Vec::new();
+    scs::wait_for(|| {
+        let _ = monitor.events(&mut told).unwrap();
+        let renewals = |vip: VipAddress| {
+            told.iter().filter(|event| matches!(event, NetEvent::AddressAdded { address, permanent: false, .. } if *address == vip.address)).count()
+        };
+        (renewals(vip4()) >= times && renewals(vip6()) >= times).then_some(())
+    });
+}
+
+pub fn an_address_goes_when_its_agent_stops_and_comes_back_with_the_lease(lab: &mut Lab) {
+    let (mut scs, agent, _) = primary_with_vips(lab);
+    let mut monitor = lab.in_host("host1", || Monitor::open().unwrap()).unwrap();
+    wait_for_renewals(&mut monitor, 2);
+    for vip in [vip4(), vip6()] {
+        by_hand(lab, |controller| controller.enable(&vip, &eth0(), Validity::Permanent).unwrap());
+    }
+    let mut monitor = lab.in_host("host1", || Monitor::open().unwrap()).unwrap();
+    wait_for_renewals(&mut monitor, 1);
+    scs::signal(agent.pid(), libc::SIGSTOP);
+    scs::wait_for(|| (!is_here(lab, vip4()) && !is_here(lab, vip6())).then_some(()));
+    scs::signal(agent.pid(), libc::SIGCONT);
+    for vip in [vip4(), vip6()] {
+        scs::wait_for(|| is_here(lab, vip).then_some(()));
+        scs.fact(|fact| is_log(fact, events::VIP_ENABLED));
+    }
+    assert!(!scs.seen.iter().any(|fact| is_log(fact, events::VIP_PUT_BACK)), "no other tool removed them");
+}
+
 pub fn a_fight_over_a_vip_is_not_fought_for_ever(lab: &mut Lab) {
     let (mut scs, _agent, _) = primary_with_vips(lab);
     // The other tool removes it every time, at once.
@@ -167,7 +198,7 @@ pub fn carrier_and_the_return_of_the_interface_are_told(lab: &mut Lab) {
 
 pub fn a_leftover_vip_is_removed_at_the_start(lab: &mut Lab) {
     let mut scs = Scs::start(lab);
-    by_hand(lab, |controller| controller.enable(&vip4(), &eth0()).unwrap());
+    by_hand(lab, |controller| controller.enable(&vip4(), &eth0(), Validity::Permanent).unwrap());
     let _agent = Agent::start(lab, &scs);
     scs.welcome(with_vips(modeless(), &VipControl::BuiltIn));
     scs::wait_for(|| (!is_here(lab, vip4())).then_some(()));
@@ -183,6 +214,8 @@ pub fn the_next_agent_keeps_the_vips_of_a_primary(lab: &mut Lab) {
     scs.fact(|fact| is_vip(fact, vip6(), true));
     assert!(is_here(lab, vip4()) && is_here(lab, vip6()));
     assert!(!scs.seen.iter().any(|fact| is_log(fact, events::VIP_DISABLED)));
+    let mut monitor = lab.in_host("host1", || Monitor::open().unwrap()).unwrap();
+    wait_for_renewals(&mut monitor, 2);
     // And holds them as its own: a death releases them.
     scs::kill(pid);
     assert_eq!(scs.app_is("app1", AppStatus::Stopped).released, [vip4(), vip6()]);
@@ -211,6 +244,6 @@ pub fn a_script_of_the_users_controls_vips(lab: &mut Lab) {
         format!("enable enable {facts}\ndisable disable {facts}\n")
     );
     // What the script did is known by the kernel, whoever did it.
-    by_hand(lab, |controller| controller.enable(&vip4(), &eth0()).unwrap());
+    by_hand(lab, |controller| controller.enable(&vip4(), &eth0(), Validity::Permanent).unwrap());
     scs.fact(|fact| is_vip(fact, vip4(), true));
 }
