@@ -36,15 +36,7 @@ impl Datagrams {
     /// Of a connection that has just begun: the first heartbeat is due, and the other end counts as just heard.
     #[must_use]
     pub fn new(seal: Seal, pace: Pace, now: Micros) -> Self {
-        Self {
-            seal,
-            pace,
-            next_beat: now,
-            heard_at: now,
-            newest: None,
-            stall: Duration::ZERO,
-            malformed: 0,
-        }
+        Self { seal, pace, next_beat: now, heard_at: now, newest: None, stall: Duration::ZERO, malformed: 0 }
     }
 
     /// The session that the datagrams belong to.

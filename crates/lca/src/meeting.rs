@@ -181,7 +181,11 @@ impl Meeting {
             None => match self.spawn(&host, *address) {
                 Ok(dialer) => dialer,
                 Err(e) => {
-                    say_once(&self.say, &mut self.told, &format!("no thread to dial the agent of {host}: {e}"));
+                    say_once(
+                        &self.say,
+                        &mut self.told,
+                        &format!("no thread to dial the agent of {host}: {e}"),
+                    );
                     self.undone.insert(host, how);
                     return;
                 }

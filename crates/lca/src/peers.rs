@@ -91,7 +91,7 @@ enum Phase {
     /// Connected, and not greeted yet.
     Greeting { limit: Micros },
     /// In use.
-    Up(Up),
+    Up(Box<Up>),
 }
 
 #[derive(Debug)]
@@ -222,13 +222,14 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(host) else { return };
         let at = peer.at;
         let Some((link, up)) = peer.up() else { return };
+        if messages.is_empty() {
+            return;
+        }
+        up.send(self.socket.as_ref(), at, messages, now);
         let urgent: Vec<Message> = messages.iter().filter(|message| is_urgent(message)).copied().collect();
         if !urgent.is_empty() {
             // A connection that is dead is found when it is read.
             let _ = link.send(&FromPeer::Lease { messages: urgent });
-        }
-        if !messages.is_empty() {
-            up.send(self.socket.as_ref(), at, messages, now);
         }
     }
 
@@ -280,7 +281,9 @@ impl Peers {
                     lost.push((host.clone(), "it does not greet"));
                 }
                 Some(Phase::Greeting { .. }) => {}
-                Some(Phase::Up(up)) if up.given_up_at() <= now => lost.push((host.clone(), "it stays silent")),
+                Some(Phase::Up(up)) if up.given_up_at() <= now => {
+                    lost.push((host.clone(), "it stays silent"))
+                }
                 Some(Phase::Up(up)) => {
                     if up.heard && up.datagrams.silent_at() <= now {
                         up.heard = false;
@@ -336,7 +339,9 @@ impl Peers {
                 let Some((_, up)) = peer.up().filter(|(_, up)| up.datagrams.session() == session) else {
                     continue;
                 };
-                if up.datagrams.hear(datagram, now, |message| votes.push((host.clone(), message))) && !up.heard {
+                if up.datagrams.hear(datagram, now, |message| votes.push((host.clone(), message)))
+                    && !up.heard
+                {
                     up.heard = true;
                     self.say.notice(format_args!("the agent of {host} is heard again"));
                     out.push(Change { host: host.clone(), lost: None });
@@ -419,7 +424,8 @@ impl Peers {
         self.say.warning(format_args!("the connection to the agent of {host} is lost: {why}"));
         match phase {
             Phase::Greeting { .. } => {}
-            Phase::Up(Up { datagrams, heard, .. }) => {
+            Phase::Up(up) => {
+                let Up { datagrams, heard, .. } = *up;
                 if datagrams.malformed() > 0 {
                     let count = datagrams.malformed();
                     let of = format_args!("of the agent of {host} were none of this release");
@@ -473,7 +479,8 @@ impl Peer {
             link.send(message).map_err(|e| chain(&e))?;
         }
         let datagrams = Datagrams::new(seal, self.pace, now);
-        connection.phase = Phase::Up(Up { datagrams, wanted: self.pace.every, heard: true });
+        let up = Up { datagrams, wanted: self.pace.every, heard: true };
+        connection.phase = Phase::Up(Box::new(up));
         Ok(())
     }
 

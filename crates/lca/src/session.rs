@@ -2,8 +2,8 @@
 //! messages mean is the agent's.
 
 use crate::clock;
-use crate::dialer::{Dial, chain};
 use crate::datagrams::{Datagrams, Pace};
+use crate::dialer::{Dial, chain};
 use crate::say::Say;
 use control_link::messages::{FromAgent, Hello, LEASES_SINCE, OLDEST_PROTOCOL, PROTOCOL, ToAgent, Welcome};
 use control_link::{Link, LinkError, MAX_SEALED_LEN, Received, Seal};
@@ -287,7 +287,8 @@ impl Session {
             State::Up(up) => {
                 if up.datagrams.malformed() > 0 {
                     let count = up.datagrams.malformed();
-                    self.say.warning(format_args!("{count} lease messages of the SCS were none of this release"));
+                    self.say
+                        .warning(format_args!("{count} lease messages of the SCS were none of this release"));
                 }
                 (up.since, true)
             }

@@ -6,6 +6,7 @@
 
 mod modes;
 mod observer;
+mod peers;
 mod scs;
 mod vips;
 mod voice;
@@ -52,6 +53,12 @@ fn main() -> ExitCode {
         modes::instructions_for_what_is_not_there_are_refused,
         observer::the_holder_is_found_by_order,
         observer::a_backup_asks_unasked,
+        peers::two_agents_notice_silence_and_its_end,
+        peers::agents_meet_without_an_scs_and_after_restarts,
+        peers::votes_pass_and_a_replay_is_not_life,
+        peers::strangers_are_refused_by_an_agent,
+        peers::who_does_not_behave_is_hung_up_on,
+        peers::another_agent_is_not_taken_for_the_one_that_is_dialed,
         vips::the_built_in_control_enables_and_disables,
         vips::a_backup_gets_no_vip,
         vips::a_death_releases_the_vips_before_it_is_reported,

@@ -1,17 +1,18 @@
 //! The other end of the agent's connection, played by hand: accepts it with the real acceptor, says welcome, reads what
 //! the agent reports. Every wait has a bound.
 
-use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, ToAgent, Welcome};
-use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, ca};
 use crate::voice::Voice;
+use control_link::messages::{Fact, FromAgent, Heartbeat, PROTOCOL, Report, ToAgent, Welcome};
+use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, ca};
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
-    Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, Micros, ModeControl, OnHang, Order, RefId,
-    RestartPolicy, RunMode, Script, VipAddress, VipVerb,
+    Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, ModeControl, OnHang, Order, PeerReport,
+    RefId, RestartPolicy, RunMode, Script, VipAddress, VipVerb,
 };
 use mio::{Events, Interest, Poll, Token};
 use netlab::{Lab, Nic};
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
@@ -40,6 +41,8 @@ pub struct Scs {
     pub numbers: Vec<u64>,
     /// All facts on this connection.
     pub seen: Vec<Fact>,
+    /// Which other agents are heard, by the last inventory.
+    pub peers: Vec<PeerReport>,
 }
 
 impl Scs {
@@ -79,7 +82,15 @@ impl Scs {
             acknowledging: true,
             numbers: Vec::new(),
             seen: Vec::new(),
+            peers: Vec::new(),
         }
+    }
+
+    /// A certificate of the cluster's CA.
+    pub fn identity(&self, role: Role, name: &str) -> Identity {
+        let directory = self.tls.path().join(format!("{role}-{name}"));
+        let issued = ca::issue(&self.tls.path().join("ca"), role, name, &directory).unwrap();
+        Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap()
     }
 
     /// Waits for the agent, takes its hello, says welcome, takes its inventory.
@@ -107,7 +118,10 @@ impl Scs {
         // Figures may come at any time; everything else comes behind the inventory.
         loop {
             match self.next() {
-                FromAgent::Inventory { apps, .. } => return apps,
+                FromAgent::Inventory { apps, peers, .. } => {
+                    self.peers = peers;
+                    return apps;
+                }
                 FromAgent::Figures(_) | FromAgent::Leases { .. } | FromAgent::Lease { .. } => {}
                 other @ (FromAgent::Hello(_) | FromAgent::Report(_)) => {
                     panic!("the inventory follows the welcome, not {other:?}")
@@ -220,10 +234,15 @@ impl Scs {
 
     /// The next fact that is as wanted; those before it are passed over.
     pub fn fact(&mut self, wanted: impl Fn(&Fact) -> bool) -> Fact {
+        self.report(wanted).fact
+    }
+
+    /// The same with the time at which it happened.
+    pub fn report(&mut self, wanted: impl Fn(&Fact) -> bool) -> Report {
         let deadline = Instant::now() + LIMIT;
         loop {
             match self.receive(deadline) {
-                Ok(FromAgent::Report(report)) if wanted(&report.fact) => return report.fact,
+                Ok(FromAgent::Report(report)) if wanted(&report.fact) => return report,
                 // Figures come for ever: the bound is for the fact, not for the next message.
                 Ok(_) => assert!(Instant::now() < deadline, "it did not come; seen so far: {:#?}", self.seen),
                 Err(e) => panic!("no message of the agent: {e}; seen so far: {:#?}", self.seen),
@@ -282,22 +301,53 @@ impl Scs {
 
 /// An agent as a process of its own on host1. What it leaves behind ends with the laboratory.
 pub struct Agent {
+    host: &'static str,
     directory: tempfile::TempDir,
     child: Option<Child>,
 }
 
 impl Agent {
     pub fn start(lab: &Lab, scs: &Scs) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        ca::issue(&scs.tls.path().join("ca"), Role::Agent, "host1", &directory.path().join("tls")).unwrap();
-        let mut agent = Self { directory, child: None };
+        let mut agent = Self::new("host1", scs);
         agent.start_again(lab, scs);
         agent
     }
 
+    /// One that knows its part of the cluster from before, on any host.
+    pub fn start_with(lab: &Lab, scs: &Scs, host: &'static str, cluster: &Cluster) -> Self {
+        let mut agent = Self::new(host, scs);
+        let state = agent.directory.path().join("state");
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("cluster.json"), serde_json::to_vec(cluster).unwrap()).unwrap();
+        agent.start_again(lab, scs);
+        agent
+    }
+
+    fn new(host: &'static str, scs: &Scs) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        ca::issue(&scs.tls.path().join("ca"), Role::Agent, host, &directory.path().join("tls")).unwrap();
+        Self { host, directory, child: None }
+    }
+
     pub fn start_again(&mut self, lab: &Lab, scs: &Scs) {
         assert!(self.child.is_none(), "the last one has ended");
-        self.child = Some(lab.spawn("host1", self.command(scs)).unwrap());
+        let mut command = self.command(scs);
+        command.stderr(File::options().create(true).append(true).open(self.log()).unwrap());
+        self.child = Some(lab.spawn(self.host, command).unwrap());
+    }
+
+    /// Waits until the agent has said this so many times since it was started first.
+    pub fn has_said(&self, what: &str, times: usize) {
+        wait_for(|| (self.said().matches(what).count() >= times).then_some(()));
+    }
+
+    /// All that the agent has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
     }
 
     pub fn second(&self, lab: &Lab, scs: &Scs) -> Output {
@@ -310,7 +360,7 @@ impl Agent {
     pub fn with_watchdog(lab: &Lab, scs: &Scs, device: &str) -> Output {
         let directory = tempfile::tempdir().unwrap();
         ca::issue(&scs.tls.path().join("ca"), Role::Agent, "host1", &directory.path().join("tls")).unwrap();
-        let agent = Self { directory, child: None };
+        let agent = Self { host: "host1", directory, child: None };
         let mut command = agent.command(scs);
         command.arg(device).stderr(Stdio::piped());
         lab.spawn("host1", command).unwrap().wait_with_output().unwrap()
@@ -350,13 +400,16 @@ impl Agent {
     fn command(&self, scs: &Scs) -> Command {
         // This program itself: so it is always the agent that the tests were built with.
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([AGENT, "host1"]).arg(self.directory.path()).arg(scs.address.to_string());
+        command.args([AGENT, self.host]).arg(self.directory.path()).arg(scs.address.to_string());
         command
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the agent of {} said:\n{}", self.host, self.said());
+        }
         if self.child.is_some() {
             self.kill();
         }

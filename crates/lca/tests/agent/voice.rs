@@ -24,8 +24,9 @@ pub struct Voice {
 struct Shared {
     seal: Option<Seal>,
     silent: bool,
-    /// The last datagram as it came, from where, and what was in it.
-    datagram: Vec<u8>,
+    /// Sent in place of an answer.
+    replay: Option<Vec<u8>>,
+    /// Where the last datagram came from, and what was in it.
     from: Option<SocketAddr>,
     last: Option<Heartbeat>,
     count: u64,
@@ -58,7 +59,13 @@ impl Voice {
 
     /// Hears, and says nothing; or speaks again.
     pub fn be_silent(&self, silent: bool) {
-        self.shared.lock().unwrap().silent = silent;
+        let mut shared = self.shared.lock().unwrap();
+        (shared.silent, shared.replay) = (silent, None);
+    }
+
+    /// Answers with this old datagram from now on.
+    pub fn replay(&self, datagram: Vec<u8>) {
+        self.shared.lock().unwrap().replay = Some(datagram);
     }
 
     /// The next heartbeat.
@@ -80,7 +87,7 @@ impl Voice {
         self.shared.lock().unwrap().messages.clone()
     }
 
-    /// Says this, whether it speaks or not; the datagram. It needs to have been spoken to.
+    /// Says this unasked; the datagram.
     pub fn say(&self, messages: &[Message]) -> Vec<u8> {
         let mut shared = self.shared.lock().unwrap();
         let to = shared.from.expect("it was spoken to");
@@ -92,28 +99,24 @@ impl Voice {
         self.socket.send_to(&said, to).unwrap();
         said
     }
-
-    /// Sends bytes to where the last datagram came from.
-    pub fn send(&self, bytes: &[u8]) {
-        let to = self.shared.lock().unwrap().from.expect("it was spoken to");
-        self.socket.send_to(bytes, to).unwrap();
-    }
 }
 
 impl Shared {
     fn answer(&mut self, socket: &UdpSocket, datagram: &mut [u8], from: SocketAddr) {
         let Some(seal) = &mut self.seal else { return };
-        self.datagram = datagram.to_vec();
         let Ok(opened) = seal.open(datagram) else { return };
         let heartbeat = opened.heartbeat;
         let messages: Vec<Message> = opened.messages().map(Result::unwrap).collect();
         (self.from, self.last) = (Some(from), Some(heartbeat));
         self.count += 1;
-        if !self.silent {
+        // The agent may be gone already: then nothing can be sent.
+        if let Some(replay) = &self.replay {
+            let _ = socket.send_to(replay, from);
+        } else if !self.silent {
             let promises: Vec<Message> = messages.iter().filter_map(promise).collect();
             // Our clock is one later than the agent's.
-            let ours = Heartbeat { at: heartbeat.at + Duration::from_micros(1), heard: heartbeat.at, held_us: 0, stall_us: 0 };
-            // The agent may be gone already.
+            let at = heartbeat.at + Duration::from_micros(1);
+            let ours = Heartbeat { at, heard: heartbeat.at, held_us: 0, stall_us: 0 };
             seal.seal_with(&ours, &promises, |sealed| drop(socket.send_to(sealed, from)));
         }
         self.messages.extend(messages);
