@@ -259,6 +259,17 @@ impl Agent {
             .min()
     }
 
+    /// What is due when, in words.
+    pub(crate) fn deadlines(&self) -> String {
+        format!(
+            "links {:?}, VIPs {:?}, leases {:?}, applications {:?}",
+            self.links.next_deadline(),
+            self.vips.next_deadline(),
+            self.leases.next_deadline(),
+            self.apps.values().filter_map(Controlled::next_deadline).min()
+        )
+    }
+
     /// What it does now, oldest first. What it does not get to do because it is ended is not done.
     pub(crate) fn effects(&mut self) -> &mut VecDeque<Effect> {
         &mut self.out
@@ -335,6 +346,7 @@ impl Agent {
             self.out.push_back(Effect::Send(id, FromAgent::Report(report.clone())));
         }
         self.up_to_date = true;
+        self.leases.tell_soon(now);
         let event = LogEvent::new(events::CONNECTED, now).on(&self.identity.host).because("SCS");
         self.report(Fact::Log(event), now);
     }

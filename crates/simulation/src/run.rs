@@ -5,8 +5,8 @@ use crate::scenario::{Kind, Scenario};
 use crate::whole;
 use crate::world::{Counts, World};
 
-/// Events that a history may take; more is a loop. The longest take some hundred thousand.
-const MOST_EVENTS: u64 = 5_000_000;
+/// Events that a history may take; more is a loop. The longest take a hundred thousand.
+const MOST_EVENTS: u64 = 1_000_000;
 /// How long after everything was mended an operator sees to what was stopped by order.
 const OPERATOR_US: u64 = 5_000_000;
 /// How often it is looked whether everything is right.
@@ -46,7 +46,8 @@ pub fn run(scenario: &Scenario, verbose: bool) -> Outcome {
 fn live(scenario: &Scenario, world: &mut World) -> u64 {
     let go = |world: &mut World, until: u64| {
         if !world.run_until(TrueTime(until), MOST_EVENTS) {
-            world.judge.complain("events without end".to_owned());
+            let busy = world.busy();
+            world.judge.complain(format!("events without end, at {}: {busy}", world.now));
         }
         !world.judge.has_seen_enough()
     };

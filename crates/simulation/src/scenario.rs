@@ -304,7 +304,7 @@ impl Scenario {
             Weather::FAIR
         };
         let last = BEGIN_US + random.between(2_000_000..=14_000_000);
-        let mut maker = Maker { layout, cluster: layout.cluster(), random };
+        let mut maker = Maker { layout, cluster: layout.cluster(), random, before: None };
         let mut faults: Vec<Timed> = (0..maker.random.between(1..=14)).map(|_| maker.timed(last)).collect();
         faults.sort_by_key(|timed| match timed.when {
             When::At(at) | When::Behind { from: at, .. } => at,
@@ -368,11 +368,20 @@ struct Maker<'a> {
     layout: Layout,
     cluster: Cluster,
     random: &'a mut Random,
+    /// When and where the fault before strikes: misfortunes seldom come alone.
+    before: Option<(u64, usize)>,
 }
 
 impl Maker<'_> {
     fn timed(&mut self, last: u64) -> Timed {
-        let at = self.random.between(BEGIN_US..=last);
+        let at = match self.before {
+            Some((at, _)) if self.random.below(2) == 0 => {
+                (at + self.random.duration_us(100..=1_000_000)).min(last)
+            }
+            Some(_) | None => self.random.between(BEGIN_US..=last),
+        };
+        let host = self.before.map_or_else(|| self.any_host(), |(_, host)| host);
+        self.before = Some((at, host));
         let when = if self.random.below(2) == 0 {
             When::At(at)
         } else {
@@ -384,8 +393,18 @@ impl Maker<'_> {
         Timed { when, fault: self.fault() }
     }
 
-    fn host(&mut self) -> usize {
+    fn any_host(&mut self) -> usize {
         usize::try_from(self.random.below(self.layout.hosts() as u64)).expect("few hosts")
+    }
+
+    /// Often that of the fault before.
+    fn host(&mut self) -> usize {
+        let host = match self.before {
+            Some((_, host)) if self.random.below(2) == 0 => host,
+            Some(_) | None => self.any_host(),
+        };
+        self.before = self.before.map(|(at, _)| (at, host));
+        host
     }
 
     fn app(&mut self) -> AppName {

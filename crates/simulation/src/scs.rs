@@ -171,6 +171,18 @@ impl Scs {
             .min()
     }
 
+    /// What is due when, in words.
+    pub(crate) fn deadlines(&self) -> String {
+        format!(
+            "scs: core {:?}, witness {:?}, probes {:?}, acknowledge {:?}, durable {:?}",
+            self.state.next_deadline(),
+            self.witness.next_deadline(),
+            self.probes.values().map(|probe| probe.next).min(),
+            self.acknowledge_due,
+            self.durable_due
+        )
+    }
+
     /// A loop that slept cannot tell who was silent meanwhile.
     pub(crate) fn stalled(&mut self, late: Duration, now: Micros) {
         for agent in self.sessions.values_mut().filter_map(|session| session.agent.as_mut()) {

@@ -198,7 +198,7 @@ impl World {
         let cluster = Arc::new(scenario.layout.cluster());
         let names: Arc<[HostName]> = host_names(&cluster).into();
         let mut random = Random::new(scenario.seed, 2);
-        let margin = if scenario.breakage == Some(Breakage::WildClocks) { 200 } else { 1 };
+        let margin = if scenario.breakage == Some(Breakage::WildClocks) { 150 } else { 1 };
         let clock = |machine: usize| margin * scenario.drift_ppm.get(machine).copied().unwrap_or(0);
         let hosts: Vec<Host> = names
             .iter()
@@ -264,6 +264,21 @@ impl World {
         self.now = self.now.max(end);
         self.judge.look_again(&self.hosts, self.now);
         true
+    }
+
+    /// Which programs have something to do at once, again and again, in words.
+    pub(crate) fn busy(&self) -> String {
+        let late = |node: &Node| self.next_deadline(*node).is_some_and(|at| at <= self.local(*node));
+        let nodes = (0..=self.hosts.len()).map(Node::at).filter(late);
+        let texts = nodes.map(|node| match (node, &self.scs) {
+            (Node::Scs, Some(scs)) => scs.deadlines(),
+            (Node::Scs, None) => node.to_string(),
+            (Node::Host(n), _) => match &self.hosts[n].agent {
+                Some(agent) => format!("{node}: {}", agent.deadlines()),
+                None => node.to_string(),
+            },
+        });
+        texts.collect::<Vec<_>>().join(", ")
     }
 
     pub(crate) fn counts(&self) -> Counts {

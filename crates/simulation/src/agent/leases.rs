@@ -95,6 +95,10 @@ impl Leases {
         machine.held().map(|_| machine.backing(now))
     }
 
+    pub(super) fn tell_soon(&mut self, now: Micros) {
+        self.tell_at = now;
+    }
+
     /// Whether a launch of this reference waits for a gate.
     pub(super) fn has_waiting(&self, ref_id: RefId) -> bool {
         self.kept.values().flat_map(|kept| &kept.waiting).any(|(launch, _)| launch.ref_id == ref_id)
@@ -311,10 +315,11 @@ impl Agent {
 
     /// Tells the SCS how the leases stand, when that changed, and now and then.
     fn tell_leases(&mut self, now: Micros) {
-        let Some(id) = self.links.scs_up().filter(|_| self.leases.tell_at <= now && self.up_to_date) else {
-            return;
-        };
+        let Some(id) = self.links.scs_up().filter(|_| self.leases.tell_at <= now) else { return };
         self.leases.tell_at = now + TELL_EVERY;
+        if !self.up_to_date {
+            return;
+        }
         let reports: Vec<LeaseReport> =
             self.leases.kept.iter().map(|(pair, kept)| kept.report(pair, now)).collect();
         let old = self.leases.told_at + TELL_ALL_EVERY <= now;
