@@ -1,8 +1,8 @@
-//! The value of From, To and Contact: a URI, perhaps with a display name and angle brackets, and parameters
-//! (`name-addr` and `addr-spec`, RFC 3261, sections 20.10 and 25.1).
+//! The value of From, To, Contact, Route and the like: a URI, perhaps with a display name and angle brackets, and
+//! parameters (`name-addr` and `addr-spec`, RFC 3261, sections 20.10 and 25.1); and lists of them.
 
 use crate::scan::{Cursor, is_token_byte, trim};
-use crate::{Uri, UriError};
+use crate::{HeaderName, Malformed, Message, Uri, UriError};
 
 /// A URI with what surrounds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct NameAddr<'a> {
     pub display: &'a [u8],
     /// The URI, not yet looked at.
     pub uri: &'a str,
+    /// All of it as it was sent, display name and parameters included.
+    pub text: &'a [u8],
     /// The parameters behind it, checked; read them with [`NameAddr::param`].
     params: &'a [u8],
 }
@@ -27,6 +29,7 @@ impl<'a> NameAddr<'a> {
     /// Takes one, its parameters, and the white space behind them.
     pub(crate) fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         cursor.skip_lws();
+        let all = cursor.rest();
         let (display, uri) = if cursor.peek() == Some(b'"') {
             let display = cursor.quoted()?;
             cursor.skip_lws();
@@ -45,7 +48,8 @@ impl<'a> NameAddr<'a> {
         let start = cursor.rest();
         while cursor.param()?.is_some() {}
         let params = &start[..start.len() - cursor.rest().len()];
-        Some(Self { display, uri, params })
+        let text = trim(&all[..all.len() - cursor.rest().len()]);
+        Some(Self { display, uri, text, params })
     }
 
     /// The value of a parameter: `None` where it is not there, an empty one where it has no value. Names are compared
@@ -67,12 +71,71 @@ impl<'a> NameAddr<'a> {
         self.param("tag")
     }
 
+    /// What is in front of the tag: the address that From and To show, to be written again with another tag. Where the
+    /// tag is not last, what follows it is left out; no header field parameter but the tag is defined for the two.
+    #[must_use]
+    pub fn without_params(&self) -> &'a [u8] {
+        trim(&self.text[..self.text.len() - trim(self.params).len()])
+    }
+
     /// The URI, read.
     ///
     /// # Errors
     /// As [`Uri::parse`].
     pub fn sip_uri(&self) -> Result<Uri<'a>, UriError> {
         Uri::parse(self.uri)
+    }
+}
+
+/// The values of all header fields of one name, one by one: Route, Record-Route, Path, Service-Route, Contact. Ends
+/// behind the first that cannot be read.
+#[derive(Debug, Clone)]
+pub struct Addresses<'a, 'm> {
+    message: &'m Message<'a>,
+    name: HeaderName,
+    /// Index of the header field to look for the next value from.
+    next: usize,
+    cursor: Option<Cursor<'a>>,
+}
+
+impl<'a, 'm> Addresses<'a, 'm> {
+    pub(crate) fn new(message: &'m Message<'a>, name: HeaderName) -> Self {
+        Self { message, name, next: 0, cursor: None }
+    }
+
+    fn take(&mut self, mut cursor: Cursor<'a>) -> Option<NameAddr<'a>> {
+        let address = NameAddr::take(&mut cursor)?;
+        if !cursor.at_end() {
+            cursor.eat_spaced(b',')?;
+            self.cursor = Some(cursor);
+        }
+        Some(address)
+    }
+}
+
+impl<'a> Iterator for Addresses<'a, '_> {
+    type Item = Result<NameAddr<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => {
+                let rest = self.message.headers.get(self.next..)?;
+                let found = rest.iter().position(|header| header.name == self.name)?;
+                self.next += found + 1;
+                Cursor::new(rest[found].value)
+            }
+        };
+        let address = self.take(cursor).ok_or(Malformed(match self.name {
+            HeaderName::Contact => "Malformed Contact",
+            HeaderName::Route => "Malformed Route",
+            HeaderName::RecordRoute => "Malformed Record-Route",
+            _ => "Malformed Address",
+        }));
+        if address.is_err() {
+            self.next = self.message.headers.len();
+        }
+        Some(address)
     }
 }
 
@@ -117,6 +180,18 @@ mod tests {
             ("<sip:a@b>;x=\"; tag=2\";tag=1", ("", "sip:a@b", Some("1"))),
         ] {
             assert_eq!(read(value), Some(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_front_of_the_parameters() {
+        for (value, expected) in [
+            (" \"A\" <sip:a@b> ;tag=1", "\"A\" <sip:a@b>"),
+            ("<sip:a@b>", "<sip:a@b>"),
+            ("sip:a@b;tag=1;x", "sip:a@b"),
+        ] {
+            let address = NameAddr::read(value.as_bytes()).unwrap();
+            assert_eq!(address.without_params(), expected.as_bytes(), "{value}");
         }
     }
 

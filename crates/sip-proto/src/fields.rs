@@ -92,40 +92,17 @@ impl<'a> Contacts<'a> {
     /// # Errors
     /// [`Malformed`] where one breaks the grammar, or `*` is not alone.
     pub fn read(message: &Message<'a>) -> Result<Self, Malformed> {
-        let malformed = Malformed("Malformed Contact");
-        let mut list = Vec::new();
-        let mut star = false;
-        for value in message.values(HeaderName::Contact) {
-            if value == b"*" {
-                star = true;
-                continue;
-            }
-            let mut cursor = Cursor::new(value);
-            loop {
-                list.push(NameAddr::take(&mut cursor).ok_or(malformed)?);
-                if cursor.at_end() {
-                    break;
-                }
-                cursor.eat_spaced(b',').ok_or(malformed)?;
-            }
+        if message.values(HeaderName::Contact).any(|value| value == b"*") {
+            let alone = message.values(HeaderName::Contact).all(|value| value == b"*");
+            return if alone { Ok(Contacts::Star) } else { Err(Malformed("Contact * Is Not Alone")) };
         }
-        match (star, list.is_empty()) {
-            (true, true) => Ok(Contacts::Star),
-            (true, false) => Err(Malformed("Contact * Is Not Alone")),
-            (false, _) => Ok(Contacts::List(list)),
-        }
+        message.addresses(HeaderName::Contact).collect::<Result<_, _>>().map(Contacts::List)
     }
 }
 
-/// The Expires header field, seconds: `None` where it is missing or unreadable, for then the default counts (RFC 3261,
-/// section 20.10).
-pub(crate) fn expires(message: &Message<'_>) -> Option<u32> {
-    message.value(HeaderName::Expires).and_then(saturating_number)
-}
-
-/// The option tags of all Require header fields.
-pub(crate) fn required_options<'a>(message: &Message<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let values = message.values(HeaderName::Require);
+/// The elements of a list of tokens, over all header fields of a name: Require, Supported, Allow and the like.
+pub(crate) fn tokens<'a>(message: &Message<'a>, name: HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = message.values(name);
     values.flat_map(|value| value.split(|b| *b == b',')).map(trim).filter(|tag| !tag.is_empty())
 }
 

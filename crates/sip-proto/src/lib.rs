@@ -14,26 +14,29 @@
 //! ```
 
 mod address;
+mod draft;
+mod extensions;
 mod fields;
+mod header_name;
 mod message;
 mod method;
 mod registrar;
-mod response;
 mod scan;
 mod stream;
 mod uas;
 mod uri;
 mod via;
 
-pub use address::NameAddr;
+pub use address::{Addresses, NameAddr};
+pub use draft::{Draft, ToTag, destination, reason_phrase, to_tag};
+pub use extensions::{RAck, Reason, Refresher, Replaces, RetryAfter, SessionExpires};
 pub use fields::{CSeq, Contacts, Malformed, Qvalue};
+pub use header_name::HeaderName;
 pub use message::{
-    Defect, Framing, Header, HeaderName, MAX_HEADERS, MAX_MESSAGE, Message, NotSip, RequestLine, StartLine,
-    parse,
+    Defect, Framing, Header, MAX_HEADERS, MAX_MESSAGE, Message, NotSip, RequestLine, StartLine, parse,
 };
 pub use method::Method;
 pub use registrar::{Binding, ContactChange, Limits, Refusal, Registrar, Registration, Wish};
-pub use response::{Response, destination, reason_phrase, to_tag};
 pub use stream::{Frame, Framer, MAX_HEAD};
 pub use uas::{Arrival, Duty, Reply, Settings, Silence, UserAgentServer};
 pub use uri::{Scheme, Uri, UriError};

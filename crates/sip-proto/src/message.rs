@@ -4,7 +4,7 @@
 //! header fields behind the defect. Values are left as they are; `via`, `address` and `fields` read them when asked.
 
 use crate::scan::{is_token, saturating_number, trim};
-use crate::{CSeq, Malformed, Method, NameAddr, Via, fields};
+use crate::{Addresses, CSeq, HeaderName, Malformed, Method, NameAddr, Via, fields};
 use memchr::{memchr, memrchr};
 
 /// Longest message, bytes: what fits a UDP datagram, and the same over streams.
@@ -68,96 +68,14 @@ impl Defect {
             Defect::LineEnd => "Line Not Ended With CRLF",
             Defect::HeaderLine => "Malformed Header Line",
             Defect::TooManyHeaders => "Too Many Header Fields",
-            Defect::Repeated(name) => match name {
-                HeaderName::From => "Repeated From",
-                HeaderName::To => "Repeated To",
-                HeaderName::CallId => "Repeated Call-ID",
-                HeaderName::CSeq => "Repeated CSeq",
-                HeaderName::MaxForwards => "Repeated Max-Forwards",
-                HeaderName::Expires => "Repeated Expires",
-                HeaderName::ContentLength => "Repeated Content-Length",
-                HeaderName::Via | HeaderName::Contact | HeaderName::Require | HeaderName::Other => {
-                    "Repeated Header Field"
-                }
+            Defect::Repeated(name) => match name.repeated() {
+                Some(reason) => reason,
+                None => "Repeated Header Field",
             },
             Defect::HeadNotEnded => "Header Fields Not Ended",
             Defect::ContentLength => "Malformed Content-Length",
             Defect::NoContentLength => "Missing Content-Length",
             Defect::BodyShort => "Body Shorter Than Content-Length",
-        }
-    }
-}
-
-/// The header fields that somebody here reads, by long or compact name (RFC 3261, section 7.3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeaderName {
-    /// `Via`, `v`.
-    Via,
-    /// `From`, `f`.
-    From,
-    /// `To`, `t`.
-    To,
-    /// `Call-ID`, `i`.
-    CallId,
-    /// `CSeq`.
-    CSeq,
-    /// `Max-Forwards`.
-    MaxForwards,
-    /// `Contact`, `m`.
-    Contact,
-    /// `Expires`.
-    Expires,
-    /// `Require`.
-    Require,
-    /// `Content-Length`, `l`.
-    ContentLength,
-    /// Any other.
-    Other,
-}
-
-impl HeaderName {
-    const COUNT: usize = HeaderName::Other as usize + 1;
-
-    fn of(name: &[u8]) -> Self {
-        let known: (&[u8], HeaderName) = match name.len() {
-            1 => {
-                return match name[0].to_ascii_lowercase() {
-                    b'v' => HeaderName::Via,
-                    b'f' => HeaderName::From,
-                    b't' => HeaderName::To,
-                    b'i' => HeaderName::CallId,
-                    b'm' => HeaderName::Contact,
-                    b'l' => HeaderName::ContentLength,
-                    _ => HeaderName::Other,
-                };
-            }
-            2 => (b"to", HeaderName::To),
-            3 => (b"via", HeaderName::Via),
-            4 if name[0].eq_ignore_ascii_case(&b'f') => (b"from", HeaderName::From),
-            4 => (b"cseq", HeaderName::CSeq),
-            7 if name[0].eq_ignore_ascii_case(&b'c') && name[1].eq_ignore_ascii_case(&b'a') => {
-                (b"call-id", HeaderName::CallId)
-            }
-            7 if name[0].eq_ignore_ascii_case(&b'c') => (b"contact", HeaderName::Contact),
-            7 if name[0].eq_ignore_ascii_case(&b'e') => (b"expires", HeaderName::Expires),
-            7 => (b"require", HeaderName::Require),
-            12 => (b"max-forwards", HeaderName::MaxForwards),
-            14 => (b"content-length", HeaderName::ContentLength),
-            _ => return HeaderName::Other,
-        };
-        if name.eq_ignore_ascii_case(known.0) { known.1 } else { HeaderName::Other }
-    }
-
-    const fn may_repeat(self) -> bool {
-        match self {
-            HeaderName::Via | HeaderName::Contact | HeaderName::Require | HeaderName::Other => true,
-            HeaderName::From
-            | HeaderName::To
-            | HeaderName::CallId
-            | HeaderName::CSeq
-            | HeaderName::MaxForwards
-            | HeaderName::Expires
-            | HeaderName::ContentLength => false,
         }
     }
 }
@@ -301,6 +219,29 @@ impl<'a> Message<'a> {
         self.value(HeaderName::MaxForwards).map(fields::max_forwards).transpose()
     }
 
+    /// The addresses of all header fields of this name: Contact, Route, Record-Route, Path, Service-Route.
+    pub fn addresses(&self, name: HeaderName) -> Addresses<'a, '_> {
+        Addresses::new(self, name)
+    }
+
+    /// The tokens of all header fields of this name: Require, Supported, Allow and the like.
+    pub fn tokens(&self, name: HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, '_> {
+        fields::tokens(self, name)
+    }
+
+    /// Whether one of the tokens is `token`, compared without case.
+    #[must_use]
+    pub fn lists(&self, name: HeaderName, token: &str) -> bool {
+        self.tokens(name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Expires, seconds: `None` where it is missing or unreadable, for then the default counts (RFC 3261, section
+    /// 20.10).
+    #[must_use]
+    pub fn expires(&self) -> Option<u32> {
+        self.value(HeaderName::Expires).and_then(saturating_number)
+    }
+
     fn note(&mut self, defect: Defect) {
         self.defect.get_or_insert(defect);
     }
@@ -333,7 +274,7 @@ impl<'a> Message<'a> {
         let index = u8::try_from(self.headers.len()).expect("MAX_HEADERS fits a byte");
         match &mut self.first[name as usize] {
             first @ None => *first = Some(index),
-            Some(_) if name.may_repeat() => {}
+            Some(_) if name.repeated().is_none() => {}
             Some(_) => self.note(Defect::Repeated(name)),
         }
         self.headers.push(Header { name, raw_name, value: trim(&line[colon + 1..]) });
@@ -435,30 +376,6 @@ mod tests {
     }
 
     #[test]
-    fn compact_and_odd_names_are_known() {
-        let names = [
-            "v",
-            "F",
-            "t",
-            "i",
-            "m",
-            "L",
-            "VIA",
-            "from",
-            "To",
-            "call-id",
-            "CONTACT",
-            "content-length",
-            "cSeq",
-        ];
-        let known = names.map(|name| HeaderName::of(name.as_bytes()));
-        assert!(known.iter().all(|name| *name != HeaderName::Other), "{known:?}");
-        for unknown in ["", "x", "C%6Fntact", "contacts", "cseR", "Require ", "Max-Forward"] {
-            assert_eq!(HeaderName::of(unknown.as_bytes()), HeaderName::Other, "{unknown}");
-        }
-    }
-
-    #[test]
     fn folded_values_are_one_value() {
         let m = datagram("OPTIONS sip:a SIP/2.0\r\nSubject:\r\n one\r\n\ttwo \r\nTo: x\r\n\r\n folded? no");
         assert_eq!(m.headers[0].value, b"one\r\n\ttwo");
@@ -476,13 +393,13 @@ mod tests {
 
     #[test]
     fn defects_are_found() {
-        let many = format!("OPTIONS sip:a SIP/2.0\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEADERS + 1));
+        let many = format!("OPTIONS sip:a SIP/2.0\r\n{}\r\n", "Z: y\r\n".repeat(MAX_HEADERS + 1));
         for (text, defect) in [
             ("OPTIONS  sip:a SIP/2.0\r\n\r\n", Defect::RequestLine),
             ("OPTIONS sip:a SIP/2.0 \r\n\r\n", Defect::RequestLine),
             ("OPTIONS SIP/2.0\r\n\r\n", Defect::RequestLine),
             ("OPTIONS sip:a SIP/2.0\n\r\n", Defect::LineEnd),
-            ("OPTIONS sip:a SIP/2.0\r\nX: a\rb\r\n\r\n", Defect::LineEnd),
+            ("OPTIONS sip:a SIP/2.0\r\nZ: a\rb\r\n\r\n", Defect::LineEnd),
             ("OPTIONS sip:a SIP/2.0\r\nno colon\r\n\r\n", Defect::HeaderLine),
             ("OPTIONS sip:a SIP/2.0\r\n: no name\r\n\r\n", Defect::HeaderLine),
             ("OPTIONS sip:a SIP/2.0\r\nTo: a\r\nt: b\r\n\r\n", Defect::Repeated(HeaderName::To)),

@@ -2,13 +2,12 @@
 //! else why it is not answered with more. It keeps no transactions: a request that is sent again is answered again in
 //! the same way (section 8.2.7).
 
-use crate::fields::{expires, required_options};
-use crate::response::{Response, destination, reason_phrase};
+use crate::draft::{Draft, ToTag, destination, fits, reason_phrase};
 use crate::scan::saturating_number;
 use crate::uri::same_host;
 use crate::{
-    ContactChange, Contacts, Defect, HeaderName, Limits, MAX_MESSAGE, Message, Method, Qvalue, Refusal,
-    Registrar, Registration, RequestLine, StartLine, Uri, UriError, Wish,
+    ContactChange, Contacts, Defect, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar,
+    Registration, RequestLine, StartLine, Uri, UriError, Wish,
 };
 use domain::Micros;
 use std::net::SocketAddr;
@@ -147,7 +146,7 @@ impl UserAgentServer {
         let status = outcome.as_ref().map_or_else(|rejection| rejection.status, |_| 200);
         let reason = outcome.as_ref().map_or_else(|rejection| rejection.reason, |_| reason_phrase(200));
         let begin = out.len();
-        let response = Response::begin(out, message, status, reason, arrival.source);
+        let response = Draft::response(out, message, status, reason, ToTag::OfTransaction, arrival.source);
         let response = match &outcome {
             Ok(Served::Registration { address_of_record }) => {
                 self.list_bindings(response, address_of_record, arrival.now)
@@ -156,7 +155,7 @@ impl UserAgentServer {
             Err(rejection) => explain(response, rejection, message),
         };
         response.header("Server", &self.settings.server).finish();
-        if out.len() - begin > MAX_MESSAGE {
+        if !fits(out.len() - begin) {
             out.truncate(begin);
             return Reply::None(Silence::TooLong);
         }
@@ -196,7 +195,7 @@ impl UserAgentServer {
         }
         let address_of_record = to.address_of_record();
         let contacts = Contacts::read(message).map_err(malformed)?;
-        let expires_s = expires(message);
+        let expires_s = message.expires();
         let changes;
         let wish = match contacts {
             Contacts::Star if expires_s == Some(0) => Wish::RemoveAll,
@@ -225,12 +224,7 @@ impl UserAgentServer {
         domains.is_empty() || domains.iter().any(|domain| same_host(domain, uri.host))
     }
 
-    fn list_bindings<'b>(
-        &self,
-        mut response: Response<'b>,
-        address_of_record: &str,
-        now: Micros,
-    ) -> Response<'b> {
+    fn list_bindings<'b>(&self, mut response: Draft<'b>, address_of_record: &str, now: Micros) -> Draft<'b> {
         for binding in self.registrar.bindings(address_of_record, now) {
             let (contact, expires) = (&binding.contact, binding.expires_in_s(now));
             response = match binding.q {
@@ -244,7 +238,7 @@ impl UserAgentServer {
 
 /// What section 11.2 wants in the answer to OPTIONS. Accept and Supported are empty on purpose: no body is understood
 /// (section 20.1) and no extension (section 20.37).
-fn list_capabilities(response: Response<'_>) -> Response<'_> {
+fn list_capabilities(response: Draft<'_>) -> Draft<'_> {
     response
         .header("Allow", ALLOW)
         .header("Accept", "")
@@ -253,11 +247,11 @@ fn list_capabilities(response: Response<'_>) -> Response<'_> {
         .header("Supported", "")
 }
 
-fn explain<'b>(response: Response<'b>, rejection: &Rejection, message: &Message<'_>) -> Response<'b> {
+fn explain<'b>(response: Draft<'b>, rejection: &Rejection, message: &Message<'_>) -> Draft<'b> {
     match rejection.detail {
         Detail::None => response,
         Detail::Allow => response.header("Allow", ALLOW),
-        Detail::Unsupported => response.list("Unsupported", required_options(message)),
+        Detail::Unsupported => response.list("Unsupported", message.tokens(HeaderName::Require)),
         Detail::RetryAfter => response.header("Retry-After", RETRY_AFTER_S),
         Detail::MinExpires(seconds) => response.header("Min-Expires", seconds),
     }
@@ -324,7 +318,7 @@ fn check_uri(uri: &[u8]) -> Result<Uri<'_>, Rejection> {
 
 /// No extension is supported, so each that is required is one too many (section 8.2.2.3).
 fn check_extensions(message: &Message<'_>) -> Result<(), Rejection> {
-    match required_options(message).next() {
+    match message.tokens(HeaderName::Require).next() {
         None => Ok(()),
         Some(_) => Err(Rejection { detail: Detail::Unsupported, ..rejection(420) }),
     }

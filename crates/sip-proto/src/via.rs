@@ -98,17 +98,17 @@ impl<'a> Via<'a> {
         let mut edits = [self.received_at.clone(), self.rport_end.map(|end| end..end)];
         edits.sort_by_key(|edit| edit.as_ref().map(|range| (range.start, range.end)));
         for edit in edits.into_iter().flatten() {
-            crate::response::push_unfolded(out, &value[at..edit.start]);
+            crate::draft::push_unfolded(out, &value[at..edit.start]);
             if edit.is_empty() {
                 push_display(out, format_args!("={}", source.port()));
             }
             at = edit.end;
         }
-        crate::response::push_unfolded(out, &value[at..self.end]);
+        crate::draft::push_unfolded(out, &value[at..self.end]);
         if asked || !self.names(source.ip()) {
             push_display(out, format_args!(";received={}", source.ip()));
         }
-        crate::response::push_unfolded(out, &value[self.end..]);
+        crate::draft::push_unfolded(out, &value[self.end..]);
     }
 
     /// Whether the sender gave itself this address.

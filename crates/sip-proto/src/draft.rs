@@ -1,31 +1,53 @@
-//! Responses: what is copied from the request (RFC 3261, section 8.2.6), what is added, and where they go
-//! (section 18.2.2, RFC 3581).
+//! Messages being written: requests (RFC 3261, section 8.1.1), responses with what is copied from the request (section
+//! 8.2.6), and where responses go (section 18.2.2, RFC 3581).
 
-use crate::{HeaderName, Message, Via};
+use crate::{Header, HeaderName, MAX_MESSAGE, Message, Via};
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 
-/// A response being written. Dropped before [`Response::finish`], it leaves half a message in the buffer.
-#[must_use = "a response is complete only when it is finished"]
-pub struct Response<'b> {
+/// The tag of To in a response.
+#[derive(Debug, Clone, Copy)]
+pub enum ToTag<'a> {
+    /// The one that is made of what names the transaction ([`to_tag`]).
+    OfTransaction,
+    /// This one.
+    Of(&'a str),
+    /// None: 100 Trying (RFC 3261, section 8.2.6.2).
+    None,
+}
+
+/// A message being written. Dropped before [`Draft::finish`], it leaves half a message in the buffer. Nothing that ends a
+/// line gets out by way of a value.
+#[must_use = "a message is complete only when it is finished"]
+#[derive(Debug)]
+pub struct Draft<'b> {
     out: &'b mut Vec<u8>,
 }
 
-impl<'b> Response<'b> {
-    /// Begins a response behind what `out` holds: status line, then the Vias, From, To, Call-ID and CSeq of `request`
-    /// as far as it has them, the topmost Via and the tag of To completed. `source` is where the request came from.
-    pub fn begin(
+impl<'b> Draft<'b> {
+    /// Begins a request behind what `out` holds.
+    pub fn request(out: &'b mut Vec<u8>, method: &str, uri: &str) -> Self {
+        put(out, format_args!("{method} {uri} SIP/2.0\r\n"));
+        Self { out }
+    }
+
+    /// Begins a response: status line, then the Vias, From, To, Call-ID and CSeq of `request` as far as it has them, the
+    /// topmost Via completed; To with the tag, unless it has one. `source` is where the request came from.
+    pub fn response(
         out: &'b mut Vec<u8>,
         request: &Message<'_>,
         status: u16,
         reason: &str,
+        tag: ToTag<'_>,
         source: SocketAddr,
     ) -> Self {
-        put(out, format_args!("SIP/2.0 {status} {reason}\r\n"));
+        put(out, format_args!("SIP/2.0 {status} "));
+        push_unfolded(out, reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
         copy_vias(out, request, source);
         copy(out, "From", request.value(HeaderName::From));
-        copy_to(out, request);
+        copy_to(out, request, tag);
         copy(out, "Call-ID", request.value(HeaderName::CallId));
         copy(out, "CSeq", request.value(HeaderName::CSeq));
         Self { out }
@@ -34,6 +56,29 @@ impl<'b> Response<'b> {
     /// Adds a header field.
     pub fn header(self, name: &str, value: impl fmt::Display) -> Self {
         put(self.out, format_args!("{name}: {value}\r\n"));
+        self
+    }
+
+    /// Adds a header field where there is a value.
+    pub fn maybe(self, name: &str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.header(name, value),
+            None => self,
+        }
+    }
+
+    /// Adds a header field with a value as it was sent.
+    pub fn raw(self, name: &str, value: &[u8]) -> Self {
+        copy(self.out, name, Some(value));
+        self
+    }
+
+    /// Adds a header field of another message as it is there.
+    pub fn copy(self, header: &Header<'_>) -> Self {
+        self.out.extend_from_slice(header.raw_name);
+        self.out.extend_from_slice(b": ");
+        push_unfolded(self.out, header.value);
+        self.out.extend_from_slice(b"\r\n");
         self
     }
 
@@ -52,8 +97,20 @@ impl<'b> Response<'b> {
 
     /// Ends it, without a body.
     pub fn finish(self) {
-        self.out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        self.finish_with(b"");
     }
+
+    /// Ends it with a body, whose Content-Type is among the header fields.
+    pub fn finish_with(self, body: &[u8]) {
+        put(self.out, format_args!("Content-Length: {}\r\n\r\n", body.len()));
+        self.out.extend_from_slice(body);
+    }
+}
+
+/// Whether a message of so many bytes may be sent at all.
+#[must_use]
+pub(crate) fn fits(length: usize) -> bool {
+    length <= MAX_MESSAGE
 }
 
 /// Where the answer to a request goes that came in a datagram from `source`: to the port that it was sent from if that
@@ -87,19 +144,47 @@ pub fn to_tag(request: &Message<'_>) -> u64 {
 #[must_use]
 pub const fn reason_phrase(status: u16) -> &'static str {
     match status {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        183 => "Session Progress",
         200 => "OK",
+        202 => "Accepted",
+        302 => "Moved Temporarily",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        415 => "Unsupported Media Type",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
         423 => "Interval Too Brief",
+        480 => "Temporarily Unavailable",
         481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
         500 => "Server Internal Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
+        504 => "Server Time-out",
         505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
         _ => "Unknown",
     }
 }
@@ -116,12 +201,16 @@ fn copy_vias(out: &mut Vec<u8>, request: &Message<'_>, source: SocketAddr) {
     }
 }
 
-fn copy_to(out: &mut Vec<u8>, request: &Message<'_>) {
+fn copy_to(out: &mut Vec<u8>, request: &Message<'_>, tag: ToTag<'_>) {
     let Some(value) = request.value(HeaderName::To) else { return };
     out.extend_from_slice(b"To: ");
     push_unfolded(out, value);
     if request.to().is_ok_and(|to| to.tag().is_none()) {
-        put(out, format_args!(";tag={:016x}", to_tag(request)));
+        match tag {
+            ToTag::OfTransaction => put(out, format_args!(";tag={:016x}", to_tag(request))),
+            ToTag::Of(tag) => put(out, format_args!(";tag={tag}")),
+            ToTag::None => {}
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -163,7 +252,9 @@ mod tests {
         let message = parse(request.as_bytes(), Framing::Datagram).unwrap();
         let mut out = Vec::new();
         let source = "192.0.2.7:4444".parse().unwrap();
-        Response::begin(&mut out, &message, 200, "OK", source).header("Server", "x").finish();
+        Draft::response(&mut out, &message, 200, "OK", ToTag::OfTransaction, source)
+            .header("Server", "x")
+            .finish();
         String::from_utf8(out).unwrap()
     }
 
