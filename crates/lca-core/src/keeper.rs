@@ -308,7 +308,7 @@ impl Keeper {
 
     /// This host cannot serve, a peer stands by, and there is no SCS to tell.
     fn hand_over(&mut self, granted: Epoch, now: Micros, out: &mut Vec<Act>) {
-        if !matches!(self.machine.wanted(), Want::Hold { .. }) || !self.machine.other_stands_by() {
+        if !matches!(self.machine.wanted(), Want::Hold { .. }) || !self.machine.other_stands_by(now) {
             return;
         }
         self.machine.want(Want::Nothing, Why::Failed, true, now, &mut self.outputs);

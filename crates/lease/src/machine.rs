@@ -280,10 +280,11 @@ impl Machine {
         }
     }
 
-    /// Whether the other member is known to stand by.
+    /// Whether the other member stands by: its request was repeated when it should have been.
     #[must_use]
-    pub fn other_stands_by(&self) -> bool {
-        self.me().is_some_and(|me| self.voter.standing[from_index(me.other())].is_some())
+    pub fn other_stands_by(&self, now: Micros) -> bool {
+        let standing = self.me().and_then(|me| self.voter.standing[from_index(me.other())]);
+        standing.is_some_and(|standing| now.since(standing.heard) < self.timing.every() * 5 / 2)
     }
 
     /// Its durations.

@@ -247,6 +247,17 @@ fn without_a_carrier_the_role_goes_to_one_that_stands_by() {
 }
 
 #[test]
+fn one_that_is_cut_off_altogether_hands_nothing_over() {
+    let mut world = World::settled();
+    (world.scs_up, world.peers_linked) = (false, false);
+    world.act(Member::First, |keeper, now, out| keeper.carrier(false, now, out));
+    world.run(Duration::from_millis(440));
+    world.lose_scs();
+    world.run(Duration::from_secs(3));
+    assert!(!world.did(Member::First, |act| matches!(act, Act::StepDown { .. })), "that is for the SCS to say");
+}
+
+#[test]
 fn one_that_is_outdated_closes_at_once_and_steps_down_when_nobody_else_makes_it() {
     let mut world = World::settled();
     world.entitle(Member::Second, 3);
