@@ -64,7 +64,7 @@ impl Dialer {
     /// Dials whenever it is ordered to, until the orders end.
     pub fn run(&self, mut identity: Identity, orders: &Receiver<Dial>, linked: impl Fn(Link), say: &Say) {
         let mut pause = FIRST_PAUSE;
-        let (mut told, mut unreadable) = (String::new(), String::new());
+        let (mut unlinked, mut unreadable) = (Once::default(), Once::default());
         while let Ok(order) = orders.recv() {
             match order {
                 Dial::AtOnce => pause = FIRST_PAUSE,
@@ -75,21 +75,19 @@ impl Dialer {
                 match self.credentials.load() {
                     Ok(new) => {
                         identity = new;
-                        unreadable.clear();
+                        unreadable.good_news();
                     }
-                    Err(e) => say_once(
-                        say,
-                        &mut unreadable,
-                        &format!("the certificate in use is kept: {}", chain(&e)),
-                    ),
+                    Err(e) => {
+                        unreadable.say(say, format!("the certificate in use is kept: {}", chain(&e)));
+                    }
                 }
                 match self.attempt(&identity) {
                     Ok(link) => {
-                        told.clear();
+                        unlinked.good_news();
                         linked(link);
                         break;
                     }
-                    Err(why) => say_once(say, &mut told, &format!("no connection to {}: {why}", self.whom)),
+                    Err(why) => unlinked.say(say, format!("no connection to {}: {why}", self.whom)),
                 }
                 if orders.try_recv() == Err(TryRecvError::Disconnected) {
                     return;
@@ -120,11 +118,23 @@ fn rest(pause: Duration) -> Duration {
     (pause * 2).min(LONGEST_PAUSE)
 }
 
-/// The same sentence again and again helps nobody.
-pub(crate) fn say_once(say: &Say, told: &mut String, sentence: &str) {
-    if told != sentence {
-        say.warning(format_args!("{sentence}"));
-        sentence.clone_into(told);
+/// Says each thing once, until there is good news: the same sentences again and again help nobody.
+#[derive(Debug, Default)]
+pub(crate) struct Once(Vec<String>);
+
+impl Once {
+    /// Different things that are said.
+    const MOST: usize = 8;
+
+    pub(crate) fn say(&mut self, say: &Say, sentence: String) {
+        if self.0.len() < Self::MOST && !self.0.contains(&sentence) {
+            say.warning(format_args!("{sentence}"));
+            self.0.push(sentence);
+        }
+    }
+
+    pub(crate) fn good_news(&mut self) {
+        self.0.clear();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread that meets the agents of other hosts: it listens for those that dial this one, and has a thread for each
 //! that is dialed. The connections that come of it are handed to the real-time thread.
 
-use crate::dialer::{Credentials, Dial, Dialer, say_once};
+use crate::dialer::{Credentials, Dial, Dialer, Once};
 use crate::mailbox::Mailbox;
 use crate::messages::News;
 use crate::say::Say;
@@ -64,7 +64,7 @@ pub struct Meeting {
     dialers: BTreeMap<HostName, SyncSender<Dial>>,
     /// Dials for which there was no thread to be had.
     undone: BTreeMap<HostName, Dial>,
-    told: String,
+    told: Once,
 }
 
 impl Meeting {
@@ -81,7 +81,7 @@ impl Meeting {
             has_socket: false,
             dialers: BTreeMap::new(),
             undone: BTreeMap::new(),
-            told: String::new(),
+            told: Once::default(),
         }
     }
 
@@ -98,8 +98,8 @@ impl Meeting {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             match self.listen() {
-                Ok(()) => self.told.clear(),
-                Err(why) => say_once(&self.say, &mut self.told, &why),
+                Ok(()) => self.told.good_news(),
+                Err(why) => self.told.say(&self.say, why),
             }
             for (host, how) in std::mem::take(&mut self.undone) {
                 self.dial(host, how);
@@ -181,11 +181,7 @@ impl Meeting {
             None => match self.spawn(&host, *address) {
                 Ok(dialer) => dialer,
                 Err(e) => {
-                    say_once(
-                        &self.say,
-                        &mut self.told,
-                        &format!("no thread to dial the agent of {host}: {e}"),
-                    );
+                    self.told.say(&self.say, format!("no thread to dial the agent of {host}: {e}"));
                     self.undone.insert(host, how);
                     return;
                 }
