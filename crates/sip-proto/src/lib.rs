@@ -23,9 +23,11 @@ mod method;
 mod registrar;
 mod scan;
 mod stream;
+pub mod transaction;
 mod uas;
 mod uri;
 mod via;
+mod wire;
 
 pub use address::{Addresses, NameAddr};
 pub use draft::{Draft, ToTag, destination, reason_phrase, to_tag};
@@ -41,3 +43,4 @@ pub use stream::{Frame, Framer, MAX_HEAD};
 pub use uas::{Arrival, Duty, Reply, Settings, Silence, UserAgentServer};
 pub use uri::{Scheme, Uri, UriError};
 pub use via::{Rport, Via};
+pub use wire::Wire;
