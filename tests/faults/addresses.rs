@@ -22,7 +22,7 @@ pub fn removed_by_another_tool_is_put_back(_: &mut Lab) -> anyhow::Result<()> {
         ensure!(within < Duration::from_secs(1), "{vip} was away for {within:?}");
         tells(&api, row, &[(events::VIP_PUT_BACK, "")])?;
     }
-    ensure!(api.view()?.pairs[0].epoch.0 == 1, "no role change was due");
+    ensure!(api.view()?.pairs[0].epoch == e2e::FIRST_GRANT, "no role change was due");
     whole(&site, "sip1")
 }
 

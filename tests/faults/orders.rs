@@ -15,7 +15,7 @@ pub fn a_stop_by_order_is_no_failure(_: &mut Lab) -> anyhow::Result<()> {
     tells(&api, row, &[(events::STOP_ORDERED, "sip1"), (events::APP_STOP_DETECTED, "sip1")])?;
     wait_until("the VIP to go", || Ok(site.holders(VIP)?.is_empty()))?;
     let view = api.view()?;
-    ensure!(view.pairs[0].epoch.0 == 1, "no role change was due");
+    ensure!(view.pairs[0].epoch == e2e::FIRST_GRANT, "no role change was due");
     ensure!(view.pairs[0].wanted_primary.as_ref().is_some_and(|w| w.as_str() == "sip1"), "the role moved");
     ensure!(!view.pairs[0].trouble.is_empty(), "nobody says that the pair has no primary");
     api.start("sip1")?;

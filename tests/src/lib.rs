@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take that is not itself what a test measures. Generous: the machine may be busy.
 pub const LIMIT: Duration = Duration::from_secs(20);
+/// The epoch of the first grant: the first member's own (even ones are).
+pub const FIRST_GRANT: Epoch = Epoch(2);
 /// The members of the pair, the first on the first host.
 pub const APPS: [&str; 2] = ["sip1", "sip2"];
 

@@ -206,8 +206,15 @@ impl State {
         pending.sent.get_or_insert(now);
         pending.retry_at = Some(now + pending.launch.time_limit + RESULT_GRACE);
         let (host, launch) = (pending.host.clone(), pending.launch.clone());
-        let asks = matches!(launch.what, LaunchWhat::FindHolder { .. });
-        if first && !asks && let Some(name) = &launch.pair {
+        // The workflow's step 7 is about scripts; what else is launched is noted with its result.
+        let script = match launch.what {
+            LaunchWhat::VipControl { .. } | LaunchWhat::Script { .. } => true,
+            LaunchWhat::Announce { .. } | LaunchWhat::FindHolder { .. } => false,
+        };
+        if first
+            && script
+            && let Some(name) = &launch.pair
+        {
             let text = format!("SCS instructs the LCA on {host} to launch: {}", launch.what);
             self.note(name, Phase::Launched, now, Some(host.clone()), text);
         }

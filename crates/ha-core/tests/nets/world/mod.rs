@@ -240,8 +240,10 @@ impl World {
                 interfaces.insert(interface.clone(), !sim.no_carrier);
             }
         }
-        let interfaces =
-            interfaces.into_iter().map(|(interface, up)| InterfaceReport { interface, up, mac: Some(self.mac(name)) }).collect();
+        let interfaces = interfaces
+            .into_iter()
+            .map(|(interface, up)| InterfaceReport { interface, up, mac: Some(self.mac(name)) })
+            .collect();
         Input::InventoryReported { host: name.clone(), apps, vips, interfaces }
     }
 
