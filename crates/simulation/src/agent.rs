@@ -276,7 +276,7 @@ impl Agent {
     }
 
     /// What it writes into shared memory before it does anything.
-    pub(crate) fn remember(&self, memory: &mut BTreeMap<PairId, Memory>) {
+    pub(crate) fn remember(&mut self, memory: &mut BTreeMap<PairId, Memory>) {
         self.leases.remember(memory);
     }
 
@@ -370,7 +370,7 @@ impl Agent {
 
     /// At the end of every round: leases follow what applications became, and what changed is written.
     fn finish(&mut self, now: Micros) {
-        self.see_to_leases(now);
+        self.see_to_links(now);
         self.step_inbox(now);
         if self.dirty && !self.saving {
             let state = RunState {

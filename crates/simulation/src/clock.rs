@@ -29,7 +29,7 @@ impl fmt::Display for TrueTime {
     }
 }
 
-const MILLION: i128 = 1_000_000;
+const MILLION: i64 = 1_000_000;
 
 /// A host's clock.
 #[derive(Debug, Clone, Copy)]
@@ -48,16 +48,16 @@ impl Clock {
 
     /// What it shows at `at`.
     pub(crate) fn at(&self, at: TrueTime) -> Micros {
-        let passed = i128::from(at.since(self.started));
-        let shown = passed + (passed * i128::from(self.ppm)).div_euclid(MILLION);
+        let passed = i64::try_from(at.since(self.started)).expect("no world lasts that long");
+        let shown = passed + (passed * self.ppm).div_euclid(MILLION);
         Micros(self.showed.0 + u64::try_from(shown).expect("no clock runs backwards"))
     }
 
     /// When it first shows `shown` or more.
     pub(crate) fn reaches(&self, shown: Micros) -> TrueTime {
-        let local = i128::from(shown.0.saturating_sub(self.showed.0));
-        let estimate = local * MILLION / (MILLION + i128::from(self.ppm));
-        let mut at = self.started + u64::try_from(estimate).unwrap_or(u64::MAX);
+        let local = i64::try_from(shown.0.saturating_sub(self.showed.0)).expect("no world lasts that long");
+        let estimate = local * MILLION / (MILLION + self.ppm);
+        let mut at = self.started + u64::try_from(estimate).expect("no clock runs backwards");
         // The estimate is rounded: at most a few microseconds away.
         while at > self.started && self.at(TrueTime(at.0 - 1)) >= shown {
             at = TrueTime(at.0 - 1);

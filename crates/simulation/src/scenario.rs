@@ -481,17 +481,18 @@ impl Fault {
     /// one below it.
     pub(crate) fn forgets(&self) -> bool {
         match self {
-            Fault::ScsDies { disk, .. } => *disk != Disk::Kept,
             Fault::AgentDies { restart, .. } | Fault::AgentDiesAtGate { restart, .. } => {
                 *restart == Restart::WithoutMemory
             }
-            Fault::DiskFails { .. } | Fault::Reboot { .. } => true,
+            // The SCS's voter has no memory: what is on its disk is some milliseconds old.
+            Fault::ScsDies { .. } | Fault::Reboot { .. } => true,
             Fault::Cut { .. }
             | Fault::Isolated { .. }
             | Fault::Storm { .. }
             | Fault::AgentStalls { .. }
             | Fault::AgentStallsAtGate { .. }
             | Fault::ScsStalls { .. }
+            | Fault::DiskFails { .. }
             | Fault::Crash { .. }
             | Fault::Hang { .. }
             | Fault::OutOfStep { .. }

@@ -93,6 +93,8 @@ pub(crate) struct Scs {
     probes: BTreeMap<usize, Probe>,
     taken: BTreeMap<usize, (u64, u64)>,
     seen: BTreeMap<PairName, Epoch>,
+    /// The core's own next deadline, worked out when it changes.
+    core_deadline: Option<Micros>,
     acknowledge_due: Option<Micros>,
     durable_due: Option<Micros>,
     orders: u64,
@@ -120,6 +122,7 @@ impl Scs {
             probes: BTreeMap::new(),
             taken: BTreeMap::new(),
             seen: BTreeMap::new(),
+            core_deadline: None,
             acknowledge_due: None,
             durable_due: None,
             orders: 0,
@@ -163,7 +166,7 @@ impl Scs {
             Some(agent) => agent.last_heard + agent.silence,
         });
         sessions
-            .chain(self.state.next_deadline())
+            .chain(self.core_deadline)
             .chain(self.witness.next_deadline())
             .chain(self.probes.values().map(|probe| probe.next))
             .chain(self.acknowledge_due)
@@ -175,7 +178,7 @@ impl Scs {
     pub(crate) fn deadlines(&self) -> String {
         format!(
             "scs: core {:?}, witness {:?}, probes {:?}, acknowledge {:?}, durable {:?}",
-            self.state.next_deadline(),
+            self.core_deadline,
             self.witness.next_deadline(),
             self.probes.values().map(|probe| probe.next).min(),
             self.acknowledge_due,
@@ -237,7 +240,7 @@ impl Scs {
             self.out.push_back(Effect::Datagram(Node::Host(*host), Datagram::Probe));
         }
         self.verdicts(now);
-        if self.state.next_deadline().is_some_and(|at| at <= now) {
+        if self.core_deadline.is_some_and(|at| at <= now) {
             self.feed(Input::TimePassed, now);
         }
         if self.witness.next_deadline().is_some_and(|at| at <= now) {
@@ -256,6 +259,7 @@ impl Scs {
     fn feed(&mut self, input: Input, now: Micros) {
         let is_order = |action: &Action| matches!(action, Action::Instruct(..) | Action::Launch(..));
         let actions = ha_core::run(&mut self.state, input, now);
+        self.core_deadline = self.state.next_deadline();
         // Whom the witness may promise to is settled before the order that needs the promise goes out.
         self.entitle(now);
         let (orders, records): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_order);
@@ -311,14 +315,13 @@ impl Scs {
     }
 
     fn learn_epochs(&mut self, now: Micros) {
-        let pairs: Vec<PairName> = self.state.cluster().pairs.keys().cloned().collect();
-        for pair in pairs {
-            let Some(epoch) = self.witness.machine(&pair).map(|machine| machine.seen()) else { continue };
-            let known = self.seen.entry(pair.clone()).or_default();
-            if *known < epoch {
-                *known = epoch;
-                self.feed(Input::EpochSeen { pair, epoch }, now);
-            }
+        let news = self.state.cluster().pairs.keys().filter_map(|pair| {
+            let epoch = self.witness.machine(pair)?.seen();
+            (self.seen.get(pair).copied().unwrap_or_default() < epoch).then(|| (pair.clone(), epoch))
+        });
+        for (pair, epoch) in news.collect::<Vec<_>>() {
+            self.seen.insert(pair.clone(), epoch);
+            self.feed(Input::EpochSeen { pair, epoch }, now);
         }
     }
 

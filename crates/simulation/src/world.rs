@@ -450,7 +450,8 @@ impl World {
     /// A round of a program: what is due is done, and it is woken when the next is.
     fn time_passed(&mut self, node: Node) {
         let now = self.local(node);
-        if self.next_deadline(node).is_some_and(|at| at <= now) && !self.desks[node.index()].stalled {
+        let mut deadline = self.next_deadline(node);
+        if deadline.is_some_and(|at| at <= now) && !self.desks[node.index()].stalled {
             match node {
                 Node::Scs => {
                     if let Some(scs) = &mut self.scs {
@@ -465,8 +466,9 @@ impl World {
                 }
             }
             self.carry_out(node);
+            deadline = self.next_deadline(node);
         }
-        let Some(deadline) = self.next_deadline(node) else { return };
+        let Some(deadline) = deadline else { return };
         let clock = match node {
             Node::Scs => &self.scs_clock,
             Node::Host(host) => &self.hosts[host].clock,

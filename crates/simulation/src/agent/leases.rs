@@ -48,6 +48,8 @@ pub(super) struct Leases {
     told: Vec<LeaseReport>,
     told_at: Micros,
     tell_at: Micros,
+    /// Something is to be kept for the next run.
+    changed: bool,
 }
 
 impl Leases {
@@ -64,6 +66,7 @@ impl Leases {
             told: Vec::new(),
             told_at: Micros(0),
             tell_at: Micros(0),
+            changed: false,
         }
     }
 
@@ -84,7 +87,10 @@ impl Leases {
     }
 
     /// What has to be in shared memory before anything is done.
-    pub(super) fn remember(&self, memory: &mut BTreeMap<PairId, Memory>) {
+    pub(super) fn remember(&mut self, memory: &mut BTreeMap<PairId, Memory>) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         for kept in self.kept.values() {
             memory.insert(kept.id, kept.keeper.machine().memory());
         }
@@ -125,6 +131,7 @@ impl Agent {
             let app = pair.app(me).clone();
             let kept = Kept { me, other_host, id, app, keeper, waiting: Vec::new() };
             self.leases.kept.insert(name.clone(), kept);
+            self.leases.changed = true;
             self.act(name, now);
         }
     }
@@ -142,13 +149,12 @@ impl Agent {
     }
 
     /// The end of a round: what the keepers have not been told by a step of an application.
-    pub(super) fn see_to_leases(&mut self, now: Micros) {
-        let apps: Vec<AppName> = self.leases.kept.values().map(|kept| kept.app.clone()).collect();
-        for app in apps {
-            self.see_to_lease(&app, now);
-        }
+    pub(super) fn see_to_links(&mut self, now: Micros) {
         let (reached, carrier) = (self.links.scs_up().is_some(), self.vips.has_carrier());
         let changed = (reached != self.leases.scs_reached, carrier != self.leases.carrier);
+        if changed == (false, false) {
+            return;
+        }
         (self.leases.scs_reached, self.leases.carrier) = (reached, carrier);
         if changed.0 {
             self.leases.tell_at = now;
@@ -210,8 +216,9 @@ impl Agent {
     }
 
     fn with_keeper(&mut self, pair: &PairName, now: Micros, call: impl FnOnce(&mut Keeper, &mut Vec<Act>)) {
-        let Leases { kept, acts, .. } = &mut self.leases;
+        let Leases { kept, acts, changed, .. } = &mut self.leases;
         if let Some(kept) = kept.get_mut(pair) {
+            *changed = true;
             call(&mut kept.keeper, acts);
             self.act(pair, now);
         }

@@ -46,7 +46,7 @@ impl World {
     fn carry_out_agent(&mut self, host: usize) {
         // What must survive a crash is in memory that does, before anything is done.
         let h = &mut self.hosts[host];
-        if let Some(agent) = &h.agent {
+        if let Some(agent) = &mut h.agent {
             agent.remember(&mut h.run_files.leases);
         }
         while !self.desks[Node::Host(host).index()].stalled {
