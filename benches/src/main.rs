@@ -6,15 +6,17 @@ mod floor;
 mod keepalived;
 mod ours;
 mod phases;
+mod renewal;
 mod report;
 mod resources;
 mod sample;
 mod servers;
 mod takeover;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Benchmarks of Takeover.
@@ -29,6 +31,8 @@ struct Arguments {
 enum Benchmark {
     /// How long nobody answers on the VIP: server killed, switchover, host cut; beside the floor and keepalived
     Takeover(takeover::Arguments),
+    /// What leases cost while nothing happens: processor time of agents and SCS, by number of pairs
+    Renewal(renewal::Arguments),
     /// (A part of the benchmark `takeover`, which starts it itself)
     #[command(hide = true)]
     FloorHolder { server: u32, peer: SocketAddr },
@@ -53,16 +57,37 @@ fn main() -> ExitCode {
 fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
     let (vip, on) = bare::address()?;
     match benchmark {
-        Benchmark::Takeover(arguments) => {
-            // Before any thread: what follows happens in namespaces of its own.
-            if let netlab::Place::Outside(code) = netlab::enter()? {
-                return Ok(ExitCode::from(code));
-            }
-            takeover::run(arguments)?;
-        }
+        Benchmark::Takeover(arguments) => return in_a_lab(|| takeover::run(arguments)),
+        Benchmark::Renewal(arguments) => return in_a_lab(|| renewal::run(arguments)),
         Benchmark::FloorHolder { server, peer } => floor::hold(*server, *peer, &vip, &on)?,
         Benchmark::FloorStandby { listen } => floor::stand_by(*listen, &vip, &on)?,
         Benchmark::TellByFile { server, file } => floor::tell_by_file(*server, file)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a benchmark in namespaces of its own; to be called before there are any threads.
+fn in_a_lab(benchmark: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    if let netlab::Place::Outside(code) = netlab::enter()? {
+        return Ok(ExitCode::from(code));
+    }
+    benchmark()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The binary under test: named, or built beside this program.
+fn binary(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let beside = std::env::current_exe()?.with_file_name("takeover");
+    let binary = named.unwrap_or(&beside);
+    binary.canonicalize().with_context(|| {
+        format!("there is no binary {}: run `cargo build --release` first", binary.display())
+    })
+}
+
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    format!("{cores} cores, Linux {}, load {load} at the end", kernel.trim())
 }

@@ -86,7 +86,7 @@ impl Series {
 /// # Errors
 /// Something could not be built; runs that fail are part of the report.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let binary = binary(arguments)?;
+    let binary = crate::binary(arguments.binary.as_deref())?;
     let mut bench = Bench { runs: arguments.runs, floor: Bare::start(&binary)?, all: Vec::new() };
     let (mut rows, steps, costs) = bench.ours(&binary, arguments)?;
     let mut version = "left out".to_owned();
@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let order = [KILLED, SWITCHED, CUT, HEALED, AGENT_KILLED, NOTHING];
     rows.sort_by_key(|row| order.iter().position(|event| *event == row.event));
     let report = Report {
-        machine: machine(),
+        machine: crate::machine(),
         keepalived: version,
         rows,
         steps,
@@ -262,23 +262,6 @@ fn costs(ours: &Ours, idle_s: u64) -> anyhow::Result<Vec<(Cost, Vec<Budget>)>> {
         }
     };
     Ok(costs.into_iter().map(|cost| (cost.clone(), budgets(&cost))).collect())
-}
-
-/// The binary under test: named, or built beside this program.
-fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    let beside = std::env::current_exe()?.with_file_name("takeover");
-    let binary = arguments.binary.clone().unwrap_or(beside);
-    binary.canonicalize().with_context(|| {
-        format!("there is no binary {}: run `cargo build --release` first", binary.display())
-    })
-}
-
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default();
-    format!("{cores} cores, Linux {}, load {load} at the end", kernel.trim())
 }
 
 fn progress(who: &str, what: &str, run: u32, runs: u32) {

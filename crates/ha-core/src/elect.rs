@@ -191,6 +191,9 @@ impl State {
         if let Some(interface) = self.without_carrier(pair, host_name) {
             return Err(format!("{interface} on {host_name} has no carrier"));
         }
+        if let Some(why) = self.gate_required_and_missing(pair, app) {
+            return Err(format!("{host_name} has no gate, and `gate = \"required\"`: {why}"));
+        }
         if let Some(refusal) = state.refuses_primary(now) {
             return Err(format!("it refused primary mode: {}", refusal.why));
         }

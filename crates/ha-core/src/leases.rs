@@ -8,8 +8,8 @@ use crate::state::State;
 use crate::watch::Edge;
 use crate::{Action, IncidentKind, Phase};
 use domain::{
-    AppName, Epoch, GateReport, HostName, LeaseReport, LogEvent, Member, Micros, Pair, PairName, Profile,
-    RunMode, TakenOver, events,
+    AppName, Epoch, GatePolicy, GateReport, HostName, LeaseReport, LogEvent, Member, Micros, Pair, PairName,
+    Profile, RunMode, TakenOver, events,
 };
 use lease::{Entitled, Timing};
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,19 @@ impl State {
         others
             .filter_map(|other| self.hosts.get(other))
             .any(|other| other.usable() && other.peers.get(host) == Some(&true))
+    }
+
+    /// Why a member's host may not hold the VIPs, where a gate is required and it has told that it has none.
+    pub(crate) fn gate_required_and_missing(&self, pair: &Pair, app: &AppName) -> Option<String> {
+        if pair.gate != GatePolicy::Required {
+            return None;
+        }
+        let (name, _) = self.cluster.pair_of(app)?;
+        let at = usize::from(pair.member(app)? == Member::Second);
+        match &self.pairs.get(name)?.leases[at].as_ref()?.0.gate {
+            GateReport::Agent { why } => Some(why.clone()),
+            GateReport::Kernel | GateReport::Unknown => None,
+        }
     }
 
     /// How long an agent may be away on a host that answers, before its pair's role counts as free. Where there are VIPs,

@@ -6,6 +6,9 @@ use crate::world::{MEMBERS, Packet, Told, World, index};
 use domain::{Epoch, Member};
 use lease::{Entitled, Seat, Want};
 
+/// More messages than any step can leave on their way beyond those that may be.
+const MOST_SENT: usize = 12;
+
 /// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -17,8 +20,8 @@ pub enum Action {
     Deliver(Packet),
     /// Unsafe: the same, with what the clock showed before.
     DeliverByOldClock(Packet),
-    /// There are too many messages; this one is lost.
-    Lose(Packet),
+    /// There are too many messages: all are lost but these, a bit for each.
+    LoseBut(u32),
     /// An agent's thread goes on: it writes to the gate, and sends what comes behind it.
     GoOn(Member),
     /// Unsafe: another thread does one of its writes, by its place.
@@ -66,7 +69,9 @@ impl Setup {
     /// Everything that may happen in a state.
     pub fn list(&self, world: &World, actions: &mut Vec<Action>) {
         if world.flying.len() > self.flying {
-            actions.extend(world.flying.iter().map(|packet| Action::Lose(*packet)));
+            let all = 1 << world.flying.len().min(MOST_SENT);
+            let kept = (0..all).filter(|bits: &u32| bits.count_ones() as usize == self.flying);
+            actions.extend(kept.map(Action::LoseBut));
             return;
         }
         for member in MEMBERS {
@@ -103,7 +108,7 @@ impl Setup {
             }
             Wants::ByFirstGrants if world.left.orders > 0 => {
                 for member in MEMBERS.into_iter().filter(|member| !world.is_busy(Seat::Member(*member))) {
-                    let granted = Epoch(0).next_of(member);
+                    let granted = Epoch(1).next_of(member);
                     let wants = [Want::Nothing, Want::Hold { granted }];
                     let before = world.machine(Seat::Member(member)).wanted();
                     let new = wants.into_iter().filter(|want| *want != before);

@@ -44,7 +44,10 @@ impl Setup {
                 let clock = world.clock(packet.to) - self.timing.hold();
                 self.deliver(world, packet, clock, notes);
             }
-            Action::Lose(packet) => world.flying.retain(|flying| *flying != packet),
+            Action::LoseBut(kept) => {
+                let mut bits = (0..).map(|place| kept >> place & 1 == 1);
+                world.flying.retain(|_| bits.next() == Some(true));
+            }
             Action::GoOn(member) => self.go_on(world, member, notes),
             Action::WriteLate(member, place) => {
                 let write = world.strays[index(member)].remove(place);

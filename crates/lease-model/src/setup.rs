@@ -1,5 +1,6 @@
 //! What a run of the model explores: who begins how, what may happen how often, and which rule is broken on purpose.
 
+use crate::action::Action;
 use crate::world::{Budget, MEMBERS, NOON, Story, World};
 use domain::{Epoch, Member};
 use lease::{Entitled, Machine, Seat, Timing, Want, Why};
@@ -51,6 +52,8 @@ pub enum Start {
     Settled,
     /// First holds under epoch 2, confirmed by both others; Second does not stand by.
     Alone,
+    /// First held under epoch 2 and let go; before Second was told, First's host was restarted, a quarantine ago.
+    Restarted,
 }
 
 /// What is wanted of the agents, and in which order.
@@ -189,10 +192,30 @@ impl Setup {
         match self.start {
             Start::Fresh => {}
             // By the rules: what is broken begins from something that happens.
-            Start::Settled | Start::Alone => Setup { breakage: None, ..self.clone() }.settle(&mut world),
+            Start::Settled | Start::Alone | Start::Restarted => {
+                Setup { breakage: None, ..self.clone() }.settle(&mut world);
+                if self.start == Start::Restarted {
+                    self.restart(&mut world);
+                }
+            }
         }
         world.left = self.budget;
         world
+    }
+
+    /// First lets go, and its host is restarted.
+    fn restart(&self, world: &mut World) {
+        let first = Seat::Member(Member::First);
+        self.input(world, first, &mut |_| (), |machine, now, out| {
+            machine.want(Want::Nothing, Why::Failed, false, now, out);
+        });
+        *world = self.after(world, Action::GoOn(Member::First), &mut |_| ());
+        world.flying.retain(|packet| packet.to == Seat::Member(Member::Second));
+        world.left.faults = 1;
+        *world = self.after(world, Action::Crash(first, Crash::Host), &mut |_| ());
+        for _ in 0..self.timing().promise().as_micros() {
+            *world = self.after(world, Action::Tick([self.speeds[0]; 3]), &mut |_| ());
+        }
     }
 
     /// First is granted the role and wins the lease; Second stands by.

@@ -53,7 +53,11 @@ impl Teller {
             Action::DeliverByOldClock(packet) => {
                 format!("{} hears, by what its clock showed long before, {}", packet.to, self.packet(packet))
             }
-            Action::Lose(packet) => format!("lost: {}", self.packet(packet)),
+            Action::LoseBut(kept) => {
+                let lost = (0..).zip(&world.flying).filter(|(place, _)| kept >> place & 1 == 0);
+                let lost: Vec<_> = lost.map(|(_, packet)| self.packet(*packet)).collect();
+                format!("lost: {}", lost.join("; "))
+            }
             Action::GoOn(member) => format!("{}: goes on", Seat::Member(member)),
             Action::WriteLate(member, place) => {
                 format!("{}: a late write, {:?}", Seat::Member(member), world.strays[index(member)].get(place))

@@ -82,7 +82,11 @@ impl Voter {
             (Some(why), Kind::Hold { .. }) => {
                 // An asker that forgot what it let go must learn to go above it.
                 let let_go = self.let_go[from_index(from)];
-                let seen = if asked.epoch == let_go { self.seen.max(Epoch(let_go.0.saturating_add(1))) } else { self.seen };
+                let seen = if asked.epoch == let_go {
+                    self.seen.max(Epoch(let_go.0.saturating_add(1)))
+                } else {
+                    self.seen
+                };
                 Some(Body::Reject { seen, granted: self.granted, why })
             }
             (Some(_), Kind::Standby) => None,

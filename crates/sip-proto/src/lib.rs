@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+pub mod digest;
 mod draft;
 mod extensions;
 mod fields;
@@ -22,6 +23,7 @@ mod message;
 mod method;
 mod registrar;
 mod scan;
+mod session_timer;
 mod stream;
 pub mod transaction;
 mod uas;
@@ -39,6 +41,7 @@ pub use message::{
 };
 pub use method::Method;
 pub use registrar::{Binding, ContactChange, Limits, Refusal, Registrar, Registration, Wish};
+pub use session_timer::{LEAST_MIN_SE_S, SessionLimits, SessionTimer, TimerRefusal};
 pub use stream::{Frame, Framer, MAX_HEAD};
 pub use uas::{Arrival, Duty, Reply, Settings, Silence, UserAgentServer};
 pub use uri::{Scheme, Uri, UriError};

@@ -51,6 +51,10 @@ impl Voter {
                 Some(standing)
             });
         }
+        // Nobody waits for the vote: that it is free can as well be seen when somebody asks.
+        if self.standing == [None; 2] {
+            self.time_passed(own.now - own.by);
+        }
     }
 }
 
