@@ -26,6 +26,11 @@ impl<'a> NameAddr<'a> {
         cursor.at_end().then_some(address)
     }
 
+    /// Reads the first of a list.
+    pub(crate) fn first(values: &'a [u8]) -> Option<Self> {
+        Self::take(&mut Cursor::new(values))
+    }
+
     /// Takes one, its parameters, and the white space behind them.
     pub(crate) fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         cursor.skip_lws();

@@ -73,6 +73,15 @@ impl<'b> Draft<'b> {
         self
     }
 
+    /// Adds From or To: an address with a tag.
+    pub fn tagged(self, name: &str, address: &[u8], tag: &str) -> Self {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        push_unfolded(self.out, address);
+        put(self.out, format_args!(";tag={tag}\r\n"));
+        self
+    }
+
     /// Adds a header field of another message as it is there.
     pub fn copy(self, header: &Header<'_>) -> Self {
         self.out.extend_from_slice(header.raw_name);

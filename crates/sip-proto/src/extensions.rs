@@ -44,6 +44,13 @@ pub struct SessionExpires {
     pub refresher: Option<Refresher>,
 }
 
+impl fmt::Display for SessionExpires {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.interval_s)?;
+        self.refresher.map_or(Ok(()), |refresher| write!(f, ";refresher={refresher}"))
+    }
+}
+
 /// Replaces: the dialog that a new INVITE takes the place of (RFC 3891, section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replaces<'a> {

@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+mod dialog;
 pub mod digest;
 mod draft;
 mod extensions;
@@ -32,6 +33,7 @@ mod via;
 mod wire;
 
 pub use address::{Addresses, NameAddr};
+pub use dialog::{Dialog, Order, Sequence};
 pub use draft::{Draft, ToTag, destination, reason_phrase, to_tag};
 pub use extensions::{RAck, Reason, Refresher, Replaces, RetryAfter, SessionExpires};
 pub use fields::{CSeq, Contacts, Malformed, Qvalue};
