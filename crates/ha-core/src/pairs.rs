@@ -7,7 +7,7 @@ use crate::state::{Outstanding, State};
 use crate::watch::Edge;
 use crate::{Action, Input};
 use domain::{
-    AppName, AppStatus, HostName, Instruction, LogEvent, Micros, Order, Pair, PairName, Redundancy, RefId,
+    AppName, AppStatus, HostName, HostStatus, Instruction, LogEvent, Micros, Order, Pair, PairName, Redundancy, RefId,
     RunMode, events,
 };
 use std::sync::Arc;
@@ -120,10 +120,23 @@ impl State {
         if is_primary
             || report.status != AppStatus::Started
             || self.must_wait_for_backup(name, pair, app, now)
+            || self.may_have_been_taken_over(pair, app, now)
         {
             return None;
         }
         Some(Order::SetRunMode { mode: RunMode::Primary, epoch: state.epoch })
+    }
+
+    /// Right after the SCS's start: `app` is wanted by what survived, and is not primary. While no SCS was there, its peer may
+    /// have taken over; it is given time to say so.
+    fn may_have_been_taken_over(&self, pair: &Pair, app: &AppName, now: Micros) -> bool {
+        let other = self.host_of(pair.other(app)).and_then(|host| self.hosts.get(host));
+        let unheard = other.is_some_and(|host| match host.status {
+            HostStatus::Unknown => true,
+            HostStatus::Up => !host.heard,
+            HostStatus::AgentDown | HostStatus::Unreachable => false,
+        });
+        unheard && now.since(self.started_at) < self.cluster.scs.boot_grace
     }
 
     /// In a planned switchover of a cold pair the old primary serves on until the new one has been started.

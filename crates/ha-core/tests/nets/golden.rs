@@ -49,6 +49,10 @@ impl goldenscript::Runner for Script {
                 let name = host(&word()?);
                 world.hosts.get_mut(&name).ok_or("no such host")?.agent_down = true;
             }
+            "present" => {
+                let name = host(&word()?);
+                world.hosts.get_mut(&name).ok_or("no such host")?.agent_down = false;
+            }
             "willing" => world.sim_mut(&app(&word()?)).refuses = false,
             "hangs" => world.set_app(&app(&word()?), |a| {
                 (a.status, a.cause) = (AppStatus::ServiceUnavailable, Some(Cause::Hung));
@@ -226,6 +230,7 @@ scripts! {
     two_primaries_are_reported_when_they_last
     peer_hears_what_the_scs_does_not
     taken_over_without_the_scs
+    restarted_scs_waits_for_who_may_have_taken_over
     not_confirmed_from_outside
     seen_nowhere_or_twice
 }
