@@ -125,7 +125,7 @@ impl Machine {
     /// The gate of this host refuses this epoch and all below it, whoever fenced them off and whether it is remembered: what
     /// is asked for is above.
     pub fn fenced_off(&mut self, epoch: Epoch) {
-        self.voter.seen = self.voter.seen.max(epoch);
+        self.voter.seen = self.voter.seen.max(Epoch(epoch.0.saturating_add(1)));
     }
 
     /// What must survive a crash. To be kept after each input, before the outputs are carried out.

@@ -447,7 +447,7 @@ fn a_fence_that_outlived_the_memory_is_gone_above() {
     // Fenced off by a run that left no memory, and known to no other voter.
     world.gates[0].fence = Epoch(9);
     world.machines[0].fenced_off(Epoch(8));
-    world.want(FIRST, Want::Hold { granted: Epoch(2) });
+    world.want(FIRST, Want::Hold { granted: Epoch(8) });
     world.run(3 * H);
     assert_eq!(world.open(), Some(Member::First), "its gate obeys it");
 }
