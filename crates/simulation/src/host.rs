@@ -68,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) addresses: BTreeSet<VipAddress>,
     pub(crate) gates: BTreeMap<PairName, Gate>,
     pub(crate) processes: BTreeMap<AppName, Process>,
+    /// When the last word arrives on each application's socket, there and back: sockets keep their order.
+    pub(crate) sockets: BTreeMap<AppName, [TrueTime; 2]>,
     /// Applications that refuse primary mode, whoever starts them.
     pub(crate) refusing: BTreeSet<AppName>,
     pub(crate) scripts_fail: bool,
@@ -91,6 +93,7 @@ impl Host {
             addresses: BTreeSet::new(),
             gates: BTreeMap::new(),
             processes: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             refusing: BTreeSet::new(),
             scripts_fail: false,
             run_files: RunFiles::default(),
@@ -119,6 +122,13 @@ impl Host {
         self.carrier = true;
         // Some seconds go by before an agent can read a clock.
         self.clock = Clock::new(now, Micros(3_000_000), self.ppm);
+    }
+
+    /// When something arrives on an application's socket (0: there, 1: back) that would take until `at` alone.
+    pub(crate) fn on_socket(&mut self, app: &AppName, way: usize, at: TrueTime) -> TrueTime {
+        let last = &mut self.sockets.entry(app.clone()).or_default()[way];
+        *last = at.max(*last);
+        *last
     }
 
     pub(crate) fn new_pid(&mut self) -> u32 {

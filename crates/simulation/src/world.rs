@@ -739,9 +739,10 @@ impl World {
 
     fn tell_process(&mut self, host: usize, app: &AppName, told: Told) {
         let delay = self.random.between(10..=60);
+        let at = self.hosts[host].on_socket(app, 0, self.now + delay);
         if let Some(pid) = self.hosts[host].processes.get(app).map(|process| process.pid) {
             let does = processes::Does::Hears(told);
-            self.after(delay, Event::Process { host, app: app.clone(), pid, does });
+            self.at(at, Event::Process { host, app: app.clone(), pid, does });
         }
     }
 }

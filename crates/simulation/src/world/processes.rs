@@ -99,7 +99,8 @@ impl World {
     pub(super) fn says(&mut self, host: usize, app: &AppName, pid: u32, said: Said) {
         let run = self.hosts[host].run;
         let delay = self.random.between(5..=60);
-        self.after(delay, Event::News { host, run, news: agent::Event::Said(app.clone(), pid, said) });
+        let at = self.hosts[host].on_socket(app, 1, self.now + delay);
+        self.at(at, Event::News { host, run, news: agent::Event::Said(app.clone(), pid, said) });
     }
 
     pub(super) fn process_ends(&mut self, host: usize, app: &AppName, after_us: u64, exit: Exit) {
