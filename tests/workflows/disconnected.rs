@@ -17,7 +17,12 @@ pub fn cut_and_reconnected_both_directions(_: &mut Lab) -> anyhow::Result<()> {
     for old in ["sip1", "sip2"] {
         let (api, prober) = (site.api()?, site.prober()?);
         let outage = loses(&mut site, &prober, old, "host cut off", |lab| lab.cut(host_of(old)))?;
-        ensure!(outage < Duration::from_millis(650), "profile normal promises less than {outage:?}");
+        ensure!(
+            outage < Duration::from_millis(650),
+            "profile normal promises less than {outage:?}\n{}\n{}",
+            e2e::shown(&api.log()?),
+            site.logs()
+        );
 
         let (row, known, healed) = (last_row(&api)?, api.incidents()?.len(), netlab::now());
         site.lab.heal(host_of(old))?;
@@ -87,6 +92,7 @@ fn loses(
     ensure!(prober.await_answer(new, begun, LIMIT), "{new} does not take over\n{}", site.logs());
 
     let incident = next_incident(&api, known)?;
+    println!("{}", told(&incident));
     ensure!(incident.kind == IncidentKind::Disconnected, "{}", told(&incident));
     steps_in_order(&incident)?;
     let not_launched = format!("on {0}: {0} is not reachable", host_of(old));
