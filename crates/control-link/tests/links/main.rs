@@ -6,9 +6,12 @@
 mod lab;
 
 use control_link::messages::{FromAgent, Heartbeat, MAX_FRAME};
-use control_link::{DialError, Expected, Identity, Limits, Link, LinkError, Received, Role, Seal, ca, dial};
-use domain::Micros;
+use control_link::{
+    DialError, Expected, Identity, Limits, Link, LinkError, Received, Role, Seal, SealError, ca, dial,
+};
+use domain::{Epoch, Micros};
 use lab::{BOUND, CONTROL, Lab, Peer, Server, load, message};
+use lease::{Body, Message, PairId};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
@@ -40,6 +43,34 @@ fn messages_and_heartbeats_pass_both_ways() {
     assert_eq!(s.open(&mut datagram).unwrap().heartbeat, beat);
     assert_eq!(a.open(&mut s.seal(&beat)).unwrap().heartbeat, beat);
     assert!(matches!(agent.link.seal(77), Err(LinkError::SealedBefore)));
+}
+
+#[test]
+fn agents_link_with_each_other_and_vote_and_no_vote_counts_twice() {
+    let lab = Lab::new();
+    let server = Server::start(&lab.identity(Role::Agent, "host2"));
+    let host1 = lab.identity(Role::Agent, "host1");
+    let other = Expected { role: Role::Agent, name: Some("host3".to_owned()) };
+    assert!(matches!(dial(server.address(), &host1, &other, BOUND), Err(DialError::WrongPeer { .. })));
+    // The impostor's end of that link.
+    server.links.recv_timeout(BOUND).unwrap();
+    let expected = Expected { role: Role::Agent, name: Some("host2".to_owned()) };
+    let mut near = dial(server.address(), &host1, &expected, BOUND).unwrap();
+    let mut far = server.links.recv_timeout(BOUND).unwrap();
+    assert_eq!(
+        (near.peer().to_string(), far.peer().to_string()),
+        ("agent host2".into(), "agent host1".into())
+    );
+
+    let (mut near, mut far) = (near.seal(7).unwrap(), far.seal(7).unwrap());
+    let beat = Heartbeat { at: Micros(1), heard: Micros(2), held_us: 3, stall_us: 4 };
+    let promise = Message { pair: PairId(5), body: Body::Promise { epoch: Epoch(6), at: Micros(7) } };
+    let mut datagram = Vec::new();
+    near.seal_with(&beat, &[promise], |sealed| datagram = sealed.to_vec());
+    let mut replay = datagram.clone();
+    let opened = far.open(&mut datagram).unwrap();
+    assert!(opened.heartbeat == beat && opened.messages().eq([Ok(promise)]));
+    assert_eq!(far.open(&mut replay), Err(SealError::Replayed));
 }
 
 #[test]
