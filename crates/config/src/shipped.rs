@@ -46,6 +46,13 @@ const SHIPPED: &[Row] = &[
     // An agent of the right release is back in normal condition; one of the wrong release raises it again.
     ("release-drift", Category::Minor, events::RELEASE_DRIFT, &[events::HOST_NORMAL]),
     ("lease-strained", Category::Minor, events::LEASE_STRAINED, &[events::LEASE_STEADY]),
+    // Promises and leases are timed by it.
+    ("clock-strays", Category::Critical, events::CLOCK_STRAYS, &[events::CLOCK_KEEPS]),
+    ("lease-lost", Category::Major, events::LEASE_LOST, &[events::LEASE_HELD]),
+    ("lease-thinly-backed", Category::Minor, events::BACKING_LOW, &[events::BACKING_FULL]),
+    ("gate-missing", Category::Major, events::GATE_MISSING, &[events::GATE_WHOLE]),
+    // It stands again by then; who removed it is for a person to find out.
+    ("gate-disturbed", Category::Major, events::GATE_DISTURBED, &[]),
     ("solution-pending", Category::Major, events::SOLUTION_PENDING, &[events::SOLUTION_BACK]),
     // Records of the time since would be lost with the process.
     ("store-failed", Category::Major, events::STORE_FAILED, &[events::STORE_BACK]),
@@ -63,7 +70,7 @@ pub fn shipped_conditions() -> BTreeMap<String, AlarmCondition> {
             category: *category,
             detect: Detect { event: *event, source: DetectSource::Any },
             cancel: cancel.to_vec(),
-            clearance_timeout: if *event == events::VIP_DUPLICATE {
+            clearance_timeout: if cancel.is_empty() {
                 STRANGER_TIMEOUT
             } else {
                 CLEARANCE_TIMEOUT
@@ -135,7 +142,8 @@ mod tests {
             assert!(EventKind::find(condition.detect.event).is_some());
             assert!(!condition.cancel.contains(&condition.detect.event), "{name} would clear itself");
             assert!(condition.cancel.iter().all(|id| EventKind::find(*id).is_some()));
-            assert!(!condition.cancel.is_empty() || name == "vip-answered-by-stranger");
+            let by_time = ["vip-answered-by-stranger", "gate-disturbed"].contains(&name.as_str());
+            assert!(!condition.cancel.is_empty() || by_time, "{name} never ends");
         }
     }
 }

@@ -246,6 +246,8 @@ registry! {
     RELEASE_DRIFT = 70 - 405, Standard, "agent runs another release than the SCS";
     LEASE_STRAINED = 70 - 406, Standard, "host stalls for longer than a lease of its pairs allows";
     LEASE_STEADY = 70 - 407, Standard, "host stalls no longer than the leases of its pairs allow";
+    CLOCK_STRAYS = 70 - 408, Standard, "host's clock runs faster or slower than leases allow for";
+    CLOCK_KEEPS = 70 - 409, Standard, "host's clock keeps time as leases need it";
     PEER_REFUSED = 70 - 501, Standard, "peer refused";
     SCS_STARTED = 70 - 601, Standard, "SCS started";
     SCS_STOPPED = 70 - 602, Standard, "SCS stopped";

@@ -280,6 +280,10 @@ pub struct HostFigures {
     pub real_time: bool,
     /// Whether the agent's memory is locked.
     pub memory_locked: bool,
+    /// How much faster than its oscillator the host's clock ran since the last figures, parts per million: what a time
+    /// daemon makes of it (CLOCK_MONOTONIC against CLOCK_MONOTONIC_RAW).
+    #[serde(default)]
+    pub clock_ppm: i64,
     /// Seconds after which a watchdog device resets the host when the agent hangs; 0: none is armed.
     pub watchdog_s: u32,
     /// VIPs put back after another tool removed them, since the agent started.

@@ -193,12 +193,13 @@ impl Agent {
 
     /// Does what is due.
     pub fn time_passed(&mut self, now: Micros) {
+        self.apps_time_passed(now);
+        // Before the links: a vote takes the heartbeat along, which then need not go by itself. Before the VIPs: after a
+        // stall, nothing is announced by a lease that has run out.
+        self.leases_time_passed(now);
         let change = self.session.time_passed(now);
         self.changed(change, now);
         self.peers_time_passed(now);
-        self.apps_time_passed(now);
-        // Before the VIPs: after a stall, nothing is announced by a lease that has run out.
-        self.leases_time_passed(now);
         if self.vips.next_deadline().is_some_and(|due| due <= now) {
             self.vips.time_passed(now, &mut self.facts);
             self.report_facts(now);
@@ -207,6 +208,7 @@ impl Agent {
             self.observer.time_passed(&self.vips, now, &mut self.facts, &mut self.answered);
             self.report_observed(now);
         }
+        self.flush_votes(now);
     }
 
     /// The loop was late by this much: nobody else is to blame for that time.

@@ -1,5 +1,6 @@
 //! Figures of the host and of the agent itself, from `/proc`. What a field cannot be read from stays zero.
 
+use crate::clock::Slew;
 use domain::HostFigures;
 use std::fs;
 
@@ -7,6 +8,7 @@ use std::fs;
 #[derive(Debug, Default)]
 pub struct Figures {
     last: Processor,
+    slew: Slew,
 }
 
 /// Processor time of all cores since the boot, clock ticks.
@@ -31,6 +33,7 @@ impl Figures {
             memory_total: memory_field(&memory, "MemTotal:"),
             memory_available: memory_field(&memory, "MemAvailable:"),
             load1: first_number(&text("/proc/loadavg")),
+            clock_ppm: self.slew.ppm(),
             agent_resident: memory_field(&text("/proc/self/status"), "VmRSS:"),
             ..HostFigures::default()
         }

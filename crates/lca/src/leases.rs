@@ -210,10 +210,11 @@ impl Agent {
             for wanted in std::mem::take(&mut self.book.wanted) {
                 match wanted {
                     Wanted::Vote(voter, message) => {
-                        // Somebody may wait for it; a renewal can wait for the end of the round.
+                        // Service may wait for it. All else can wait for the end of the round, which is near, and
+                        // then goes in few datagrams.
                         urgent |= match message.body {
-                            Body::Release { .. } | Body::Promise { .. } => true,
-                            Body::Ask { .. } | Body::Reject { .. } => false,
+                            Body::Release { .. } => true,
+                            Body::Ask { .. } | Body::Promise { .. } | Body::Reject { .. } => false,
                         };
                         self.book.votes.push((voter, message));
                     }

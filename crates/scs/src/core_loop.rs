@@ -8,7 +8,7 @@ use crate::inputs::input_of;
 use crate::outbox::Outbox;
 use crate::refusals::Refusals;
 use crate::sessions::{Agent, HELLO_LIMIT, Session};
-use crate::stalls::Stalls;
+use crate::stalls::{Slews, Stalls};
 use crate::store::{Health, Store};
 use control_link::messages::{FromAgent, Hello, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received};
@@ -74,6 +74,7 @@ pub(crate) struct CoreLoop {
     unread: BTreeSet<Token>,
     refusals: Refusals,
     stalls: Stalls,
+    slews: Slews,
     /// The core's own next deadline, worked out when it changes.
     core_deadline: Option<Micros>,
     /// The last report taken from each host's agent, with the boot it was of: what is sent again is not news.
@@ -118,6 +119,7 @@ impl CoreLoop {
             unread: BTreeSet::new(),
             refusals: Refusals::default(),
             stalls: Stalls::default(),
+            slews: Slews::default(),
             core_deadline,
             taken: BTreeMap::new(),
             votes: Vec::new(),
@@ -362,8 +364,9 @@ impl CoreLoop {
             }
             (FromAgent::Figures(figures), Some(agent)) => {
                 let strained = self.stalls.event(&agent.host, &figures, self.state.cluster(), now);
+                let slewed = self.slews.event(&agent.host, &figures, now);
                 self.outbox.handle().publish_figures(&agent.host, now, figures);
-                if let Some(event) = strained {
+                for event in strained.into_iter().chain(slewed) {
                     self.feed(Input::EventReported { event }, now);
                 }
                 Ok(())

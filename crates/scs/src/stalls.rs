@@ -3,7 +3,7 @@
 
 use domain::{Cluster, HostFigures, HostName, LogEvent, Micros, events};
 use lease::Timing;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a host must go without such a stall before it counts as in order again.
@@ -44,9 +44,48 @@ impl Stalls {
     }
 }
 
+/// Hosts whose clocks run faster or slower than leases allow for: while that lasts, a promise may end before the lease
+/// that was given for it (R2).
+#[derive(Debug, Default)]
+pub(crate) struct Slews(BTreeSet<HostName>);
+
+impl Slews {
+    /// Figures of a host came in.
+    pub(crate) fn event(&mut self, host: &HostName, figures: &HostFigures, now: Micros) -> Option<LogEvent> {
+        let ppm = figures.clock_ppm;
+        let strays = ppm.unsigned_abs() > lease::DRIFT_PPM;
+        if strays == self.0.contains(host) {
+            return None;
+        }
+        let id = if strays { events::CLOCK_STRAYS } else { events::CLOCK_KEEPS };
+        if strays {
+            self.0.insert(host.clone());
+        } else {
+            self.0.remove(host);
+        }
+        let text = format!("by {ppm} ppm, {} are allowed for", lease::DRIFT_PPM);
+        Some(LogEvent::new(id, now).on(host).because(text).with("ppm", ppm))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_strays_is_told_once_and_again_when_it_keeps_time() {
+        let host = HostName::new("host1").unwrap();
+        let mut slews = Slews::default();
+        let mut told = |clock_ppm| {
+            let figures = HostFigures { clock_ppm, ..HostFigures::default() };
+            slews.event(&host, &figures, Micros(1)).map(|event| event.id)
+        };
+        assert_eq!(told(500), None);
+        assert_eq!(told(-501), Some(events::CLOCK_STRAYS));
+        assert_eq!(told(83_333), None);
+        assert_eq!(told(20), Some(events::CLOCK_KEEPS));
+        assert_eq!(told(0), None);
+    }
 
     #[test]
     fn a_host_that_stalls_too_long_is_told_once_and_again_when_it_is_calm() {
