@@ -127,6 +127,7 @@ fn well() -> Status {
         longest_stall_us: 83,
         real_time: true,
         memory_locked: true,
+        clock_ppm: 0,
         watchdog_s: 0,
         vips_put_back: 0,
         at: Micros(0),

@@ -4,8 +4,8 @@
 use control_link::Identity;
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Cluster, Epoch, HostName, Instruction,
-    InterfaceReport, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, Order, PairName, RunMode,
-    VipReport, VipVerb,
+    InterfaceReport, Launch, LaunchOutcome, LaunchResult, LaunchWhat, MacAddress, Micros, Order, PairName,
+    RunMode, SeenHolder, VipReport, VipSighting, VipVerb,
 };
 use ha_core::{Action, Durable, Input, Lost, OrderId, OrderOutcome, Record, State};
 use sci::client::{Client, Target};
@@ -323,10 +323,18 @@ impl Core {
 }
 
 fn launched(host: HostName, launch: Launch, at: Micros, inputs: &mut VecDeque<Input>) {
-    if let LaunchWhat::VipControl { verb, vip, interface, .. } = launch.what {
-        let present = verb == VipVerb::Enable;
-        let report = VipReport { vip, interface, present, why: "built-in control".to_owned() };
-        inputs.push_back(Input::VipReported { host: host.clone(), at, report });
+    match launch.what {
+        LaunchWhat::VipControl { verb, vip, interface, .. } => {
+            let present = verb == VipVerb::Enable;
+            let report = VipReport { vip, interface, present, why: "built-in control".to_owned() };
+            inputs.push_back(Input::VipReported { host: host.clone(), at, report });
+        }
+        LaunchWhat::FindHolder { vip, interface } => {
+            let holders = vec![SeenHolder { mac: MacAddress([2, 0, 0, 0, 0, 1]), at }];
+            let sighting = VipSighting { vip, interface, asked: at, holders };
+            inputs.push_back(Input::VipSighted { host: host.clone(), at, sighting });
+        }
+        LaunchWhat::Announce { .. } | LaunchWhat::Script { .. } => {}
     }
     let result = LaunchResult {
         ref_id: launch.ref_id,
