@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         observer::a_backup_asks_unasked,
         peers::two_agents_notice_silence_and_its_end,
         peers::agents_meet_without_an_scs_and_after_restarts,
+        peers::an_scs_of_the_older_protocol_gets_heartbeats_alone,
         peers::votes_pass_and_a_replay_is_not_life,
         peers::strangers_are_refused_by_an_agent,
         peers::who_does_not_behave_is_hung_up_on,

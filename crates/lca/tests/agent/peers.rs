@@ -109,6 +109,31 @@ pub fn agents_meet_without_an_scs_and_after_restarts(lab: &mut Lab) {
     assert_eq!(scs.peers, [PeerReport { host: "host2".parse().unwrap(), heard: false }]);
 }
 
+pub fn an_scs_of_the_older_protocol_gets_heartbeats_alone(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    add_host(lab, "host2", "192.0.2.13");
+    let part = shared_with("host2", "192.0.2.13");
+    lab.block_between("host2", "scs", true).unwrap();
+    let _one = Agent::start(lab, &scs);
+    let _two = Agent::start_with(lab, &scs, "host2", &part);
+    scs.protocol = 1;
+    scs.welcome(part.clone());
+    scs.app_is("app1", AppStatus::Started);
+    // The other agent is met, which would be reported, and the application is ready, which would be voted on.
+    scs.fact(|fact| is_log(fact, events::CONNECTED));
+    scs.fact(|fact| is_log(fact, events::CONNECTED));
+    for _ in 0..5 {
+        scs.voice.next();
+    }
+    assert_eq!(scs.voice.messages(), []);
+
+    scs.hang_up();
+    scs.protocol = PROTOCOL;
+    scs.welcome(part);
+    assert_eq!(scs.peers, [PeerReport { host: "host2".parse().unwrap(), heard: true }]);
+    wait_for(|| (!scs.voice.messages().is_empty()).then_some(()));
+}
+
 /// The agent of host0 played by hand, which dials the one of host1; its link, its datagrams.
 struct Other {
     link: Link,

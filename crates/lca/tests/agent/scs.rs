@@ -26,13 +26,15 @@ pub struct Scs {
     address: SocketAddr,
     links: Receiver<Link>,
     _acceptor: Acceptor,
-    voice: Voice,
+    pub voice: Voice,
     poll: Poll,
     link: Option<Link>,
     queue: VecDeque<FromAgent>,
     next_ref: u64,
     sessions: u64,
     tls: tempfile::TempDir,
+    /// The version of the messages that it speaks.
+    pub protocol: u32,
     /// Silence after which the agent hangs up.
     pub silence_ms: u64,
     /// Whether reports are acknowledged as they come.
@@ -78,6 +80,7 @@ impl Scs {
             next_ref: 1_000,
             sessions: 0,
             tls,
+            protocol: PROTOCOL,
             silence_ms: 20_000,
             acknowledging: true,
             numbers: Vec::new(),
@@ -107,7 +110,7 @@ impl Scs {
         let link = self.link.as_mut().unwrap();
         self.voice.speak(link.seal(session).unwrap());
         let welcome = Welcome {
-            protocol: PROTOCOL,
+            protocol: self.protocol,
             release: "test".to_owned(),
             session,
             cluster,
@@ -287,6 +290,7 @@ impl Scs {
     }
 
     fn took(&mut self, message: &FromAgent) {
+        assert!(message.known_since() <= self.protocol, "an older SCS would hang up on {message:?}");
         if let FromAgent::Report(report) = message {
             self.numbers.push(report.seq);
             self.seen.push(report.fact.clone());
