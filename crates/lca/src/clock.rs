@@ -54,6 +54,15 @@ fn nanos(clock: libc::clockid_t) -> u64 {
     seconds * 1_000_000_000 + nanos
 }
 
+fn read(clock: libc::clockid_t) -> Micros {
+    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `at` is a valid timespec to write to.
+    let done = unsafe { libc::clock_gettime(clock, &raw mut at) };
+    assert_eq!(done, 0, "clock_gettime knows CLOCK_BOOTTIME and CLOCK_REALTIME on every Linux since 2.6.39");
+    let (seconds, nanos) = (u64::try_from(at.tv_sec).unwrap_or(0), u64::try_from(at.tv_nsec).unwrap_or(0));
+    Micros(seconds * 1_000_000 + nanos / 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,13 +77,4 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(here.ppm().abs() < 200_000, "no kernel steers further than 100,000");
     }
-}
-
-fn read(clock: libc::clockid_t) -> Micros {
-    let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `at` is a valid timespec to write to.
-    let done = unsafe { libc::clock_gettime(clock, &raw mut at) };
-    assert_eq!(done, 0, "clock_gettime knows CLOCK_BOOTTIME and CLOCK_REALTIME on every Linux since 2.6.39");
-    let (seconds, nanos) = (u64::try_from(at.tv_sec).unwrap_or(0), u64::try_from(at.tv_nsec).unwrap_or(0));
-    Micros(seconds * 1_000_000 + nanos / 1_000)
 }
