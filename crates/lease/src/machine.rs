@@ -398,8 +398,7 @@ impl Machine {
             self.candidate.next_ask = self.voter.quarantine.unwrap_or(now);
             return;
         }
-        self.candidate.next_ask =
-            (self.candidate.next_ask + self.timing.every()).max(now + self.timing.every() / 2);
+        self.candidate.next_ask = self.next_beat(now);
         let kind = match self.candidate.want {
             Want::Nothing => return,
             Want::Standby => Kind::Standby,
@@ -417,6 +416,17 @@ impl Machine {
                 self.promised(self.seat, epoch, at, now, out);
             }
         }
+    }
+
+    /// When to ask next: on the beat of the asks before, also after one out of turn or late. Pairs that were configured
+    /// together have the same beat, so that their asks travel together.
+    fn next_beat(&self, now: Micros) -> Micros {
+        let (beat, every) = (self.candidate.next_ask, self.timing.every());
+        if beat > now {
+            return beat.min(now + every);
+        }
+        let missed = now.since(beat).as_micros() / every.as_micros();
+        beat + every * u32::try_from(missed + 1).unwrap_or(u32::MAX)
     }
 
     /// The epoch to ask under: one's own, not below the grant, nor below what anybody was promised. Promises for a lease of

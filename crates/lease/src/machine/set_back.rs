@@ -64,8 +64,9 @@ impl Candidate {
         if let Some(held) = &mut self.held {
             held.until = own.deadline(held.until);
         }
-        // An ask that is late is followed by the next half an interval later, however late it was.
-        self.next_ask = self.next_ask.max(own.now - every / 2) - own.by;
+        // An ask that is late is followed by the next on the same beat, however many were missed.
+        let missed = own.now.since(self.next_ask).as_micros() / every.as_micros();
+        self.next_ask = self.next_ask + every * u32::try_from(missed).unwrap_or(u32::MAX) - own.by;
         if let Some(telling) = &mut self.telling {
             telling.next = own.deadline(telling.next);
             telling.until = own.deadline(telling.until);
