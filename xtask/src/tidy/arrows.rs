@@ -47,6 +47,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
+    ("lease-model", Arrows::To(&["domain", "lease"])),
     ("simulation", Arrows::To(&["config", "domain", "ha-core", "lca-core", "lease"])),
     ("rehearsal", Arrows::Anything),
     ("xtask", Arrows::To(&[])),
