@@ -81,7 +81,7 @@ fn signal_primary(stage: &Stage, signal: Signal, then: &str) -> anyhow::Result<S
 fn cut(stage: &mut Stage) -> anyhow::Result<String> {
     let host = stage.primary()?.host;
     stage.cut(host)?;
-    Ok(format!("{host} was cut off; without leases it keeps the VIP until it is back (r)"))
+    Ok(format!("{host} was cut off; it cannot renew its lease on the VIP, which ends (r)"))
 }
 
 fn kill_or_start_agent(stage: &mut Stage) -> anyhow::Result<String> {

@@ -14,10 +14,10 @@ requests that nobody answered. Both: answers by the old primary while the new on
 ";
 
 /// Said wherever a host was cut off.
-const WITHOUT_LEASES: &str = "
-A host that is cut off keeps its VIP until it is seen again, and who is cut off with it goes on
-using it. Leases, the next step of the product, will make it let go by itself. Until then both
-hosts can answer for a moment when it comes back.
+const LEASES: &str = "
+A host that is cut off cannot renew its lease on the VIP. Before the other one may hold it, the
+kernel of the first stops answering for it; the address itself goes some seconds later. Where the
+kernel has no gate, as for an ordinary user here, the agent removes the address instead.
 ";
 
 /// One run, for people.
@@ -101,7 +101,7 @@ fn service(run: &Run) -> Vec<String> {
         ));
     }
     let keeps = if run.workflow == Workflow::Disconnected && run.holders.len() > 1 {
-        " (the one that is cut off keeps it: there are no leases yet)"
+        " (the lease of the one that is cut off has run out)"
     } else {
         ""
     };
@@ -147,7 +147,7 @@ pub fn summary(runs: &[Run]) -> String {
     }
     out += EXPLANATION;
     if runs.iter().any(|run| matches!(run.workflow, Workflow::Disconnected | Workflow::Reconnected)) {
-        out += WITHOUT_LEASES;
+        out += LEASES;
     }
     out
 }
@@ -305,18 +305,18 @@ Primary server disconnected, run 2 of 3
   step 6     +0.020 ms  what happened at 20 (and 1 more, until +1.500 ms)
   client: outage 550.000 ms (bound 1200 ms), 7 lost
   client: no answers by both hosts in the same interval
-  at the end: answered by sip2; VIP enabled on host1 and host2 (the one that is cut off keeps it: there are no leases yet)
+  at the end: answered by sip2; VIP enabled on host1 and host2 (the lease of the one that is cut off has run out)
   FAILED: step 2 did not happen
 ";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn a_summary_says_how_many_passed_and_that_there_are_no_leases() {
+    fn a_summary_says_how_many_passed_and_what_becomes_of_a_host_that_is_cut_off() {
         let text = summary(&[disconnected(550, &[]), disconnected(950, &["too long"])]);
         let row = "disconnected     2      1  550.000  950.000  550.000  950.000   1200    14     0\n";
         assert!(text.contains(row), "{text}");
-        assert!(text.contains("keeps its VIP until it is seen again"), "{text}");
+        assert!(text.contains("cannot renew its lease"), "{text}");
     }
 
     #[test]

@@ -318,7 +318,7 @@ impl Stage {
         let is_primary = pair.primary.as_ref().is_some_and(|app| app.as_str() == primary.app);
         expect(is_primary, format!("{} is not the one primary", primary.app));
         expect(pair.incident.is_none(), "an incident is still open".to_owned());
-        // Of a host that is cut off nothing is known, and without leases it keeps the VIP until it is seen again.
+        // Of a host that is cut off nothing is known, and behind its closed gate the address stays for some seconds.
         let other_is_seen = workflow != Workflow::Disconnected;
         for member in pair.members.iter().filter(|_| other_is_seen) {
             if let Err(why) = &member.ready {
