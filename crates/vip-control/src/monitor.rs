@@ -30,8 +30,8 @@ pub enum NetEvent {
         /// It does not expire.
         permanent: bool,
     },
-    /// An address was removed, has expired, or duplicate address detection switched it off. Where it was there with another prefix
-    /// length too, the host goes on answering: [`VipController::present`](crate::VipController::present) tells.
+    /// An address was removed, has expired, or duplicate address detection switched it off. Where it was there with another
+    /// prefix length too, the host goes on answering: [`VipController::present`](crate::VipController::present) tells.
     AddressRemoved {
         /// Where.
         interface: InterfaceName,

@@ -138,7 +138,11 @@ fn wait_for_renewals(monitor: &mut Monitor, times: usize) {
     scs::wait_for(|| {
         let _ = monitor.events(&mut told).unwrap();
         let renewals = |vip: VipAddress| {
-            told.iter().filter(|event| matches!(event, NetEvent::AddressAdded { address, permanent: false, .. } if *address == vip.address)).count()
+            let renewal = |event: &&NetEvent| {
+                let NetEvent::AddressAdded { address, permanent, .. } = event else { return false };
+                !permanent && *address == vip.address
+            };
+            told.iter().filter(renewal).count()
         };
         (renewals(vip4()) >= times && renewals(vip6()) >= times).then_some(())
     });
