@@ -128,6 +128,7 @@ impl Agent {
             if let Some(epoch) = self.leases.fenced.get(name) {
                 keeper.fenced_off(*epoch);
             }
+            keeper.peer_heard(self.links.peer(other_host).is_some(), now, &mut self.leases.acts);
             let app = pair.app(me).clone();
             let kept = Kept { me, other_host, id, app, keeper, waiting: Vec::new() };
             self.leases.kept.insert(name.clone(), kept);
@@ -168,6 +169,15 @@ impl Agent {
             if changed.1 {
                 self.with_keeper(&pair, now, |keeper, acts| keeper.carrier(carrier, now, acts));
             }
+        }
+    }
+
+    /// The agent of another host is heard, or no longer.
+    pub(super) fn peer_heard(&mut self, host: usize, heard: bool, now: Micros) {
+        let with_it = self.leases.kept.iter().filter(|(_, kept)| kept.other_host == host);
+        let pairs: Vec<PairName> = with_it.map(|(pair, _)| pair.clone()).collect();
+        for pair in pairs {
+            self.with_keeper(&pair, now, |keeper, acts| keeper.peer_heard(heard, now, acts));
         }
     }
 

@@ -126,6 +126,7 @@ impl Agent {
             Node::Host(other) => {
                 self.links.peer_pauses.remove(&other);
                 let host = self.identity.hosts[other].clone();
+                self.peer_heard(other, true, now);
                 self.report(Fact::Peer(PeerReport { host, heard: true }), now);
                 // The same agent again, before its old link was seen to be dead: the new one counts.
                 if let Some(old) = self.links.peers.insert(other, Peer { id, heard: now, next_beat: now }) {
@@ -196,6 +197,7 @@ impl Agent {
     fn lose_peer(&mut self, host: usize, now: Micros) {
         if let Some(peer) = self.links.peers.remove(&host) {
             let name = self.identity.hosts[host].clone();
+            self.peer_heard(host, false, now);
             self.report(Fact::Peer(PeerReport { host: name, heard: false }), now);
             self.out.push_back(Effect::Close(peer.id));
             if self.identity.number < host {
