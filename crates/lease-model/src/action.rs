@@ -145,9 +145,11 @@ impl Setup {
         }
         if self.scs {
             orders.push(Order::Entitle(Entitled::Anyone));
-            orders.extend(MEMBERS.map(|member| {
-                Order::Entitle(Entitled::Only { member, granted: world.next_grant(member) })
-            }));
+            orders.extend(
+                MEMBERS.map(|member| {
+                    Order::Entitle(Entitled::Only { member, granted: world.next_grant(member) })
+                }),
+            );
         }
     }
 
@@ -171,7 +173,9 @@ impl Setup {
             }
             match machine.wanted() {
                 Want::Nothing => orders.push(Order::Ready(member)),
-                Want::Standby if world.peer_failed[index(member)] => orders.push(Order::TakeOverAlone(member)),
+                Want::Standby if world.peer_failed[index(member)] => {
+                    orders.push(Order::TakeOverAlone(member))
+                }
                 Want::Standby | Want::Hold { .. } => {}
             }
         }
@@ -195,9 +199,10 @@ impl Setup {
     }
 
     fn list_ticks(&self, actions: &mut Vec<Action>) {
-        for first in self.speeds {
-            for second in self.speeds {
-                for scs in self.speeds {
+        let [first, second, scs] = self.speeds;
+        for first in first {
+            for second in second {
+                for scs in scs {
                     actions.push(Action::Tick([*first, *second, *scs]));
                 }
             }

@@ -8,6 +8,7 @@ use crate::world::{MEMBERS, Packet, Task, Told, World, index};
 use domain::{Epoch, Member, Micros};
 use lease::{Body, Entitled, Kind, Machine, Memory, Output, Seat, Want, Why};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a step led to, for a transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,9 @@ impl Setup {
                 world.told = MEMBERS.map(|member| Some(told(member, to, granted)));
             }
             Order::Obey(member) => match world.told[index(member)].take() {
-                Some(Told::Primary(granted)) => self.want(world, member, Want::Hold { granted }, false, notes),
+                Some(Told::Primary(granted)) => {
+                    self.want(world, member, Want::Hold { granted }, false, notes)
+                }
                 Some(Told::Backup) => self.want(world, member, Want::Standby, false, notes),
                 None => {}
             },
@@ -261,7 +264,8 @@ impl Setup {
         let in_quarantine = quarantine(world.machine(seat));
         let mut out = Vec::new();
         if let Seat::Member(member) = seat {
-            world.story.crashed_open |= self.tells_stories() && crash == Crash::Agent && world.is_open(member);
+            world.story.crashed_open |=
+                self.tells_stories() && crash == Crash::Agent && world.is_open(member);
             (world.undone[index(member)], world.strays[index(member)]) = (Vec::new(), Vec::new());
             world.peer_failed[index(member)] = false;
             // The next run finds the server as it is, unless the whole host was restarted.
@@ -275,7 +279,9 @@ impl Setup {
             (Crash::Agent, Seat::Member(member)) => {
                 let bytes = world.machine(seat).memory().to_bytes();
                 let memory = match Memory::from_bytes(&bytes) {
-                    Some(_) if in_quarantine && self.breaks(Breakage::QuarantineForgotten) => Memory::default(),
+                    Some(_) if in_quarantine && self.breaks(Breakage::QuarantineForgotten) => {
+                        Memory::default()
+                    }
                     Some(memory) => memory,
                     None => unreachable!("what was written whole can be read"),
                 };
@@ -291,15 +297,22 @@ impl Setup {
                 if !self.breaks(Breakage::EpochsForgotten) {
                     world.flying.retain(|packet| packet.from != seat && packet.to != seat);
                 }
-                self.without_memory(world, seat, Epoch(0), in_quarantine)
+                // What its gate refuses tells what was held here.
+                let fence = world.gates[index(member)].fence;
+                let mut machine = self.without_memory(world, seat, Epoch(0), in_quarantine);
+                if fence > Epoch(0) && !self.breaks(Breakage::EpochsForgotten) {
+                    machine.fenced_off(Epoch(fence.0 - 1));
+                }
+                machine
             }
             (Crash::Scs, Seat::Scs) => {
                 let forgets = self.breaks(Breakage::EpochsForgotten);
                 let seen = if forgets { Epoch(0) } else { world.machine(seat).seen() };
                 self.without_memory(world, seat, seen, in_quarantine)
             }
-            (Crash::Agent | Crash::AgentForgets | Crash::Host, Seat::Scs)
-            | (Crash::Scs, Seat::Member(_)) => unreachable!("nobody's crash"),
+            (Crash::Agent | Crash::AgentForgets | Crash::Host, Seat::Scs) | (Crash::Scs, Seat::Member(_)) => {
+                unreachable!("nobody's crash")
+            }
         };
         world.machines[seat.index()] = Arc::new(machine);
         self.follow(world, seat, out, notes);
@@ -311,7 +324,9 @@ impl Setup {
         let skipped = self.breaks(Breakage::NoQuarantine) || forgotten;
         let now = world.clock(seat);
         let begun = if skipped { now - timing.promise() } else { now };
-        Machine::new(seat, timing, seen, begun)
+        // The settings may have been others when the last promises were given.
+        let promised = if skipped { Duration::ZERO } else { self.longest_promise() };
+        Machine::new(seat, timing, seen, begun).quiet_for(promised, begun)
     }
 
     fn tells_stories(&self) -> bool {

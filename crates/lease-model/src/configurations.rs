@@ -14,22 +14,22 @@ pub enum Bounds {
     Long,
 }
 
-/// Every agent's crash.
-const AGENTS: &[Crash] = &[Crash::Agent, Crash::AgentForgets, Crash::Host];
-/// Everybody's.
+/// Every crash.
 const EVERYBODY: &[Crash] = &[Crash::Agent, Crash::AgentForgets, Crash::Host, Crash::Scs];
+/// The agents' and their hosts'.
+const AGENTS: &[Crash] = &[Crash::Agent, Crash::AgentForgets, Crash::Host];
 
-/// A lease of two renewals, clocks that agree, First holding, and nothing that happens.
+/// A lease of two renewals, clocks that agree, First holding and Second standing by, and nothing that happens.
 fn base(name: &'static str) -> Setup {
     Setup {
         name,
         timing: timing(1, 2, 2),
         other_timing: None,
-        speeds: &[1],
+        speeds: [&[1]; 3],
         start: Start::Settled,
         wants: Wants::AsTheProduct,
         scs: true,
-        budget: Budget { orders: 0, faults: 0, settings: 0 },
+        budget: budget(0, 0),
         crashes: &[],
         flying: 1,
         max_epoch: Epoch(7),
@@ -40,18 +40,26 @@ fn base(name: &'static str) -> Setup {
     }
 }
 
-/// Clocks that differ by up to a fifth of their rate either way: 4 to 6 units a tick. R2: 10 * 6 / 4 = 15.
-fn drifting(name: &'static str) -> Setup {
-    Setup { timing: timing(5, 10, 15), speeds: &[4, 6], ..base(name) }
-}
-
-/// The same in which nothing happens but grants.
+/// The same in which Second does not stand by, and nothing is ordered but grants.
 fn quiet(name: &'static str) -> Setup {
     Setup { wants: Wants::Granted, start: Start::Alone, ..base(name) }
 }
 
-fn quiet_drifting(name: &'static str) -> Setup {
-    Setup { wants: Wants::Granted, start: Start::Alone, ..drifting(name) }
+/// The same with clocks that advance by 2 or 3 units a tick, each as it likes: a fifth off either way. By R2 a promise is
+/// one and a half times as long as a lease, rounded up.
+fn drifting(name: &'static str) -> Setup {
+    Setup { timing: timing(2, 5, 8), speeds: [&[2, 3]; 3], ..quiet(name) }
+}
+
+/// A host that was restarted, and agents that go by grants of long ago.
+fn restarted(name: &'static str) -> Setup {
+    Setup {
+        start: Start::Restarted,
+        wants: Wants::ByFirstGrants,
+        budget: budget(2, 0),
+        flying: 2,
+        ..base(name)
+    }
 }
 
 fn budget(orders: u8, faults: u8) -> Budget {
@@ -61,43 +69,128 @@ fn budget(orders: u8, faults: u8) -> Budget {
 /// What must hold.
 #[must_use]
 pub fn safe(bounds: Bounds) -> Vec<Setup> {
-    match bounds { Bounds::Small => small(), Bounds::Long => small() }
+    match bounds {
+        Bounds::Small => small(),
+        Bounds::Long => long(),
+    }
 }
 
 fn small() -> Vec<Setup> {
     vec![
         Setup { flying: 2, recovery_of_one_in: Some(64), ..base("renewals") },
         Setup { wants: Wants::Anything, budget: budget(1, 0), ..base("anything is wanted") },
-        Setup { scs: false, budget: budget(2, 0), ..base("without an SCS") },
-        Setup { scs: false, budget: budget(1, 1), crashes: AGENTS, ..base("without an SCS, an agent crashes") },
-        Setup { budget: budget(0, 1), crashes: EVERYBODY, ..quiet("one crashes") },
-        Setup { budget: budget(1, 1), crashes: EVERYBODY, ..quiet("a grant, and one crashes") },
-        Setup { budget: budget(1, 0), ..quiet_drifting("a grant, and clocks differ") },
-        Setup { budget: budget(1, 0), breakage: Some(Breakage::GateWrittenLate), ..quiet("a grant, and the gate is written late") },
+        Setup { scs: false, budget: budget(2, 0), recovery_of_one_in: Some(64), ..base("no SCS") },
+        Setup { scs: false, budget: budget(1, 1), crashes: AGENTS, ..base("no SCS, an agent crashes") },
         Setup {
-            budget: Budget { orders: 0, faults: 0, settings: 2 },
-            other_timing: Some(timing(1, 3, 3)), ..quiet("longer leases")
+            budget: budget(0, 1),
+            crashes: EVERYBODY,
+            recovery_of_one_in: Some(1),
+            ..quiet("one crashes")
         },
+        Setup {
+            // A voter's clock twice as fast as the holder's: a promise is twice as long as a lease.
+            timing: timing(1, 2, 4),
+            speeds: [&[1], &[2], &[2]],
+            budget: budget(1, 0),
+            ..quiet("a grant, voters' clocks twice as fast")
+        },
+        Setup {
+            budget: Budget { orders: 0, faults: 1, settings: 3 },
+            crashes: EVERYBODY,
+            other_timing: Some(timing(1, 3, 3)),
+            ..quiet("longer leases, one crashes")
+        },
+        Setup { flying: 1, ..restarted("old grants after a restart") },
     ]
 }
 
-fn long() -> Vec<Setup> { vec![] }
+fn long() -> Vec<Setup> {
+    let crash = |name, crashes| Setup {
+        budget: budget(1, 1),
+        crashes,
+        recovery_of_one_in: Some(4096),
+        ..quiet(name)
+    };
+    vec![
+        Setup { flying: 3, recovery_of_one_in: Some(4096), ..base("renewals, 3 messages") },
+        Setup { wants: Wants::Anything, budget: budget(2, 0), ..base("anything is wanted, twice") },
+        Setup {
+            wants: Wants::Anything,
+            budget: budget(1, 0),
+            flying: 2,
+            ..base("anything is wanted, 2 messages")
+        },
+        Setup { scs: false, budget: budget(3, 0), flying: 2, ..base("no SCS, 3 orders, 2 messages") },
+        Setup {
+            scs: false,
+            budget: budget(2, 1),
+            crashes: AGENTS,
+            ..base("no SCS, 2 orders, an agent crashes")
+        },
+        Setup { budget: budget(1, 0), flying: 2, ..quiet("a grant, 2 messages") },
+        crash("a grant, an agent crashes", &[Crash::Agent]),
+        crash("a grant, an agent forgets", &[Crash::AgentForgets]),
+        crash("a grant, a host is restarted", &[Crash::Host]),
+        crash("a grant, the SCS crashes", &[Crash::Scs]),
+        Setup { budget: budget(0, 2), crashes: EVERYBODY, ..base("two crash") },
+        Setup { budget: budget(1, 0), ..drifting("a grant, clocks as they like") },
+        Setup {
+            budget: budget(1, 0),
+            breakage: Some(Breakage::GateWrittenLate),
+            ..quiet("a grant, the gate is written late")
+        },
+        Setup {
+            budget: Budget { orders: 1, faults: 0, settings: 3 },
+            other_timing: Some(timing(1, 3, 3)),
+            ..quiet("a grant, longer leases")
+        },
+        restarted("old grants after a restart, 2 messages"),
+    ]
+}
+
+/// What is walked through at random: everything at once, up to twenty crashes and a hundred orders, six messages on their
+/// way, clocks as they like.
+#[must_use]
+pub fn walked() -> Vec<Setup> {
+    let wild = |name| Setup {
+        start: Start::Settled,
+        budget: Budget { orders: 100, faults: 20, settings: 3 },
+        other_timing: Some(timing(2, 8, 12)),
+        crashes: EVERYBODY,
+        flying: 6,
+        max_epoch: Epoch(u64::MAX),
+        ..drifting(name)
+    };
+    vec![
+        Setup { wants: Wants::Anything, ..wild("anything is wanted, at random") },
+        Setup { wants: Wants::AsTheProduct, ..wild("as the product wants, at random") },
+        Setup { wants: Wants::AsTheProduct, scs: false, ..wild("no SCS, at random") },
+    ]
+}
 
 /// What must be possible.
 #[must_use]
-pub fn possible() -> Vec<Setup> {
+pub fn possible(bounds: Bounds) -> Vec<Setup> {
+    let moves = &[Milestone::TakeOver, Milestone::SeamlessTakeOver, Milestone::FailBack];
+    let (orders, by_scs) = match bounds {
+        Bounds::Small => (1, &moves[..2]),
+        Bounds::Long => (2, &moves[..]),
+    };
     vec![
         Setup {
-            budget: budget(2, 0),
             wants: Wants::Granted,
-            milestones: &[Milestone::TakeOver, Milestone::SeamlessTakeOver, Milestone::FailBack],
-            ..base("take-over and fail-back by the SCS")
+            budget: budget(orders, 0),
+            milestones: by_scs,
+            ..base("the role moves, by the SCS")
         },
+        Setup { scs: false, budget: budget(2, 0), milestones: moves, ..base("the role moves, no SCS") },
         Setup {
             scs: false,
-            budget: budget(2, 0),
-            milestones: &[Milestone::TakeOver, Milestone::SeamlessTakeOver, Milestone::FailBack],
-            ..base("take-over and fail-back without an SCS")
+            start: Start::Fresh,
+            wants: Wants::ByFirstGrants,
+            budget: budget(1, 0),
+            milestones: &[Milestone::Service],
+            ..base("service begins, no SCS")
         },
         Setup {
             budget: budget(0, 1),
@@ -114,21 +207,14 @@ pub fn broken() -> Vec<Setup> {
     let breaking = |breakage, setup: Setup| Setup { breakage: Some(breakage), ..setup };
     let grant = |name| Setup { budget: budget(1, 0), ..quiet(name) };
     let alone = |name| Setup { scs: false, budget: budget(1, 0), flying: 2, ..base(name) };
-    let drift = |name| Setup { budget: budget(1, 0), ..quiet_drifting(name) };
+    let drift = |name| Setup { budget: budget(1, 0), ..drifting(name) };
     let scs_crashes = |name, times| Setup { budget: budget(1, times), crashes: &[Crash::Scs], ..quiet(name) };
-    let forgetful = Setup {
-        start: Start::Restarted,
-        budget: budget(2, 0),
-        flying: 2,
-        wants: Wants::ByFirstGrants,
-        ..quiet("epochs are forgotten")
-    };
     vec![
         breaking(Breakage::AnchoredAtArrival, grant("anchored at arrival")),
         breaking(Breakage::OneVoteIsEnough, grant("one vote is enough")),
         breaking(Breakage::NoQuarantine, scs_crashes("no quarantine", 1)),
         breaking(Breakage::QuarantineForgotten, scs_crashes("a quarantine is forgotten", 2)),
-        breaking(Breakage::EpochsForgotten, forgetful),
+        breaking(Breakage::EpochsForgotten, restarted("epochs are forgotten")),
         breaking(Breakage::ToldBeforeClosed, alone("told before closed")),
         breaking(Breakage::NoFence, alone("no fence, and a late write")),
         breaking(Breakage::NoDriftMargin, drift("no drift margin")),

@@ -1,7 +1,7 @@
 //! One configuration explored: by `stateright`, breadth first, to its end or to a limit.
 
-use crate::setup::Setup;
 use crate::model::ONE_HOLDER;
+use crate::setup::Setup;
 use crate::transcript::transcript;
 use stateright::{Checker, HasDiscoveries, Model};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,14 +36,16 @@ pub struct Outcome {
 #[must_use]
 pub fn explore(setup: &Setup, threads: usize, most: usize) -> Outcome {
     let began = Instant::now();
+    let milestones: Vec<_> = setup.milestones.iter().map(|milestone| milestone.words()).collect();
     let builder = setup.clone().checker().threads(threads).target_state_count(most);
     let enough = match setup.breakage {
         Some(_) => HasDiscoveries::AnyOf(BTreeSet::from([ONE_HOLDER])),
+        // Milestones end it when all are reached; what must hold is looked at until nothing is left.
+        None if !setup.milestones.is_empty() => HasDiscoveries::AllOf(milestones.iter().copied().collect()),
         None => HasDiscoveries::AnyFailures,
     };
     let checker = builder.finish_when(enough).spawn_bfs().join();
     let took = began.elapsed();
-    let milestones: Vec<_> = setup.milestones.iter().map(|milestone| milestone.words()).collect();
     let (mut broken, mut reached) = (BTreeMap::new(), BTreeMap::new());
     for (property, path) in checker.discoveries() {
         let steps: Vec<_> = path.into_actions();
@@ -59,7 +61,7 @@ pub fn explore(setup: &Setup, threads: usize, most: usize) -> Outcome {
         unique: checker.unique_state_count(),
         depth: checker.max_depth(),
         took,
-        complete: broken.is_empty() && checker.state_count() < most,
+        complete: broken.is_empty() && reached.is_empty() && checker.state_count() < most,
         missed: milestones.into_iter().filter(|words| !reached.contains_key(words)).collect(),
         broken,
         reached,
@@ -76,7 +78,10 @@ impl Outcome {
     /// The heading for the lines that it prints as.
     #[must_use]
     pub fn heading() -> String {
-        format!("{:44} {:>12} {:>12} {:>6} {:>8}  explored", "configuration", "states", "unique", "depth", "time")
+        format!(
+            "{:44} {:>12} {:>12} {:>6} {:>8}  explored",
+            "configuration", "states", "unique", "depth", "time"
+        )
     }
 }
 
@@ -85,6 +90,7 @@ impl fmt::Display for Outcome {
         let Self { name, states, unique, depth, took, .. } = self;
         let took = format!("{:.1} s", took.as_secs_f64());
         let how = if self.complete { "to the end" } else { "to the limit" };
+        let how = if self.reached.is_empty() { how } else { "until all was seen" };
         let how = if self.broken.is_empty() { how } else { "until it broke" };
         write!(f, "{name:44} {states:>12} {unique:>12} {depth:>6} {took:>8}  {how}")?;
         for (words, steps) in &self.reached {

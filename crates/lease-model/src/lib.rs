@@ -17,11 +17,12 @@
 
 pub mod action;
 pub mod apply;
+pub mod configurations;
+pub mod explore;
 pub mod gate;
 pub mod model;
 pub mod recovery;
 pub mod setup;
-pub mod world;
-pub mod explore;
 pub mod transcript;
-pub mod configurations;
+pub mod walk;
+pub mod world;

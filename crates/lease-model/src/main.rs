@@ -1,14 +1,90 @@
-//! probe
-use lease_model::configurations::*;
-use lease_model::explore::{explore, Outcome};
+//! `lease-model [--long] [--walks N] [PART]`: explores the configurations, small ones or long ones, whose names contain
+//! PART, breaks each rule in turn, and walks at random; prints what it found. Fails where something does not hold that must,
+//! or holds that must not. `cargo xtask model` runs it.
 
-fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let most: usize = args.get(1).map_or(20_000_000, |a| a.parse().unwrap());
-    let all = match args[0].as_str() { "safe" => safe(Bounds::Small), "long" => safe(Bounds::Long), "possible" => possible(), _ => broken() };
+use lease_model::configurations::{Bounds, broken, possible, safe, walked};
+use lease_model::explore::{Outcome, explore};
+use lease_model::model::ONE_HOLDER;
+use lease_model::setup::Setup;
+use lease_model::walk::walk;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Most states of one configuration: about 15 GB of memory.
+const MOST: usize = 60_000_000;
+/// Steps of a walk, and from one in how many of its states recovery is looked at.
+const STEPS: (usize, usize) = (1_000, 50);
+
+struct Arguments {
+    bounds: Bounds,
+    walks: u64,
+    part: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(wrong) => {
+            eprintln!("lease-model: {wrong}; usage: lease-model [--long] [--walks N] [PART]");
+            return ExitCode::from(2);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let named = |setup: &Setup| setup.name.contains(&arguments.part);
+    let mut good = true;
     println!("{}", Outcome::heading());
-    for setup in all {
-        if args.get(2).is_some_and(|part| !setup.name.contains(part.as_str())) { continue; }
-        println!("{}", explore(&setup, 2, most));
+    println!("what must hold");
+    for setup in safe(arguments.bounds).iter().filter(|setup| named(setup)) {
+        let outcome = explore(setup, threads, MOST);
+        println!("{outcome}");
+        good &= outcome.is_good();
     }
+    println!("what must be possible");
+    for setup in possible(arguments.bounds).iter().filter(|setup| named(setup)) {
+        let outcome = explore(setup, threads, MOST);
+        println!("{outcome}");
+        good &= outcome.is_good();
+    }
+    println!("what must not hold: each rule broken on purpose");
+    for setup in broken().iter().filter(|setup| named(setup)) {
+        let outcome = explore(setup, threads, MOST);
+        println!("{outcome}");
+        good &= outcome.broken.contains_key(ONE_HOLDER);
+    }
+    println!("at random, {} walks of {} steps each", arguments.walks, STEPS.0);
+    for setup in walked().iter().filter(|setup| named(setup)) {
+        good &= walks(setup, arguments.walks);
+    }
+    println!("{}", if good { "all is as it must be" } else { "SOMETHING IS NOT AS IT MUST BE" });
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn walks(setup: &Setup, count: u64) -> bool {
+    let began = Instant::now();
+    for seed in 0..count {
+        if let Err(fall) = walk(setup, seed, STEPS.0, STEPS.1) {
+            println!("{:44} seed {seed} BROKEN: {}\n{}", setup.name, fall.broken, fall.transcript);
+            return false;
+        }
+    }
+    println!("{:44} {count} walks in {:.1} s", setup.name, began.elapsed().as_secs_f64());
+    true
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut found = Arguments { bounds: Bounds::Small, walks: 1_000, part: String::new() };
+    let mut rest = std::env::args().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--long" => found.bounds = Bounds::Long,
+            "--walks" => {
+                let number = rest.next().ok_or("--walks takes a number")?;
+                found.walks =
+                    number.replace('_', "").parse().map_err(|_| format!("`{number}` is no number"))?;
+            }
+            part if !part.starts_with('-') && found.part.is_empty() => part.clone_into(&mut found.part),
+            other => return Err(format!("what is `{other}`")),
+        }
+    }
+    Ok(found)
 }

@@ -6,6 +6,7 @@ use crate::setup::Setup;
 use crate::world::World;
 use domain::Member;
 use lease::{Entitled, Machine, Seat, Want, Why};
+use std::sync::Arc;
 
 /// More messages in a tick than any calm network carries: they answer each other without end.
 const MOST_STEPS: usize = 1_000;
@@ -33,6 +34,12 @@ impl Setup {
         if !self.scs {
             world.flying.retain(|packet| packet.to != Seat::Scs);
         }
+        // Everybody has the same settings in the end.
+        if let Some(other) = self.other_timing
+            && world.machines.iter().any(|machine| machine.timing() == other)
+        {
+            world.machines.iter_mut().for_each(|machine| Arc::make_mut(machine).set_timing(other));
+        }
         // What was decided before is carried out, and what is on its way arrives, before anybody wants anything else.
         if !self.quiet(&mut world) {
             return false;
@@ -40,23 +47,19 @@ impl Setup {
         let granted = world.next_grant(member);
         let only = Entitled::Only { member, granted };
         if self.scs {
-            self.input(&mut world, Seat::Scs, &mut |_| (), |machine, now, out| machine.entitle(only, now, out));
+            self.input(&mut world, Seat::Scs, &mut |_| (), |machine, now, out| {
+                machine.entitle(only, now, out)
+            });
         }
         for (member, want) in [(member, Want::Hold { granted }), (member.other(), Want::Standby)] {
             self.input(&mut world, Seat::Member(member), &mut |_| (), |machine, now, out| {
                 machine.want(want, Why::Ordered, false, now, out);
             });
         }
-        let ticks = |micros: u128| u64::try_from(micros).unwrap_or(u64::MAX) / self.speeds[0] + 1;
-        let promise = ticks(self.longest_promise());
-        let opens = (0..2 * promise + 3).any(|_| self.calm(&mut world) && world.is_open(member));
-        // And stays so.
-        opens && (0..2 * promise).all(|_| self.calm(&mut world) && world.is_open(member))
-    }
-
-    fn longest_promise(&self) -> u128 {
-        let timings = [Some(self.timing()), self.other_timing];
-        timings.into_iter().flatten().map(|timing| timing.promise().as_micros()).max().unwrap_or(0)
+        let slowest = self.a_tick().into_iter().min().unwrap_or(1);
+        let promise = u64::try_from(self.longest_promise().as_micros()).unwrap_or(u64::MAX) / slowest + 1;
+        (0..2 * promise + 3).all(|_| self.calm(&mut world))
+            && (0..promise).all(|_| self.calm(&mut world) && world.is_open(member))
     }
 
     /// A tick in which everything goes as it should. False: the messages answer each other without end.
@@ -64,7 +67,7 @@ impl Setup {
         if !self.quiet(world) {
             return false;
         }
-        world.tick([self.speeds[0]; 3], self.keep_time);
+        world.tick(self.a_tick(), self.keep_time);
         self.quiet(world)
     }
 
@@ -88,8 +91,8 @@ impl Setup {
 
     fn due(&self, world: &World) -> Option<Seat> {
         let awake = Seat::ALL.into_iter().filter(|seat| self.scs || *seat != Seat::Scs);
-        awake.into_iter().find(|seat| {
-            world.machine(*seat).next_deadline().is_some_and(|at| at <= world.clock(*seat))
-        })
+        awake
+            .into_iter()
+            .find(|seat| world.machine(*seat).next_deadline().is_some_and(|at| at <= world.clock(*seat)))
     }
 }

@@ -16,8 +16,8 @@ pub struct Setup {
     pub timing: Timing,
     /// Other durations, which seats may be told of one after the other.
     pub other_timing: Option<Timing>,
-    /// By how much a clock may advance in a tick of true time: any of these, each clock as it likes, each tick anew.
-    pub speeds: &'static [u64],
+    /// By how much each seat's clock may advance in a tick of true time: any of these, each tick anew.
+    pub speeds: [&'static [u64]; 3],
     /// How it begins.
     pub start: Start,
     /// What is wanted of the agents.
@@ -166,6 +166,19 @@ impl Setup {
         self.breakage == Some(breakage)
     }
 
+    /// A tick like any other.
+    #[must_use]
+    pub fn a_tick(&self) -> [u64; 3] {
+        self.speeds.map(|speeds| speeds[0])
+    }
+
+    /// Longest that a promise can last.
+    #[must_use]
+    pub fn longest_promise(&self) -> Duration {
+        let promise = self.timing().promise();
+        self.other_timing.map_or(promise, |other| other.promise().max(promise))
+    }
+
     /// The state in which it begins.
     #[must_use]
     pub fn beginning(&self) -> World {
@@ -214,7 +227,7 @@ impl Setup {
         world.left.faults = 1;
         *world = self.after(world, Action::Crash(first, Crash::Host), &mut |_| ());
         for _ in 0..self.timing().promise().as_micros() {
-            *world = self.after(world, Action::Tick([self.speeds[0]; 3]), &mut |_| ());
+            *world = self.after(world, Action::Tick(self.a_tick()), &mut |_| ());
         }
     }
 

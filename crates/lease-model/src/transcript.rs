@@ -60,7 +60,11 @@ impl Teller {
             }
             Action::GoOn(member) => format!("{}: goes on", Seat::Member(member)),
             Action::WriteLate(member, place) => {
-                format!("{}: a late write, {:?}", Seat::Member(member), world.strays[index(member)].get(place))
+                format!(
+                    "{}: a late write, {:?}",
+                    Seat::Member(member),
+                    world.strays[index(member)].get(place)
+                )
             }
             Action::Order(order) => self.order(order),
             Action::Crash(seat, crash) => match crash {

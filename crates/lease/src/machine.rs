@@ -110,7 +110,7 @@ impl Machine {
                 hold: memory.hold,
                 anchors: memory.anchors,
                 held: memory.held,
-                next_ask: memory.quarantine.unwrap_or(now),
+                next_ask: memory.quarantine.unwrap_or(now).max(now),
                 ..Candidate::default()
             },
         };
