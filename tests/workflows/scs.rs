@@ -56,7 +56,9 @@ pub fn learns_what_happened_without_it(_: &mut Lab) -> anyhow::Result<()> {
     let failed = wall_clock()?;
     kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
     wait_until("the agent on host2 to take over", || {
-        Ok([rehearsal::VIP, rehearsal::VIP6].iter().all(|vip| site.holders(vip).is_ok_and(|on| on == ["host2"])))
+        Ok([rehearsal::VIP, rehearsal::VIP6]
+            .iter()
+            .all(|vip| site.holders(vip).is_ok_and(|on| on == ["host2"])))
     })?;
     wait_until("the agent to restart sip1", || Ok(site.logs().matches(BACK).count() == 2))?;
 
