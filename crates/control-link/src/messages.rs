@@ -10,6 +10,7 @@ use domain::{
 pub use domain::{Fact, Report};
 use lease::Message;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Version of the messages that this build speaks. 2: lease messages, links between agents, and what agents report of
 /// either.
@@ -361,6 +362,17 @@ pub struct Heartbeat {
     pub stall_us: u64,
 }
 
+impl Heartbeat {
+    /// Until when both ends are known to have heard each other, by a heartbeat that arrives at `now` (our clock): one that
+    /// comes from an end which does not hear us proves half of it. `every` is the time between heartbeats; an end that
+    /// has heard nothing yet is given time.
+    #[must_use]
+    pub fn both_ways(&self, every: Duration, now: Micros) -> Micros {
+        // What it heard last was the newest when it was sent: one beat of ours and one of its own ago, and a late one.
+        if self.heard == Micros(0) { now } else { now.min(self.heard + every * 5 / 2) }
+    }
+}
+
 /// LCA to application, on the mode socket (one JSON object per packet).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -490,6 +502,15 @@ mod tests {
         let mut event = LogEvent::new(events::APP_STARTED, Micros(1));
         event.attributes = (0..=MAX_ATTRIBUTES).map(|n| (n.to_string(), String::new())).collect();
         assert!(report(Fact::Log(event)).validate().is_err());
+    }
+
+    #[test]
+    fn an_end_that_does_not_hear_us_is_not_heard() {
+        let every = Duration::from_millis(100);
+        let heartbeat = |heard| Heartbeat { at: Micros(1), heard: Micros(heard), held_us: 0, stall_us: 0 };
+        assert_eq!(heartbeat(0).both_ways(every, Micros(5_000_000)), Micros(5_000_000));
+        assert_eq!(heartbeat(4_900_000).both_ways(every, Micros(5_000_000)), Micros(5_000_000));
+        assert_eq!(heartbeat(3_000_000).both_ways(every, Micros(5_000_000)), Micros(3_250_000));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use control_link::Seal;
 use control_link::messages::Heartbeat;
 use domain::Micros;
-use lease::Message;
+use lease::{Body, Message};
 use std::time::Duration;
 
 /// How often to send and how long to wait.
@@ -69,13 +69,16 @@ impl Datagrams {
     /// Opens a datagram and hands its lease messages to `vote`. False: it is not the other end's, and changes nothing.
     pub fn hear(&mut self, datagram: &mut [u8], now: Micros, mut vote: impl FnMut(Message)) -> bool {
         let Ok(opened) = self.seal.open(datagram) else { return false };
+        let both_ways = opened.heartbeat.both_ways(self.pace.every, now);
         for message in opened.messages() {
             match message {
+                // Whoever does not hear us cannot hold by our promise, and would keep it from who can.
+                Ok(Message { body: Body::Ask { .. }, .. }) if both_ways < now => {}
                 Ok(message) => vote(message),
                 Err(_) => self.malformed = self.malformed.saturating_add(1),
             }
         }
-        self.heard_at = now;
+        self.heard_at = self.heard_at.max(both_ways);
         if self.newest.is_none_or(|(newest, _)| newest < opened.heartbeat.at) {
             self.newest = Some((opened.heartbeat.at, now));
         }

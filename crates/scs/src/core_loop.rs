@@ -402,7 +402,7 @@ impl CoreLoop {
             silence_ms: millis(profile.silence()),
         };
         session.link.send(&ToAgent::Welcome(Box::new(welcome))).map_err(|e| e.to_string())?;
-        let mut agent = Agent::new(&hello, seal, profile.silence(), now);
+        let mut agent = Agent::new(&hello, seal, profile, now);
         let known = self.taken.get(&hello.host).filter(|(boot, _)| *boot == hello.boot_id);
         agent.taken = known.map_or(0, |(_, seq)| *seq);
         self.taken.insert(hello.host.clone(), (hello.boot_id.clone(), agent.taken));

@@ -3,8 +3,8 @@
 
 use control_link::messages::{Heartbeat, Hello, LEASES_SINCE};
 use control_link::{Link, Seal};
-use domain::{HostName, Micros};
-use lease::Message;
+use domain::{HostName, Micros, Profile};
+use lease::{Body, Message};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub(crate) struct Agent {
     datagrams_from: Option<(usize, SocketAddr)>,
     pub last_heard: Micros,
     pub silence: Duration,
+    /// Time between heartbeats.
+    every: Duration,
     /// What to add to the agent's clock to get ours, microseconds: the smallest difference seen in this minute or the
     /// one before, so that it includes the shortest way of a datagram and follows two clocks that drift apart.
     offset: u64,
@@ -58,7 +60,8 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(hello: &Hello, seal: Seal, silence: Duration, now: Micros) -> Self {
+    pub(crate) fn new(hello: &Hello, seal: Seal, profile: Profile, now: Micros) -> Self {
+        let (every, silence) = (profile.heartbeat(), profile.silence());
         Self {
             host: hello.host.clone(),
             hello_at: hello.at,
@@ -71,6 +74,7 @@ impl Agent {
             datagrams_from: None,
             last_heard: now,
             silence,
+            every,
             offset: now.0.wrapping_sub(hello.at.0),
             newest_offset: now.0.wrapping_sub(hello.at.0),
             minute_ends: now + MINUTE,
@@ -96,8 +100,11 @@ impl Agent {
     ) -> bool {
         let Ok(opened) = self.seal.open(datagram) else { return false };
         let heartbeat = opened.heartbeat;
+        let both_ways = heartbeat.both_ways(self.every, now);
         for message in opened.messages() {
             match message {
+                // Whoever does not hear us cannot hold by our promise, and would keep it from who can.
+                Ok(Message { body: Body::Ask { .. }, .. }) if both_ways < now => {}
                 Ok(message) => vote(message),
                 Err(_) => self.malformed = self.malformed.saturating_add(1),
             }
@@ -131,7 +138,7 @@ impl Agent {
 
     /// A heartbeat arrived.
     fn heard(&mut self, heartbeat: &Heartbeat, now: Micros) {
-        self.last_heard = now;
+        self.last_heard = self.last_heard.max(heartbeat.both_ways(self.every, now));
         self.answer_due = true;
         if self.newest.is_none_or(|(newest, _)| newest < heartbeat.at) {
             self.newest = Some((heartbeat.at, now));
