@@ -14,7 +14,7 @@
 //! While an SCS is reached, it decides, and the lease enforces. While none is, a *known* failure is taken over:
 //!
 //! - the peer let go because its server failed, and the server here is ready: it becomes primary;
-//! - the server here failed, nobody took over, and it is ready again: it becomes primary again.
+//! - the server here failed, the peer is heard and did not take over, and it is ready again: it becomes primary again.
 //!
 //! Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
 
@@ -124,6 +124,8 @@ pub struct Keeper {
     machine: Machine,
     server: Server,
     scs_reached: bool,
+    /// Whether the peer's agent is heard, whatever it has to say about this pair.
+    peer_heard: bool,
     carrier: bool,
     /// The peer let go because its server failed: what it let go, and when.
     peer_failed: Option<(Epoch, Micros)>,
@@ -150,6 +152,7 @@ impl Keeper {
             machine,
             server: Server::Unknown,
             scs_reached: false,
+            peer_heard: false,
             carrier: true,
             peer_failed: None,
             again_from: None,
@@ -160,8 +163,16 @@ impl Keeper {
         keeper
     }
 
-    /// The gate of this host refuses this epoch and all below it. To be told once, before anything else: the gate's fence may
-    /// outlive the memory, and a lease under it would be held behind a closed gate.
+    /// One without memory that neither promises nor asks for `promise` at least: promises may be out that were given under
+    /// other settings.
+    #[must_use]
+    pub fn quiet_for(mut self, promise: Duration, now: Micros) -> Self {
+        self.machine = self.machine.quiet_for(promise, now);
+        self
+    }
+
+    /// The gate of this host refuses this epoch and all below it. To be told before anything else, and when the VIPs change:
+    /// the gate's fence may outlive the memory, and a lease under it would be held behind a closed gate.
     pub fn fenced_off(&mut self, epoch: Epoch) {
         self.machine.fenced_off(epoch);
     }
@@ -217,6 +228,17 @@ impl Keeper {
         self.decide_alone(now, out);
     }
 
+    /// The peer's agent is heard, or no longer.
+    pub fn peer_heard(&mut self, heard: bool, now: Micros, out: &mut Vec<Act>) {
+        if heard && !self.peer_heard {
+            // It may have taken over while it was not heard: then it asks for this agent's vote before this is over.
+            let patience = self.patience();
+            self.again_from = self.again_from.map(|from| from.max(now + patience));
+        }
+        self.peer_heard = heard;
+        self.decide_alone(now, out);
+    }
+
     /// The interfaces of the pair's VIPs have, or have not, a carrier.
     pub fn carrier(&mut self, carrier: bool, now: Micros, out: &mut Vec<Act>) {
         self.carrier = carrier;
@@ -240,8 +262,8 @@ impl Keeper {
     /// When [`Keeper::time_passed`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        let again =
-            self.again_from.filter(|_| !self.scs_reached && self.server == Server::Ready && self.carrier);
+        let may = !self.scs_reached && self.peer_heard && self.server == Server::Ready && self.carrier;
+        let again = self.again_from.filter(|_| may);
         let step_down = self.outdated.map(|(_, at)| at);
         [self.machine.next_deadline(), again, step_down].into_iter().flatten().min()
     }
@@ -295,7 +317,8 @@ impl Keeper {
         let peer_failed = self.peer_failed.filter(|(_, at)| now.since(*at) < FAILURE_REMEMBERED);
         let why = match (peer_failed, self.again_from) {
             (Some((epoch, _)), _) if !promised => Reason::PeerFailed { epoch },
-            (None, Some(from)) if from <= now && !promised => Reason::BackAgain,
+            // One that hears nobody knows of nobody who took over, and could not hold the lease.
+            (None, Some(from)) if from <= now && !promised && self.peer_heard => Reason::BackAgain,
             (Some(_) | None, _) => return,
         };
         (self.peer_failed, self.again_from) = (None, None);
@@ -311,6 +334,8 @@ impl Keeper {
         if !matches!(self.machine.wanted(), Want::Hold { .. }) || !self.machine.other_stands_by(now) {
             return;
         }
+        // It may not arrive.
+        self.again_from = Some(now + self.patience());
         self.machine.want(Want::Nothing, Why::Failed, true, now, &mut self.outputs);
         self.act(now, out);
         out.push(Act::StepDown { epoch: granted });

@@ -38,6 +38,7 @@ impl World {
         };
         for member in [Member::First, Member::Second] {
             world.act(member, |keeper, now, out| keeper.scs_reached(true, now, out));
+            world.act(member, |keeper, now, out| keeper.peer_heard(true, now, out));
         }
         world.run(Duration::from_secs(1));
         world.entitle(Member::First, 2);
@@ -93,6 +94,14 @@ impl World {
         self.scs_up = false;
         for member in [Member::First, Member::Second] {
             self.act(member, |keeper, now, out| keeper.scs_reached(false, now, out));
+        }
+    }
+
+    /// Either agent hears the other, or no longer.
+    fn link_peers(&mut self, linked: bool) {
+        self.peers_linked = linked;
+        for member in [Member::First, Member::Second] {
+            self.act(member, |keeper, now, out| keeper.peer_heard(linked, now, out));
         }
     }
 
@@ -224,6 +233,28 @@ fn nobody_took_over_and_the_server_is_back() {
 }
 
 #[test]
+fn one_that_hears_nobody_does_not_take_the_role_again() {
+    let mut world = World::settled();
+    // The first host is cut off; the SCS, which the second reaches, makes that primary.
+    world.link_peers(false);
+    world.act(Member::First, |keeper, now, out| keeper.scs_reached(false, now, out));
+    world.run(Duration::from_secs(1));
+    world.entitle(Member::Second, 3);
+    world.server(Member::Second, Server::Primary { granted: Epoch(3) });
+    // Its server fails meanwhile, and is ready again.
+    world.server(Member::First, FAILED);
+    world.run(Duration::from_millis(100));
+    world.server(Member::First, Server::Ready);
+    world.run(Duration::from_secs(10));
+    assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })));
+    // The other has the role since, and keeps it when the link is back.
+    world.link_peers(true);
+    world.run(Duration::from_secs(10));
+    assert!(world.holds(Member::Second));
+    assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })));
+}
+
+#[test]
 fn a_broken_primary_hands_over_to_one_that_stands_by() {
     let mut world = World::settled();
     world.lose_scs();
@@ -244,6 +275,23 @@ fn without_a_carrier_the_role_goes_to_one_that_stands_by() {
     world.run(Duration::from_secs(1));
     world.act(Member::First, |keeper, now, out| keeper.carrier(false, now, out));
     assert!(world.holds(Member::First), "nobody else could do better");
+}
+
+#[test]
+fn a_hand_over_that_did_not_arrive_is_taken_back() {
+    let mut world = World::settled();
+    world.lose_scs();
+    world.run(Duration::from_millis(50));
+    world.peers_linked = false;
+    world.act(Member::First, |keeper, now, out| keeper.carrier(false, now, out));
+    assert!(world.did(Member::First, |act| matches!(act, Act::StepDown { .. })));
+    world.server(Member::First, Server::Ready);
+    world.run(Duration::from_secs(2));
+    world.act(Member::First, |keeper, now, out| keeper.carrier(true, now, out));
+    world.peers_linked = true;
+    world.run(Duration::from_secs(1));
+    assert!(world.did(Member::First, |act| matches!(act, Act::TakeOver { why: Reason::BackAgain, .. })));
+    assert!(world.holds(Member::First));
 }
 
 #[test]
