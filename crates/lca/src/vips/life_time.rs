@@ -51,7 +51,8 @@ pub(super) fn validity(profile: Profile) -> Validity {
 impl Vips {
     /// When [`Vips::renew`] is due next.
     pub(super) fn renewal_due(&self) -> Option<Micros> {
-        (!self.held.is_empty()).then_some(self.renewals.at)
+        // Without the rights nothing is renewed, and a time that never moves on would be due for ever.
+        (self.tools.is_ok() && !self.held.is_empty()).then_some(self.renewals.at)
     }
 
     /// Renews the addresses of the VIPs whose lease is held, some at a time.
@@ -113,5 +114,23 @@ impl Vips {
             }
             Err(_) => self.look_at(address, now, out),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::say::Say;
+    use domain::{HostName, PairName};
+
+    #[test]
+    fn without_the_rights_nothing_is_due_for_ever() {
+        let (say, host) = (Say::start().unwrap(), HostName::new("host1").unwrap());
+        let mut vips = Vips::open(&host, &say, 0);
+        vips.tools = Err("no rights".to_owned());
+        let (now, mut out) = (Micros(1_000_000), Facts::new());
+        vips.won(&PairName::new("pair").unwrap(), now, &mut out);
+        vips.time_passed(now, &mut out);
+        assert!(vips.next_deadline().is_none_or(|at| at > now));
     }
 }
