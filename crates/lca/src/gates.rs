@@ -84,6 +84,7 @@ impl Gates {
                 }
             }
         }
+        self.close_moved(name, &vips);
         let before = self.pairs.insert(name.clone(), Managed { policy: pair.gate, vips });
         if let Some(before) = before {
             self.forget(&before);
@@ -95,6 +96,14 @@ impl Gates {
         if let Some(before) = self.pairs.remove(name) {
             self.forget(&before);
         }
+    }
+
+    /// The greatest epoch that one of these VIPs' gates refuses: what closed it may be forgotten by everybody else.
+    #[must_use]
+    pub fn fenced_off(&self, vips: &[VipAddress]) -> Option<Epoch> {
+        let gate = self.gate.as_ref().ok()?;
+        let fence = vips.iter().filter_map(|vip| gate.fence(vip)).max()?;
+        fence.0.checked_sub(1).map(Epoch)
     }
 
     /// Forgets addresses that an earlier run of the agent managed and that are not configured any more.
@@ -192,6 +201,21 @@ impl Gates {
             out.push(Disturbed::Whole { interface: interface.clone() });
         }
         self.holes = holes;
+    }
+
+    /// Closes those of a pair's VIPs that another pair had until now: its lease says nothing about this one's.
+    fn close_moved(&mut self, name: &PairName, vips: &[(VipAddress, InterfaceName)]) {
+        let Ok(gate) = &mut self.gate else { return };
+        let others = self.pairs.iter().filter(|(other, _)| *other != name);
+        let theirs: BTreeSet<_> =
+            others.flat_map(|(_, managed)| &managed.vips).map(|(vip, _)| *vip).collect();
+        for (vip, _) in vips.iter().filter(|(vip, _)| theirs.contains(vip)) {
+            // What it is open under is never above its fence.
+            let fence = gate.fence(vip).unwrap_or_default();
+            if let Err(e) = gate.close_and_fence(vip, fence) {
+                self.say.error(format_args!("the gate of {vip}: {e}"));
+            }
+        }
     }
 
     fn addresses(&self) -> impl Iterator<Item = &VipAddress> {

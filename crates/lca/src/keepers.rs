@@ -3,10 +3,14 @@
 
 use crate::gates::Gates;
 use crate::lease_memory::{LeaseMemory, Slot};
-use domain::{AppName, Cluster, Epoch, GateReport, HostName, Member, Micros, PairName, VipAddress};
+use domain::{AppName, Cluster, Epoch, GateReport, HostName, Member, Micros, Pair, PairName, VipAddress};
 use lca_core::keeper::{Act, Keeper, Reason, Server};
 use lease::{Message, PairId, Seat, Timing};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
 
 /// The leases.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub struct Keepers {
     memory: Option<LeaseMemory>,
     gates: Gates,
     scs_reached: bool,
+    /// Hosts whose agents are heard.
+    heard: BTreeSet<HostName>,
     acts: Vec<Act>,
 }
 
@@ -84,6 +90,7 @@ impl Keepers {
             memory,
             gates,
             scs_reached: false,
+            heard: BTreeSet::new(),
             acts: Vec::new(),
         }
     }
@@ -107,17 +114,14 @@ impl Keepers {
 
     /// Takes the configured pairs of this host. One that is no longer configured is let go.
     pub fn configure(&mut self, cluster: &Cluster, now: Micros, out: &mut Vec<Wanted>) {
-        let mut before = std::mem::take(&mut self.kept);
+        let mut quiet = self.let_go_of_others(cluster, now, out);
         self.ids.clear();
         for (name, pair) in &cluster.pairs {
-            let here = |member: &Member| cluster.host_of(pair.app(*member)) == Some(&self.host);
-            let Some(me) = [Member::First, Member::Second].into_iter().find(here) else { continue };
-            let Some(peer) = cluster.host_of(pair.app(me.other())).cloned() else { continue };
+            let Some((me, peer)) = self.seats(cluster, pair) else { continue };
             let (id, timing, app) = (PairId::of(name), Timing::from(pair.profile), pair.app(me).clone());
             let vips = pair.vips.iter().filter(|vip| vip.interfaces.contains_key(&self.host));
             let vips: Vec<VipAddress> = vips.map(|vip| vip.address).collect();
-            let known = before.remove(name).filter(|known| known.me == me && known.peer == peer);
-            let kept = match known {
+            let mut kept = match self.kept.remove(name) {
                 Some(mut known) => {
                     known.keeper.set_timing(timing);
                     (known.app, known.vips) = (app, vips);
@@ -127,26 +131,61 @@ impl Keepers {
                     let found = self.memory.as_mut().and_then(|memory| memory.find(id));
                     let (slot, memory) = found.map_or((None, None), |(slot, memory)| (Some(slot), memory));
                     let mut keeper = Keeper::new(me, timing, memory.as_ref(), now, &mut self.acts);
+                    if let Some(promise) = quiet.remove(name) {
+                        keeper = keeper.quiet_for(promise, now);
+                    }
                     keeper.scs_reached(self.scs_reached, now, &mut self.acts);
+                    keeper.peer_heard(self.heard.contains(&peer), now, &mut self.acts);
                     Kept { id, me, app, peer, vips, keeper, slot }
                 }
             };
+            self.gates.manage(name, pair, &self.host);
+            if let Some(epoch) = self.gates.fenced_off(&kept.vips) {
+                kept.keeper.fenced_off(epoch);
+            }
             self.ids.insert(id, name.clone());
             self.kept.insert(name.clone(), kept);
-            self.gates.manage(name, pair, &self.host);
             self.carry_out(name, out);
         }
-        for (name, mut gone) in before {
-            gone.keeper.server(Server::Absent { by_order: true }, now, &mut self.acts);
-            let slot = gone.slot;
-            self.kept.insert(name.clone(), gone);
+    }
+
+    /// Lets go of pairs that are no longer configured here, and of those whose members have changed places or hosts: what is
+    /// remembered by seat would be taken for somebody else's. Returns for how long promises given in the latter count.
+    fn let_go_of_others(
+        &mut self,
+        cluster: &Cluster,
+        now: Micros,
+        out: &mut Vec<Wanted>,
+    ) -> BTreeMap<PairName, Duration> {
+        let mut quiet = BTreeMap::new();
+        let names: Vec<PairName> = self.kept.keys().cloned().collect();
+        for name in names {
+            let pair = cluster.pairs.get(&name);
+            let seats = pair.and_then(|pair| self.seats(cluster, pair));
+            let Some(kept) = self.kept.get_mut(&name) else { continue };
+            if seats.as_ref().is_some_and(|(me, peer)| *me == kept.me && *peer == kept.peer) {
+                continue;
+            }
+            kept.keeper.server(Server::Absent { by_order: true }, now, &mut self.acts);
             self.carry_out(&name, out);
-            self.kept.remove(&name);
-            self.gates.unmanage(&name);
-            if let (Some(memory), Some(slot)) = (&mut self.memory, slot) {
+            let Some(gone) = self.kept.remove(&name) else { continue };
+            if let (Some(memory), Some(slot)) = (&mut self.memory, gone.slot) {
                 memory.forget(slot);
             }
+            if seats.is_some() {
+                quiet.insert(name, gone.keeper.machine().timing().promise());
+            } else {
+                self.gates.unmanage(&name);
+            }
         }
+        quiet
+    }
+
+    /// Which member of a pair is on this host, and on which host the other is; none: none is.
+    fn seats(&self, cluster: &Cluster, pair: &Pair) -> Option<(Member, HostName)> {
+        let here = |member: &Member| cluster.host_of(pair.app(*member)) == Some(&self.host);
+        let me = [Member::First, Member::Second].into_iter().find(here)?;
+        Some((me, cluster.host_of(pair.app(me.other()))?.clone()))
     }
 
     /// What the application of a pair is by now.
@@ -168,6 +207,20 @@ impl Keepers {
     pub fn scs_reached(&mut self, reached: bool, now: Micros, out: &mut Vec<Wanted>) {
         self.scs_reached = reached;
         self.with_all(out, |keeper, acts| keeper.scs_reached(reached, now, acts));
+    }
+
+    /// The agent of a host is heard, or no longer.
+    pub fn peer_heard(&mut self, host: &HostName, heard: bool, now: Micros, out: &mut Vec<Wanted>) {
+        if heard {
+            self.heard.insert(host.clone());
+        } else {
+            self.heard.remove(host);
+        }
+        let with_it = self.kept.iter().filter(|(_, kept)| kept.peer == *host);
+        let pairs: Vec<PairName> = with_it.map(|(pair, _)| pair.clone()).collect();
+        for pair in pairs {
+            self.with(&pair, out, |keeper, acts| keeper.peer_heard(heard, now, acts));
+        }
     }
 
     /// Whether the interfaces of a pair's VIPs have a carrier.

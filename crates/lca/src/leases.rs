@@ -6,8 +6,8 @@ use crate::gates::Disturbed;
 use crate::keepers::{Voter, Wanted};
 use control_link::messages::{Fact, FromAgent};
 use domain::{
-    AppName, Epoch, GateReport, Launch, LaunchOutcome, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RefId,
-    RunMode, TakenOver, VipControl, VipVerb, events,
+    AppName, Epoch, GateReport, HostName, Launch, LaunchOutcome, LaunchWhat, LeaseReport, LogEvent, Micros,
+    PairName, RefId, RunMode, TakenOver, VipControl, VipVerb, events,
 };
 use lca_core::keeper::{Reason, Server};
 use lca_core::supervisor::Input;
@@ -124,6 +124,12 @@ impl Agent {
         self.do_wanted(now);
     }
 
+    /// The agent of another host is heard, or no longer.
+    pub(crate) fn peer_heard(&mut self, host: &HostName, heard: bool, now: Micros) {
+        self.keepers.peer_heard(host, heard, now, &mut self.book.wanted);
+        self.do_wanted(now);
+    }
+
     /// Interfaces may have got or lost their carrier.
     pub(crate) fn carriers_changed(&mut self, now: Micros) {
         let pairs: Vec<PairName> = self.keepers.iter().map(|(pair, _)| pair.clone()).collect();
@@ -144,11 +150,15 @@ impl Agent {
             self.vips.still_holds(pair);
         }
         self.carriers_changed(now);
+        self.keep_all(now);
+        self.look_at_gates(now);
+    }
+
+    fn keep_all(&mut self, now: Micros) {
         let apps: Vec<AppName> = self.apps.keys().cloned().collect();
         for app in apps {
             self.keep(&app, now);
         }
-        self.look_at_gates(now);
     }
 
     /// A VIP is to be enabled: at once where the lease is held, else as soon as it is.
@@ -190,6 +200,10 @@ impl Agent {
     pub(crate) fn look_at_gates(&mut self, now: Micros) {
         let mut disturbed = Vec::new();
         self.keepers.gates().look(now, &mut disturbed);
+        if !disturbed.is_empty() {
+            // Where a gate is required, whether the lease may be held depends on it.
+            self.keep_all(now);
+        }
         for what in disturbed {
             let (id, interface, detail) = match &what {
                 Disturbed::Restored { interface, what } => (events::GATE_DISTURBED, interface, what.clone()),
@@ -258,7 +272,9 @@ impl Agent {
                 None => self.launch_ready(launch, now),
             }
         }
-        if self.book.taken.get(pair).is_some_and(|taken| taken.epoch == epoch) && !self.session.is_up() {
+        // The lease may have been won under a greater epoch than the role was taken under.
+        let taken = self.book.taken.get(pair).map(|taken| taken.epoch);
+        if let Some(epoch) = taken.filter(|_| !self.session.is_up()) {
             self.enable_all(pair, epoch, now);
         }
         self.report(Fact::Log(event.with("pair", pair).with("epoch", epoch)), now);

@@ -58,6 +58,7 @@ impl Agent {
                     LogEvent::new(events::CONNECTION_LOST, now).because(format_args!("LCA on {host}: {why}"))
                 }
             };
+            self.peer_heard(&host, lost.is_none(), now);
             self.report(Fact::Peer(PeerReport { host, heard: lost.is_none() }), now);
             self.report(Fact::Log(event.on(&self.host)), now);
         }
