@@ -263,6 +263,9 @@ impl Vips {
         if !vip.present {
             return Err("it is not on this host".to_owned());
         }
+        if !self.held.contains(&vip.pair) {
+            return Err("its lease is not held here".to_owned());
+        }
         tools.controller.announce(&address, &vip.interface).map_err(|e| e.to_string())?;
         self.announcer.start(address, vip.interface.clone(), now);
         Ok("announced".to_owned())
