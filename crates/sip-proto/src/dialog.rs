@@ -4,6 +4,7 @@
 use crate::{CSeq, Draft, HeaderName, Malformed, Message, NameAddr, Uri, Wire};
 use domain::Epoch;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// How far a number jumps when another host goes on with it: more than the old one may have used without our hearing.
@@ -194,7 +195,13 @@ impl Dialog {
 
     /// Begins a request in it (section 12.2.1.1): everything up to Max-Forwards. An ACK has the number of its INVITE;
     /// other requests take theirs from [`Dialog::next_cseq`].
-    pub fn draft<'b>(&self, out: &'b mut Vec<u8>, method: &str, cseq: u32, via: &str) -> Draft<'b> {
+    pub fn draft<'b>(
+        &self,
+        out: &'b mut Vec<u8>,
+        method: &str,
+        cseq: u32,
+        via: impl fmt::Display,
+    ) -> Draft<'b> {
         let strict = self.first_route().filter(|route| !is_loose(route));
         let draft = match (&strict, &self.routes) {
             // A strict router wants its own URI in the request line, and the remote target last among the routes.

@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+pub mod b2bua;
 mod dialog;
 pub mod digest;
 mod draft;
@@ -23,6 +24,7 @@ mod header_name;
 mod message;
 mod method;
 mod registrar;
+mod rejection;
 mod scan;
 mod session_timer;
 mod stream;

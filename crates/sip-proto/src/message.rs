@@ -127,6 +127,8 @@ pub struct Message<'a> {
     pub headers: Vec<Header<'a>>,
     /// The body.
     pub body: &'a [u8],
+    /// All of it, first line to end of body.
+    pub bytes: &'a [u8],
     /// The first thing that is wrong with the message as a whole; single values are checked when they are read.
     pub defect: Option<Defect>,
     /// Index of the first header field of each name.
@@ -141,18 +143,21 @@ pub fn parse(bytes: &[u8], framing: Framing) -> Result<Message<'_>, NotSip> {
     if bytes.len() > MAX_MESSAGE {
         return Err(NotSip::TooLong);
     }
-    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).ok_or(NotSip::Empty)?;
-    let mut lines = Lines { text: bytes, at: start, bare_line_end: false };
+    let begin = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).ok_or(NotSip::Empty)?;
+    let mut lines = Lines { text: bytes, at: begin, bare_line_end: false };
     let (start, defect) = start_line(lines.next().ok_or(NotSip::StartLine)?)?;
     let mut message = Message {
         start,
         headers: Vec::with_capacity(24),
         body: &[],
+        bytes: &[],
         defect,
         first: [None; HeaderName::COUNT],
     };
     message.read_headers(&mut lines);
     message.read_body(lines.rest(), framing);
+    let end = bytes.len() - lines.rest().len() + message.body.len();
+    message.bytes = &bytes[begin..end];
     Ok(message)
 }
 
@@ -381,6 +386,7 @@ mod tests {
         assert_eq!(m.headers[0].value, b"one\r\n\ttwo");
         assert_eq!(m.value(HeaderName::To), Some(&b"x"[..]));
         assert_eq!(m.body, b" folded? no");
+        assert!(m.bytes.starts_with(b"OPTIONS") && m.bytes.ends_with(b" folded? no"));
         assert_eq!(m.defect, None);
     }
 

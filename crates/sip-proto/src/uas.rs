@@ -2,21 +2,22 @@
 //! else why it is not answered with more. It keeps no transactions: a request that is sent again is answered again in
 //! the same way (section 8.2.7).
 
+use crate::b2bua;
 use crate::draft::{Draft, ToTag, destination, fits, reason_phrase};
+use crate::rejection::{
+    Detail, RETRY_AFTER_S, Rejection, bad_request, check_form, check_uri, check_version, malformed, rejection,
+};
 use crate::scan::saturating_number;
 use crate::uri::same_host;
 use crate::{
-    ContactChange, Contacts, Defect, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar,
-    Registration, RequestLine, StartLine, Uri, UriError, Wish,
+    ContactChange, Contacts, HeaderName, Limits, Message, Method, Qvalue, Refusal, Registrar, Registration,
+    RequestLine, StartLine, Uri, UriError, Wish,
 };
 use domain::Micros;
 use std::net::SocketAddr;
 
-/// What OPTIONS and 405 answers list.
+/// What OPTIONS and 405 answers list where there are no calls.
 const ALLOW: &str = "OPTIONS, REGISTER";
-/// Seconds after which a client that was refused during a graceful stop may come back: by then the other member of
-/// the pair answers for the VIP.
-const RETRY_AFTER_S: u32 = 2;
 
 /// How a [`UserAgentServer`] presents itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,14 @@ pub struct Settings {
     pub domains: Vec<String>,
     /// Bounds of the registrar.
     pub limits: Limits,
+    /// Whether there are calls beside it ([`crate::b2bua`]), so that what they serve is listed too.
+    pub calls: bool,
+}
+
+impl Settings {
+    fn allow(&self) -> &'static str {
+        if self.calls { b2bua::ALLOW } else { ALLOW }
+    }
 }
 
 /// What is to be done with requests.
@@ -76,22 +85,6 @@ pub enum Silence {
     NoVia,
     /// The answer, which repeats parts of the request, would be longer than a message may be.
     TooLong,
-}
-
-/// An answer other than 200: status, reason phrase, and the header field that explains it.
-struct Rejection {
-    status: u16,
-    reason: &'static str,
-    detail: Detail,
-}
-
-/// The header field that explains a [`Rejection`].
-enum Detail {
-    None,
-    Allow,
-    Unsupported,
-    RetryAfter,
-    MinExpires(u32),
 }
 
 /// What a method asks for, of those that are served.
@@ -151,8 +144,8 @@ impl UserAgentServer {
             Ok(Served::Registration { address_of_record }) => {
                 self.list_bindings(response, address_of_record, arrival.now)
             }
-            Ok(Served::Capabilities) => list_capabilities(response),
-            Err(rejection) => explain(response, rejection, message),
+            Ok(Served::Capabilities) => list_capabilities(response, self.settings.allow()),
+            Err(rejection) => rejection.explain(response, message),
         };
         response.header("Server", &self.settings.server).finish();
         if !fits(out.len() - begin) {
@@ -172,8 +165,8 @@ impl UserAgentServer {
         check_version(line.version_2)?;
         check_form(message, line.method_text)?;
         let uri = check_uri(line.uri)?;
-        check_duty(arrival.duty, line.method)?;
-        let service = check_method(line.method)?;
+        check_duty(arrival.duty, line.method, self.settings.allow())?;
+        let service = check_method(line.method, self.settings.allow())?;
         check_extensions(message)?;
         match service {
             Service::Options => Ok(Served::Capabilities),
@@ -238,60 +231,32 @@ impl UserAgentServer {
 
 /// What section 11.2 wants in the answer to OPTIONS. Accept and Supported are empty on purpose: no body is understood
 /// (section 20.1) and no extension (section 20.37).
-fn list_capabilities(response: Draft<'_>) -> Draft<'_> {
+fn list_capabilities<'b>(response: Draft<'b>, allow: &str) -> Draft<'b> {
     response
-        .header("Allow", ALLOW)
+        .header("Allow", allow)
         .header("Accept", "")
         .header("Accept-Encoding", "identity")
         .header("Accept-Language", "en")
         .header("Supported", "")
 }
 
-fn explain<'b>(response: Draft<'b>, rejection: &Rejection, message: &Message<'_>) -> Draft<'b> {
-    match rejection.detail {
-        Detail::None => response,
-        Detail::Allow => response.header("Allow", ALLOW),
-        Detail::Unsupported => response.list("Unsupported", message.tokens(HeaderName::Require)),
-        Detail::RetryAfter => response.header("Retry-After", RETRY_AFTER_S),
-        Detail::MinExpires(seconds) => response.header("Min-Expires", seconds),
-    }
-}
-
-fn check_version(version_2: bool) -> Result<(), Rejection> {
-    if version_2 { Ok(()) } else { Err(rejection(505)) }
-}
-
-/// Checks that everything is there that section 8.1.1 makes mandatory, and can be read.
-fn check_form(message: &Message<'_>, method: &str) -> Result<(), Rejection> {
-    if let Some(defect) = message.defect {
-        return Err(bad_request(Defect::reason(defect)));
-    }
-    message.via().map_err(malformed)?;
-    message.from().map_err(malformed)?;
-    message.to().map_err(malformed)?;
-    message.call_id().map_err(malformed)?;
-    message.max_forwards().map_err(malformed)?;
-    let cseq = message.cseq().map_err(malformed)?;
-    if cseq.method == method { Ok(()) } else { Err(bad_request("CSeq Method Mismatch")) }
-}
-
 /// Max-Forwards: 0 is no reason to refuse, as the request has arrived: who is named in it answers (section 16.3).
-fn check_duty(duty: Duty, method: Method) -> Result<(), Rejection> {
+fn check_duty(duty: Duty, method: Method, allow: &'static str) -> Result<(), Rejection> {
     match duty {
         Duty::Serve => Ok(()),
-        Duty::Refuse => Err(Rejection { detail: Detail::RetryAfter, ..rejection(503) }),
+        Duty::Refuse => Err(Rejection { detail: Detail::RetryAfter(RETRY_AFTER_S), ..rejection(503) }),
         Duty::Probe if method == Method::Options => Ok(()),
-        Duty::Probe => Err(Rejection { detail: Detail::Allow, ..rejection(405) }),
+        Duty::Probe => Err(Rejection { detail: Detail::Allow(allow), ..rejection(405) }),
     }
 }
 
-fn check_method(method: Method) -> Result<Service, Rejection> {
+fn check_method(method: Method, allow: &'static str) -> Result<Service, Rejection> {
     match method {
         Method::Options => Ok(Service::Options),
         Method::Register => Ok(Service::Register),
         // There are no calls and no transactions that these could belong to (sections 9.2 and 15.1.2).
         Method::Bye | Method::Cancel => Err(rejection(481)),
-        Method::Other => Err(Rejection { detail: Detail::Allow, ..rejection(501) }),
+        Method::Other => Err(Rejection { detail: Detail::Allow(allow), ..rejection(501) }),
         Method::Ack
         | Method::Info
         | Method::Invite
@@ -301,18 +266,7 @@ fn check_method(method: Method) -> Result<Service, Rejection> {
         | Method::Publish
         | Method::Refer
         | Method::Subscribe
-        | Method::Update => Err(Rejection { detail: Detail::Allow, ..rejection(405) }),
-    }
-}
-
-/// The Request-URI is a SIP URI that carries no header fields (section 19.1.1, table 1).
-fn check_uri(uri: &[u8]) -> Result<Uri<'_>, Rejection> {
-    let malformed = || bad_request("Malformed Request-URI");
-    let text = std::str::from_utf8(uri).map_err(|_| malformed())?;
-    match Uri::parse(text) {
-        Ok(uri) if uri.headers.is_empty() => Ok(uri),
-        Ok(_) | Err(UriError::Syntax) => Err(malformed()),
-        Err(UriError::Scheme) => Err(rejection(416)),
+        | Method::Update => Err(Rejection { detail: Detail::Allow(allow), ..rejection(405) }),
     }
 }
 
@@ -348,22 +302,10 @@ fn refused(refusal: Refusal) -> Rejection {
         }
         Refusal::TooManyContacts => too_many_contacts(),
         Refusal::TooLong => bad_request("URI Or Call-ID Too Long"),
-        Refusal::Full => Rejection { detail: Detail::RetryAfter, ..rejection(503) },
+        Refusal::Full => Rejection { detail: Detail::RetryAfter(RETRY_AFTER_S), ..rejection(503) },
     }
 }
 
 fn too_many_contacts() -> Rejection {
     Rejection { reason: "Too Many Contacts", ..rejection(403) }
-}
-
-fn malformed(malformed: crate::Malformed) -> Rejection {
-    bad_request(malformed.0)
-}
-
-fn bad_request(reason: &'static str) -> Rejection {
-    Rejection { reason, ..rejection(400) }
-}
-
-fn rejection(status: u16) -> Rejection {
-    Rejection { status, reason: reason_phrase(status), detail: Detail::None }
 }

@@ -19,6 +19,7 @@ impl Scene {
             server: "test".to_owned(),
             domains: vec!["example.com".to_owned(), "[2001:db8::5]".to_owned()],
             limits: Limits { contacts: 2, ..Limits::default() },
+            calls: false,
         };
         let source = "192.0.2.9:40000".parse().unwrap();
         let arrival = Arrival { source, now: Micros(0), duty: Duty::Serve };

@@ -161,6 +161,7 @@ impl Server {
             server: format!("Takeover/{} ({})", env!("CARGO_PKG_VERSION"), options.name),
             domains: options.all_domains(),
             limits: Limits::default(),
+            calls: false,
         };
         let mut server = Self {
             name: options.name,

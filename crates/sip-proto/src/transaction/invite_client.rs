@@ -129,13 +129,14 @@ impl InviteClient {
         }
     }
 
-    /// The CANCEL of the INVITE, where it may be sent: a provisional response came and no final one (section 9.1).
+    /// The CANCEL of the INVITE, where it may be sent: a provisional response came and no final one (section 9.1). With
+    /// the value of a Reason header field, where there is one to give (RFC 3326).
     #[must_use]
-    pub fn cancel(&self) -> Option<Wire> {
+    pub fn cancel(&self, reason: Option<&str>) -> Option<Wire> {
         match &self.state {
             State::Proceeding { invite } => {
                 let to = parse(invite, Framing::Datagram).ok()?.value(HeaderName::To)?;
-                from_invite(invite, "CANCEL", to)
+                from_invite(invite, "CANCEL", to, reason)
             }
             State::Calling { .. } | State::Completed { .. } | State::Accepted { .. } | State::Terminated => {
                 None
@@ -165,11 +166,11 @@ impl InviteClient {
 /// The ACK for a final response other than 2xx: of the same transaction, so with the same Via.
 fn refusal_ack(invite: &Wire, response: &Message<'_>) -> Option<Wire> {
     let to = response.value(HeaderName::To)?;
-    from_invite(invite, "ACK", to)
+    from_invite(invite, "ACK", to, None)
 }
 
 /// A request that goes where the INVITE went, with its Request-URI, topmost Via, Route, From, Call-ID and CSeq number.
-fn from_invite(invite: &Wire, method: &str, to: &[u8]) -> Option<Wire> {
+fn from_invite(invite: &Wire, method: &str, to: &[u8], reason: Option<&str>) -> Option<Wire> {
     let invite = parse(invite, Framing::Datagram).ok()?;
     let StartLine::Request(line) = invite.start else { return None };
     let mut out = Vec::with_capacity(512);
@@ -184,6 +185,7 @@ fn from_invite(invite: &Wire, method: &str, to: &[u8]) -> Option<Wire> {
         .raw("Call-ID", invite.value(HeaderName::CallId)?)
         .header("CSeq", format_args!("{} {method}", invite.cseq().ok()?.number))
         .header("Max-Forwards", 70)
+        .maybe("Reason", reason)
         .finish();
     Some(Wire::from(&out[..]))
 }
@@ -222,16 +224,17 @@ mod tests {
 
     #[test]
     fn an_invite_is_cancelled_between_its_provisional_and_its_final_response() {
-        let cancel = text(heard(180).0.cancel());
+        let cancel = text(heard(180).0.cancel(Some("SIP;cause=200")));
         assert!(
             cancel.starts_with("CANCEL sip:b@192.0.2.9;x SIP/2.0\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1\r\n")
         );
         assert!(
-            cancel.contains("\r\nTo: <sip:b@x>\r\n") && cancel.contains("\r\nCSeq: 7 CANCEL\r\n"),
+            cancel.contains("\r\nTo: <sip:b@x>\r\n")
+                && cancel.contains("\r\nCSeq: 7 CANCEL\r\nMax-Forwards: 70\r\nReason: SIP;cause=200\r\n"),
             "{cancel}"
         );
-        assert_eq!(heard(486).0.cancel(), None);
+        assert_eq!(heard(486).0.cancel(None), None);
         let fresh = InviteClient::new(Wire::from(INVITE.as_bytes()), false, &Timing::default(), Micros(0));
-        assert_eq!(fresh.cancel(), None);
+        assert_eq!(fresh.cancel(None), None);
     }
 }

@@ -17,6 +17,7 @@ mod server;
 pub use client::Client;
 pub use invite_client::InviteClient;
 pub use invite_server::InviteServer;
+pub(crate) use key::COOKIE;
 pub use key::ServerKey;
 pub use server::Server;
 
