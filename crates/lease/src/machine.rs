@@ -340,7 +340,10 @@ impl Machine {
                 out.push(Output::Send(Seat::Member(from), Body::Reject { seen, granted: mine, why }));
                 return;
             }
-            self.outdated(theirs, now, out);
+            // Of two that go by the same grant, such as none at all, neither is outdated: votes decide.
+            if theirs > mine {
+                self.outdated(theirs, now, out);
+            }
         }
         if let Some(body) = self.voter.ask(from, asked, hold_us, now) {
             out.push(Output::Send(Seat::Member(from), body));

@@ -451,3 +451,16 @@ fn a_fence_that_outlived_the_memory_is_gone_above() {
     world.run(3 * H);
     assert_eq!(world.open(), Some(Member::First), "its gate obeys it");
 }
+
+#[test]
+fn a_holder_does_not_give_way_to_one_with_no_newer_grant() {
+    let mut world = World::new();
+    world.want(FIRST, Want::Hold { granted: Epoch(0) });
+    world.run(2 * H);
+    assert_eq!(world.open(), Some(Member::First));
+    world.want(SECOND, Want::Hold { granted: Epoch(0) });
+    for _ in 0..100 {
+        world.run(H / 10);
+        assert_eq!(world.open(), Some(Member::First));
+    }
+}
