@@ -77,7 +77,7 @@ impl Script {
             }
             ("sends", _) => Machine::Client(Client::new(request(method), reliable, &timing, now)),
             (_, "INVITE") => Machine::InviteServer(InviteServer::new(reliable)),
-            (_, _) => Machine::Server(Server::new(reliable)),
+            (_, _) => Machine::Server(Server::new()),
         });
         match verb {
             "sends" => self.out(method, ""),
@@ -165,7 +165,7 @@ impl Script {
             Machine::InviteClient(machine) => machine.taken_over(&timing, now),
             Machine::Client(machine) => machine.taken_over(&timing, now),
             Machine::InviteServer(machine) => machine.taken_over(&timing, now),
-            Machine::Server(machine) => machine.taken_over(),
+            Machine::Server(_) => {}
         }
         self.line("", "", "taken over by another host");
         Ok(())

@@ -177,7 +177,7 @@ impl Call {
             if is_invite {
                 Serving::Invite(InviteServer::new(reliable))
             } else {
-                Serving::Other(Server::new(reliable))
+                Serving::Other(Server::new())
             }
         });
         let outbound = Outbound { number: transaction, cseq: numbers.cseq, flow, machine };

@@ -23,8 +23,7 @@ impl Call {
         cseq: u32,
         flow: Flow,
     ) -> Result<(), Rejection> {
-        let inbound =
-            Inbound::new(ctx, key, message, cseq, flow, |reliable| Serving::Other(Server::new(reliable)));
+        let inbound = Inbound::new(ctx, key, message, cseq, flow, |_| Serving::Other(Server::new()));
         let id = self.new_part();
         self.exchanges.insert(
             id,

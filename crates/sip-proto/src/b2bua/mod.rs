@@ -32,6 +32,7 @@ mod orders;
 mod outputs;
 mod setup;
 mod state;
+mod tracked;
 
 pub(crate) use context::ALLOW;
 pub use orders::{

@@ -159,6 +159,7 @@ pub(super) struct Parts {
 /// Whether the caller's INVITE is still there. An option in an option would be lost in formats that write both as nothing,
 /// JSON for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "it is mostly the large one, and lives in a box")]
 pub(super) enum Presence {
     Here(Inbound),
     Gone,

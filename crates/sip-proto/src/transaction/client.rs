@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     state: State,
-    reliable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +45,7 @@ impl Client {
     pub fn new(request: Wire, reliable: bool, timing: &Timing, now: Micros) -> Self {
         let again = Repeat::unless(reliable, timing, now);
         let give_up_at = now + timing.give_up();
-        Self { state: State::Waiting { request, provisional: false, again, give_up_at }, reliable }
+        Self { state: State::Waiting { request, provisional: false, again, give_up_at } }
     }
 
     /// A response of this transaction came.
@@ -58,11 +57,7 @@ impl Client {
                 Heard::PASSED
             }
             State::Waiting { .. } => {
-                self.state = if self.reliable {
-                    State::Terminated
-                } else {
-                    State::Completed { ends_at: now + timing.t4 }
-                };
+                self.state = State::Completed { ends_at: now + timing.t4 };
                 Heard::PASSED
             }
             State::Completed { .. } | State::Terminated => Heard::ABSORBED,
@@ -106,7 +101,6 @@ impl Client {
         if let State::Waiting { again: again @ None, .. } = &mut self.state {
             *again = Some(Repeat::at_once(timing, now));
         }
-        self.reliable = false;
     }
 
     /// The request, as long as no final response came.

@@ -28,7 +28,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteClient {
     state: State,
-    reliable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +44,7 @@ impl InviteClient {
     #[must_use]
     pub fn new(invite: Wire, reliable: bool, timing: &Timing, now: Micros) -> Self {
         let again = Repeat::unless(reliable, timing, now);
-        Self { state: State::Calling { invite, again, give_up_at: now + timing.give_up() }, reliable }
+        Self { state: State::Calling { invite, again, give_up_at: now + timing.give_up() } }
     }
 
     /// A response of this transaction came.
@@ -63,11 +62,7 @@ impl InviteClient {
                 }
                 300.. => {
                     let Some(ack) = refusal_ack(invite, response) else { return Heard::ABSORBED };
-                    self.state = if self.reliable {
-                        State::Terminated
-                    } else {
-                        State::Completed { ack: ack.clone(), ends_at: now + timing.give_up() }
-                    };
+                    self.state = State::Completed { ack: ack.clone(), ends_at: now + timing.give_up() };
                     Heard { pass: true, send: Some(ack) }
                 }
             },
@@ -117,7 +112,6 @@ impl InviteClient {
         if let State::Calling { again: again @ None, .. } = &mut self.state {
             *again = Some(Repeat::at_once(timing, now));
         }
-        self.reliable = false;
     }
 
     /// The INVITE, as long as nobody answered it with a final response.

@@ -80,11 +80,7 @@ impl InviteServer {
     pub fn acknowledged(&mut self, timing: &Timing, now: Micros) -> Heard {
         match &self.state {
             State::Completed { .. } => {
-                self.state = if self.reliable {
-                    State::Terminated
-                } else {
-                    State::Confirmed { ends_at: now + timing.t4 }
-                };
+                self.state = State::Confirmed { ends_at: now + timing.t4 };
                 Heard::ABSORBED
             }
             State::Accepted { .. } => Heard::PASSED,

@@ -6,7 +6,9 @@
 //!
 //! A transaction over a reliable transport sends nothing again. On another host that transport's connection is gone and
 //! what was sent last may be gone with it, so [`InviteClient::taken_over`] and its like make the transaction go on as
-//! one over UDP does.
+//! one over UDP does. For the same reason a transaction that is completed lingers as long over a reliable transport as
+//! over UDP, where the RFC lets it end at once (timers D, I, J and K): who lost a response with the connection may ask
+//! again over another one, and then gets the same.
 
 mod client;
 mod invite_client;

@@ -22,7 +22,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     state: State,
-    reliable: bool,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +41,8 @@ enum State {
 impl Server {
     /// The transaction of a request that came now.
     #[must_use]
-    pub fn new(reliable: bool) -> Self {
-        Self { state: State::Trying, reliable }
+    pub fn new() -> Self {
+        Self { state: State::Trying }
     }
 
     /// The user sends this response. Behind a final one nothing more is sent: whether it may be.
@@ -49,8 +54,6 @@ impl Server {
         }
         self.state = if status < 200 {
             State::Proceeding { last: response.clone() }
-        } else if self.reliable {
-            State::Terminated
         } else {
             State::Completed { response: response.clone(), ends_at: now + timing.give_up() }
         };
@@ -88,11 +91,6 @@ impl Server {
             State::Completed { ends_at, .. } => Some(ends_at),
             State::Trying | State::Proceeding { .. } | State::Terminated => None,
         }
-    }
-
-    /// Another host goes on with it: the request may come again, over another connection or over UDP.
-    pub fn taken_over(&mut self) {
-        self.reliable = false;
     }
 
     /// Whether it is over.

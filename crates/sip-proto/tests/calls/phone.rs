@@ -163,6 +163,9 @@ impl Phone {
     }
 
     pub fn rings(&mut self, status: u16, reliably: bool, now: u64) {
+        if self.invite.is_empty() {
+            return;
+        }
         self.rseq += u32::from(reliably);
         let more =
             if reliably { format!("Require: 100rel\r\nRSeq: {}\r\n", self.rseq) } else { String::new() };
@@ -181,6 +184,9 @@ impl Phone {
     }
 
     pub fn answers(&mut self, more: &str, now: u64) {
+        if self.invite.is_empty() {
+            return;
+        }
         let more = format!("Allow: {}\r\n{more}", self.allow);
         let body = self.sdp();
         let text = self.answer_invite(200, &more, &body);
@@ -190,6 +196,9 @@ impl Phone {
     }
 
     pub fn refuses(&mut self, status: u16, more: &str, now: u64) {
+        if self.invite.is_empty() {
+            return;
+        }
         let text = self.answer_invite(status, more, "");
         self.await_ack(text, now);
         self.state = State::Over;
@@ -230,6 +239,9 @@ impl Phone {
     }
 
     pub fn requests(&mut self, method: &str, now: u64) {
+        if self.state != State::Talking {
+            return;
+        }
         let body = if method == "INVITE" { self.sdp() } else { String::new() };
         self.ask(method, "", &body, now);
     }
@@ -343,6 +355,9 @@ impl Phone {
         }
         match method {
             Method::Invite if !in_dialog => self.is_called(message, cseq),
+            _ if self.state == State::Over && method != Method::Bye => {
+                self.reply(message, 481, "", "");
+            }
             Method::Bye => {
                 // Only one who has not acknowledged the answer for so long may be hung up on before it knows of it.
                 if self.state != State::Talking && self.state != State::Over && now < GIVE_UP {

@@ -5,7 +5,7 @@
 
 use crate::golden::act;
 use crate::world::{Dies, World};
-use sip_proto::b2bua::Failover;
+use sip_proto::b2bua::{Failover, Transport};
 use std::time::Duration;
 
 /// Numbers from a seed (xorshift64).
@@ -26,8 +26,10 @@ impl Random {
 
 /// A history: who is called in which order, and what everybody does, with pauses between so long that a retransmission
 /// does not change the order of things.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct History {
+    /// Over a stream the server sends nothing again, unless it is another server.
+    transport: Transport,
     groups: Vec<String>,
     trunks: bool,
     setup: Vec<&'static str>,
@@ -39,7 +41,9 @@ const PAUSE: u64 = 5_000_000;
 
 fn history(seed: u64) -> History {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut history = History { trunks: random.below(2) == 0, ..History::default() };
+    let transport = if random.below(3) == 0 { Transport::Tcp } else { Transport::Udp };
+    let trunks = random.below(2) == 0;
+    let mut history = History { transport, groups: Vec::new(), trunks, setup: Vec::new(), deeds: Vec::new() };
     history.groups = match random.below(4) {
         0 => vec!["bob".to_owned()],
         1 => vec!["bob+carol".to_owned()],
@@ -119,7 +123,7 @@ impl Outcome {
 }
 
 fn play(history: &History, death: Option<(usize, Dies)>) -> (Outcome, usize, World) {
-    let mut world = World::new(&["alice", "bob", "carol", "dave"]);
+    let mut world = World::over(history.transport, &["alice", "bob", "carol", "dave"]);
     world.route(&history.groups);
     world.plan.failover = if history.trunks { Failover::Unavailable } else { Failover::AnyFailure };
     world.plan.ringing = Duration::from_secs(600);
@@ -166,7 +170,27 @@ fn seeds(usual: u64) -> u64 {
 
 #[test]
 fn nobody_notices_a_takeover() {
-    for seed in 0..seeds(12) {
+    for seed in 0..seeds(8) {
         check(seed, &[Dies::AfterStep, Dies::BeforeSending, Dies::BeforeReplicating]);
+    }
+}
+
+/// Where the backup did not hear of the last step although others did (a host that is cut off between the two), less can
+/// be promised: still no number is used twice, every call ends, and its records name the same call.
+#[test]
+fn what_the_backup_did_not_hear_of_does_little_harm() {
+    for seed in 0..seeds(3) {
+        let history = history(seed);
+        let (_, steps, _) = play(&history, None);
+        for at in 1..=steps {
+            let (_, _, mut world) = play(&history, Some((at, Dies::WithoutReplicating)));
+            world.run_until(world.now + 3_600_000_000);
+            let chart = world.chart.join("\n");
+            let told = format!("seed {seed}, step {at}, {history:?}\n{chart}");
+            let wrong: Vec<&String> = world.phones.values().flat_map(|phone| &phone.violations).collect();
+            assert!(!wrong.iter().any(|wrong| wrong.contains("CSeq")), "{wrong:?}, {told}");
+            assert!(world.servers.iter().all(|calls| calls.is_empty()), "{told}");
+            assert!(world.cdrs.iter().all(|cdr| cdr.call == world.cdrs[0].call), "{told}");
+        }
     }
 }
