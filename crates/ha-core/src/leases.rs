@@ -121,6 +121,8 @@ impl State {
 
     /// A member let go of its lease because its server failed; its own agent, or its peer's, says so.
     pub(crate) fn let_go(&mut self, name: &PairName, app: &AppName, epoch: Epoch, at: Micros) {
+        // The next grant is above it, or this would be taken for its failure too.
+        self.epoch_seen(name, epoch);
         let Some(state) = self.pairs.get_mut(name) else { return };
         if state.let_go.as_ref().is_none_or(|known| known.epoch < epoch) {
             state.let_go = Some(LetGo { app: app.clone(), epoch, at });

@@ -191,6 +191,8 @@ pub(crate) struct PairState {
     /// A host that came back held a VIP or ran as primary: announce anew once it let go.
     pub announce_due: bool,
     pub verification: Verification,
+    /// It was reported that the network does not confirm the holder, and not yet that it does.
+    pub not_confirmed: bool,
     pub no_primary: Watch,
     pub two_primaries: Watch,
     pub no_holder: Watch,

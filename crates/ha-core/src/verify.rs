@@ -93,7 +93,8 @@ impl State {
                 );
                 self.note(name, Phase::Verified, now, Some(observer), text);
                 self.set_verification(name, Verification::None);
-                if times >= ALARM_AFTER {
+                let state = self.pairs.get_mut(name);
+                if state.is_some_and(|state| std::mem::take(&mut state.not_confirmed)) {
                     let event = LogEvent::new(events::VIP_CONFIRMED, now).because(name).with("pair", name);
                     self.log(event.of(&pair.members[0]), out);
                 }
@@ -206,6 +207,9 @@ impl State {
             }
         }
         if times == ALARM_AFTER {
+            if let Some(state) = self.pairs.get_mut(name) {
+                state.not_confirmed = true;
+            }
             let event = LogEvent::new(events::VIP_NOT_CONFIRMED, now).because(text).with("pair", name);
             self.log(event.of(&pair.members[0]), out);
         }

@@ -232,6 +232,8 @@ scripts! {
     taken_over_without_the_scs
     restarted_scs_waits_for_who_may_have_taken_over
     not_confirmed_from_outside
+    not_confirmed_then_moved
+    let_go_under_a_later_epoch
     seen_nowhere_or_twice
 }
 
