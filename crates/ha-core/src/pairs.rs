@@ -134,7 +134,9 @@ impl State {
         let unheard = other.is_some_and(|host| match host.status {
             HostStatus::Unknown => true,
             HostStatus::Up => !host.heard,
-            HostStatus::AgentDown | HostStatus::Unreachable => false,
+            // It answers a probe; its agent has not come yet.
+            HostStatus::AgentDown => host.lost.is_none(),
+            HostStatus::Unreachable => false,
         });
         unheard && now.since(self.started_at) < self.cluster.scs.boot_grace
     }

@@ -4,7 +4,7 @@
 use crate::world::{World, app, host, pair};
 use domain::{AppStatus, Cause, Epoch, VipAddress, parse_duration};
 use goldenscript::{Command, Context};
-use ha_core::OperatorOrder;
+use ha_core::{Input, OperatorOrder};
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -83,6 +83,8 @@ impl goldenscript::Runner for Script {
             // "hears host2 host1": the agent on host2 hears the agent on host1.
             "hears" => world.peer(&host(&word()?), &host(&word()?), true),
             "hears-not" => world.peer(&host(&word()?), &host(&word()?), false),
+            // The SCS probed a host, and it answers.
+            "answers" => world.feed(Input::HostProbed { host: host(&word()?), answers: true }),
             "let-go" => world.let_go(&app(&word()?), Epoch(word()?.parse()?)),
             "took-over" => world.took_over(&app(&word()?), Epoch(word()?.parse()?)),
             "asks" => world.look(&host(&word()?)),
@@ -231,6 +233,7 @@ scripts! {
     peer_hears_what_the_scs_does_not
     taken_over_without_the_scs
     restarted_scs_waits_for_who_may_have_taken_over
+    restarted_scs_waits_for_an_agent_on_a_host_that_answers
     not_confirmed_from_outside
     not_confirmed_then_moved
     let_go_under_a_later_epoch
