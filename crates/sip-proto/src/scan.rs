@@ -3,10 +3,22 @@
 //! White space is SP, HTAB and also CR and LF: `message` has made sure that those two occur in a value only where a
 //! line is folded, so a reader need not know about folding.
 
+/// Whether each byte may be part of a token: a table, as this is asked of most bytes of a message.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    while b < 128 {
+        table[b as usize] = b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        b += 1;
+    }
+    table
+};
+
 /// Whether `b` may be part of a token.
+#[inline]
 pub(crate) const fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    TOKEN[b as usize]
 }
 
 /// Whether `bytes` is a token.
@@ -107,6 +119,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes bytes as long as `class` holds; perhaps none.
+    #[inline]
     pub(crate) fn take_while(&mut self, class: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = self.rest();
         let length = rest.iter().position(|b| !class(*b)).unwrap_or(rest.len());
