@@ -3,9 +3,8 @@
 
 use crate::clock::TrueTime;
 use crate::host::Host;
-use crate::scenario::{BEGIN_US, Breakage, Kind, Scenario};
+use crate::scenario::{BEGIN_US, Breakage, Scenario};
 use domain::{AppName, Cluster, Epoch, PairName, VipAddress};
-use lease::Timing;
 
 /// Violations after which there is nothing more to learn from a history.
 const ENOUGH: usize = 1;
@@ -13,7 +12,8 @@ const ENOUGH: usize = 1;
 #[derive(Debug)]
 pub(crate) struct Judge {
     pairs: Vec<Pair>,
-    kind: Kind,
+    /// Longest outage that is tolerated, microseconds.
+    patience_us: Option<u64>,
     /// A gate counts.
     gated: bool,
     changed: bool,
@@ -32,8 +32,6 @@ struct Pair {
     away_since: Option<TrueTime>,
     last_server: Option<usize>,
     takeovers: u64,
-    /// Longest outage that is tolerated in a history of one fault, microseconds.
-    patience_us: u64,
     longest_us: u64,
 }
 
@@ -43,10 +41,6 @@ struct Service {
     /// Unless something changes.
     until: TrueTime,
 }
-
-/// What is granted beyond a lease's promise, microseconds: until what happened is known (a round of heartbeats), decided
-/// and instructed, and the VIPs are announced.
-pub const TAKEOVER_SLACK_US: u64 = 300_000;
 
 impl Judge {
     pub(crate) fn new(scenario: &Scenario, cluster: &Cluster) -> Self {
@@ -63,13 +57,11 @@ impl Judge {
             away_since: None,
             last_server: None,
             takeovers: 0,
-            patience_us: u64::try_from(Timing::from(pair.profile).promise().as_micros()).expect("short")
-                + TAKEOVER_SLACK_US,
             longest_us: 0,
         });
         Self {
             pairs: pairs.collect(),
-            kind: scenario.kind,
+            patience_us: scenario.patience_us,
             gated: scenario.breakage != Some(Breakage::NoGate),
             changed: false,
             forgotten: false,
@@ -166,8 +158,8 @@ impl Judge {
             let away = pair.away_since.filter(|_| now.0 > BEGIN_US);
             let away_us = away.map_or(0, |since| now.since(since.max(TrueTime(BEGIN_US))));
             pair.longest_us = pair.longest_us.max(away_us);
-            if self.kind == Kind::Single && away_us > pair.patience_us {
-                let (name, most) = (&pair.name, pair.patience_us);
+            if let Some(most) = self.patience_us.filter(|most| away_us > *most) {
+                let name = &pair.name;
                 let what = format!("{now}: {name} has been without service for {away_us} us, at most {most}");
                 self.violations.push(what);
             }

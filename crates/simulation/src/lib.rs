@@ -34,10 +34,9 @@ mod whole;
 mod world;
 
 pub use clock::TrueTime;
-pub use judge::TAKEOVER_SLACK_US;
 pub use message::Node;
 pub use network::Weather;
 pub use run::{Outcome, run};
-pub use scenario::{BEGIN_US, Breakage, Disk, Fault, Kind, Layout, Moment, Restart, Scenario, Timed, When};
+pub use scenario::{BEGIN_US, Breakage, Disk, Fault, Layout, Moment, Restart, Scenario, Timed, When};
 pub use shrink::shrink;
 pub use world::Counts;

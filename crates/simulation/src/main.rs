@@ -1,7 +1,7 @@
 //! `cargo xtask simulate`: runs many histories on all cores and prints what came of them; makes a failing one small and
 //! tells it line by line. Clocks and threads are here alone; no history sees them.
 
-use simulation::{BEGIN_US, Breakage, Kind, Outcome, Scenario, run, shrink};
+use simulation::{Breakage, Outcome, Scenario, run, shrink};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,10 +95,10 @@ fn smallest(scenario: &Scenario) -> (Scenario, Outcome) {
 }
 
 fn print_history(scenario: &Scenario, outcome: &Outcome) {
-    println!(
-        "seed {}, {:?}, {:?}, {:?}, clocks {:?}, mended at {} us",
-        scenario.seed, scenario.kind, scenario.layout, scenario.weather, scenario.drift_ppm, scenario.heal_us
-    );
+    let Scenario { seed, layout, weather, drift_ppm, heal_us, patience_us, .. } = scenario;
+    let judged = patience_us.map_or("not judged".to_owned(), |us| format!("of at most {us} us"));
+    println!("seed {seed}, {layout:?}, {weather:?}, clocks {drift_ppm:?}");
+    println!("  outages {judged}, mended at {heal_us} us");
     for timed in &scenario.faults {
         println!("  {timed}");
     }
@@ -120,9 +120,9 @@ struct Sums {
     takeovers: u64,
     lost: u64,
     doubled: u64,
-    /// Of histories of one fault.
-    singles: u64,
-    longest_single_us: (u64, u64),
+    /// Histories in which outages are judged: how many, and the longest.
+    judged: u64,
+    longest_us: (u64, u64),
     slowest_to_mend_us: (u64, u64),
 }
 
@@ -136,9 +136,9 @@ impl Sums {
         self.takeovers += counts.takeovers;
         self.lost += counts.lost;
         self.doubled += counts.doubled;
-        if scenario.kind == Kind::Single {
-            self.singles += 1;
-            self.longest_single_us = self.longest_single_us.max((outcome.longest_outage_us, scenario.seed));
+        if scenario.patience_us.is_some() {
+            self.judged += 1;
+            self.longest_us = self.longest_us.max((outcome.longest_outage_us, scenario.seed));
         }
         self.slowest_to_mend_us = self.slowest_to_mend_us.max((outcome.right_after_us, scenario.seed));
     }
@@ -158,11 +158,10 @@ impl Sums {
             self.lost,
             self.doubled,
         );
-        let (longest, seed) = self.longest_single_us;
+        let (longest, seed) = self.longest_us;
         println!(
-            "{} of one fault: longest outage behind {:.0} s: {:.1} ms (seed {seed})",
-            self.singles,
-            BEGIN_US as f64 / 1e6,
+            "{} of few faults, in which outages are judged; the longest took {:.1} ms (seed {seed})",
+            self.judged,
             longest as f64 / 1e3
         );
         let (slowest, seed) = self.slowest_to_mend_us;

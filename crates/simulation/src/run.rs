@@ -1,7 +1,7 @@
 //! Runs a history from the beginning to the day on which everything is whole, and says what was wrong.
 
 use crate::clock::TrueTime;
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::Scenario;
 use crate::whole;
 use crate::world::{Counts, World};
 
@@ -56,7 +56,7 @@ fn live(scenario: &Scenario, world: &mut World) -> u64 {
     }
     world.heal();
     let mut at = scenario.heal_us;
-    if scenario.kind == Kind::Many {
+    if scenario.patience_us.is_none() {
         at += OPERATOR_US;
         if !go(world, at) {
             return 0;

@@ -253,22 +253,13 @@ impl Breakage {
     ];
 }
 
-/// What a history is to show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Many faults: whatever happens, never two holders; afterwards everything comes right.
-    Many,
-    /// One fault, of what must not interrupt service for longer than the takeover takes.
-    Single,
-}
-
 /// A history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenario {
     /// What it was made from; also of the network's whims.
     pub seed: u64,
-    /// What it is to show.
-    pub kind: Kind,
+    /// How long service of a pair may stay away, microseconds, where the faults are few enough to say so.
+    pub patience_us: Option<u64>,
     /// Who is there.
     pub layout: Layout,
     /// The network on an ordinary day.
@@ -291,7 +282,7 @@ impl Scenario {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed, 1);
-        if random.below(4) == 0 { Self::single(seed, &mut random) } else { Self::many(seed, &mut random) }
+        if random.below(4) == 0 { Self::few(seed, &mut random) } else { Self::many(seed, &mut random) }
     }
 
     fn many(seed: u64, random: &mut Random) -> Self {
@@ -311,7 +302,7 @@ impl Scenario {
         });
         Self {
             seed,
-            kind: Kind::Many,
+            patience_us: None,
             layout,
             weather,
             drift_ppm: drift(layout, maker.random),
@@ -321,37 +312,72 @@ impl Scenario {
         }
     }
 
-    fn single(seed: u64, random: &mut Random) -> Self {
+    /// One fault, or two of which one is the SCS's: service may be away for a known time at most.
+    fn few(seed: u64, random: &mut Random) -> Self {
         let layout = *random.pick(&[Layout::Hot, Layout::Crossed, Layout::Ring]);
         let at = BEGIN_US + random.below(1_000_000);
-        let for_us = random.duration_us(1_000..=8_000_000);
-        let host = usize::try_from(random.below(layout.hosts() as u64)).expect("few hosts");
-        let restart = Restart::WithMemory;
-        let fault = match random.below(6) {
-            0 => Fault::AgentDies { host, restart, after_us: for_us },
-            1 => Fault::AgentStalls { host, for_us },
-            2 => Fault::ScsDies { disk: Disk::Kept, after_us: for_us },
-            3 => Fault::ScsStalls { for_us },
-            4 | 5 => {
-                let other =
-                    if random.below(2) == 0 { Node::Scs } else { Node::Host((host + 1) % layout.hosts()) };
-                let (from, to) =
-                    if random.below(2) == 0 { (Node::Host(host), other) } else { (other, Node::Host(host)) };
-                Fault::Cut { from, to, both: random.below(2) == 0, for_us }
+        let (mut faults, patience_us) = few_faults(layout, at, random);
+        // Without an SCS a known failure is taken over as fast.
+        if patience_us == AT_ONCE_US && random.below(2) == 0 {
+            let when = When::At(at - random.between(10_000..=500_000));
+            let disk = Disk::Kept;
+            if matches!(faults[0].fault, Fault::Crash { .. }) {
+                faults.insert(0, Timed { when, fault: Fault::ScsDies { disk, after_us: 8_000_000 } });
             }
-            _ => unreachable!("below(6)"),
-        };
+        }
         Self {
             seed,
-            kind: Kind::Single,
+            patience_us: Some(patience_us),
             layout,
             weather: Weather::FAIR,
             drift_ppm: drift(layout, random),
-            faults: vec![Timed { when: When::At(at), fault }],
-            heal_us: at + for_us + 1_000_000,
+            faults,
+            heal_us: at + 9_000_000,
             breakage: None,
         }
     }
+}
+
+/// What a known failure, or an order, may cost: reports, an instruction and its answer, a launch, and whatever a driver
+/// takes to carry them out.
+const AT_ONCE_US: u64 = 10_000;
+/// Within what time an agent that stood still or was replaced is back without anybody having noticed: a lease, less the
+/// time since the last renewal and a round trip.
+const UNNOTICED_US: u64 = 300_000;
+/// Silence, or the absence of an agent: until the promise of the voters has run out, what is done about it has come round
+/// (twice a heartbeat), and the rest is done at once.
+const SILENCE_US: u64 = 452_000 + 2 * 100_000 + AT_ONCE_US;
+/// A server that hangs: its watchdog, and the time since its last sign of life.
+const HANG_US: u64 = 1_000_000 + AT_ONCE_US;
+
+fn few_faults(layout: Layout, at: u64, random: &mut Random) -> (Vec<Timed>, u64) {
+    let for_us = random.duration_us(1_000..=8_000_000);
+    let host = usize::try_from(random.below(layout.hosts() as u64)).expect("few hosts");
+    let pair = random.below(layout.pairs().len() as u64) + 1;
+    let app = AppName::new(&format!("sip{pair}a")).expect("a name");
+    let after_silence = if for_us < UNNOTICED_US { 0 } else { SILENCE_US };
+    let (fault, patience_us) = match random.below(10) {
+        0 => (Fault::AgentDies { host, restart: Restart::WithMemory, after_us: for_us }, after_silence),
+        1 => (Fault::AgentStalls { host, for_us }, after_silence),
+        2 => (Fault::ScsDies { disk: Disk::Kept, after_us: for_us }, 0),
+        3 => (Fault::ScsStalls { for_us }, 0),
+        4 | 5 => {
+            let other =
+                if random.below(2) == 0 { Node::Scs } else { Node::Host((host + 1) % layout.hosts()) };
+            let (from, to) =
+                if random.below(2) == 0 { (Node::Host(host), other) } else { (other, Node::Host(host)) };
+            (Fault::Cut { from, to, both: random.below(2) == 0, for_us }, 0)
+        }
+        6 => (Fault::Isolated { host, for_us }, if for_us < UNNOTICED_US { 0 } else { SILENCE_US }),
+        7 => (Fault::Crash { app }, AT_ONCE_US),
+        8 => (Fault::Hang { app, for_us }, HANG_US),
+        9 => {
+            let pair = PairName::new(&format!("sip{pair}")).expect("a name");
+            (Fault::SwitchOver { pair }, AT_ONCE_US)
+        }
+        _ => unreachable!("below(10)"),
+    };
+    (vec![Timed { when: When::At(at), fault }], patience_us)
 }
 
 fn drift(layout: Layout, random: &mut Random) -> Vec<i64> {

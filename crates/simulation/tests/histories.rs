@@ -1,6 +1,8 @@
 //! Some thousand histories in the test run, and the proof that the judge can see: each rule of the lease that is broken in
 //! the world itself is noticed within so many histories. `cargo xtask simulate` runs as many as one likes.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use simulation::{Breakage, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +17,19 @@ fn first_failure(
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
-                while failed.lock().unwrap().is_none() {
+                while failed.lock().expect("no history panics").is_none() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= range.end {
                         return;
                     }
                     if let Some(violation) = run(&history(seed), false).violations.first() {
-                        *failed.lock().unwrap() = Some((seed, violation.clone()));
+                        *failed.lock().expect("no history panics") = Some((seed, violation.clone()));
                     }
                 }
             });
         }
     });
-    failed.into_inner().unwrap()
+    failed.into_inner().expect("no history panics")
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Agent {
         }
     }
 
-    /// A launch that waited, or that is the agent's own.
+    /// A launch that waited.
     pub(super) fn launch_now(&mut self, launch: Box<Launch>, now: Micros) {
         match self.refused(&launch, now) {
             Some(outcome) => self.launch_ended(&launch, outcome, now),
@@ -31,7 +31,8 @@ impl Agent {
         }
     }
 
-    fn launch_ready(&mut self, launch: Box<Launch>, now: Micros) {
+    /// Also the agent's own: its application is primary in a moment.
+    pub(super) fn launch_ready(&mut self, launch: Box<Launch>, now: Micros) {
         match &launch.what {
             LaunchWhat::VipControl { script: None, verb, vip, .. } => {
                 let (host, facts, out) = (&self.identity.host, &mut self.facts, &mut self.out);

@@ -326,7 +326,7 @@ impl Agent {
                 alarm: String::new(),
                 time_limit: OWN_LAUNCH_LIMIT,
             };
-            self.launch_now(Box::new(launch), now);
+            self.launch_ready(Box::new(launch), now);
         }
     }
 
