@@ -29,6 +29,9 @@ cargo xtask COMMAND
                       thousand, a million is a night's work for a spare machine. A failure prints its seed.
   exhaustive LENGTH   The decision core against every history of up to LENGTH inputs, in the release profile; each step
                       up takes many times longer.
+  simulate [ARGS]     The whole installation in one simulated world under seeded faults, in the release profile, on all
+                      cores: `--seeds N` runs N histories (`--from S` from seed S on), `--seed S` one. A history that
+                      fails is made small and told line by line. `--broken HOW` breaks a rule of the lease on purpose.
   bench [NAME] [ARGS] Run the benchmark NAME of the `benches` package, for example `bench takeover`.
   prepare             Only install (or name) the packages that `test` needs.
 
@@ -69,6 +72,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "prepare" => no_arguments(command, rest).and_then(|()| packages::prepare()).map(|()| true),
         "seeds" => core_run("TAKEOVER_SEEDS", number(command, rest)?),
         "exhaustive" => core_run("TAKEOVER_LENGTH", number(command, rest)?),
+        "simulate" => simulate(rest),
         "bench" => bench(rest),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
@@ -79,6 +83,13 @@ fn core_run(variable: &str, value: u64) -> Result<bool> {
     println!("{variable}={value} cargo test --release --package ha-core");
     let mut command = cargo();
     command.args(["test", "--release", "--package", "ha-core"]).env(variable, value.to_string());
+    process::succeeds(&mut command)
+}
+
+/// Runs the simulation, which reads the arguments itself.
+fn simulate(arguments: &[String]) -> Result<bool> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--quiet", "--package", "simulation", "--"]).args(arguments);
     process::succeeds(&mut command)
 }
 
