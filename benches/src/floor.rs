@@ -9,19 +9,22 @@ use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use vip_control::{Validity, VipController};
 
 /// What both sides print once they wait.
 pub const READY: &str = "ready";
 /// Real-time priority of both sides: that of the real-time thread of an agent is no advantage then.
 const PRIORITY: i32 = 50;
+/// Length of a datagram with one lease message.
+const DATAGRAM: usize = 108;
 
 /// The holder's side: adds the VIP, waits until the server dies, tells the other host, removes the VIP.
 ///
 /// # Errors
 /// What the kernel refused.
 pub fn hold(server: u32, peer: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> anyhow::Result<()> {
-    become_real_time();
+    become_real_time(PRIORITY);
     let mut controller = VipController::open()?;
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(peer)?;
@@ -41,7 +44,7 @@ pub fn hold(server: u32, peer: SocketAddr, vip: &VipAddress, on: &InterfaceName)
 /// # Errors
 /// What the kernel refused.
 pub fn stand_by(listen: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> anyhow::Result<()> {
-    become_real_time();
+    become_real_time(PRIORITY);
     let mut controller = VipController::open()?;
     let socket = UdpSocket::bind(listen)?;
     say_ready()?;
@@ -60,11 +63,49 @@ pub fn stand_by(listen: SocketAddr, vip: &VipAddress, on: &InterfaceName) -> any
 /// # Errors
 /// What the kernel refused.
 pub fn tell_by_file(server: u32, file: &Path) -> anyhow::Result<()> {
-    become_real_time();
+    become_real_time(PRIORITY);
     let server = pidfd(server)?;
     say_ready()?;
     wait_for_end(&server)?;
     std::fs::write(file, "1\n").with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The least that renewing one pair's lease can cost its holder: every so often one datagram to each of the two other voters, and
+/// their answers read. Never ends by itself.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn renew(every: Duration, ask: &[SocketAddr]) -> anyhow::Result<()> {
+    become_real_time(PRIORITY);
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    say_ready()?;
+    let mut answer = [0; DATAGRAM];
+    let mut next = Instant::now();
+    loop {
+        next += every;
+        for voter in ask {
+            socket.send_to(&[0; DATAGRAM], voter)?;
+        }
+        while let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            socket.set_read_timeout(Some(left))?;
+            let _ = socket.recv(&mut answer); // an error: time is up
+        }
+    }
+}
+
+/// The voters' side of [`renew`]. Never ends by itself.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn echo(listen: SocketAddr) -> anyhow::Result<()> {
+    become_real_time(PRIORITY);
+    let socket = UdpSocket::bind(listen)?;
+    say_ready()?;
+    let mut datagram = [0; DATAGRAM];
+    loop {
+        let (length, from) = socket.recv_from(&mut datagram)?;
+        socket.send_to(&datagram[..length], from)?;
+    }
 }
 
 fn pidfd(pid: u32) -> anyhow::Result<OwnedFd> {
@@ -86,9 +127,9 @@ fn say_ready() -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Where it is not allowed the floor is what an ordinary process reaches.
-fn become_real_time() {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
+/// SCHED_FIFO for this thread. Where it is not allowed the floor is what an ordinary process reaches.
+pub fn become_real_time(priority: i32) {
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: the parameters are read during the call only; 0 is the calling thread.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
 }

@@ -1,12 +1,15 @@
 //! keepalived as a contender: VRRP version 3 between the two hosts, once as its examples configure it and once with the
 //! shortest times it allows. Host 1 is preferred, so service returns to it after every run.
 
+use crate::both::{Both, COMPANION};
+use crate::ours::{LOOK_ON, isolate};
 use crate::sample::{Sample, Watch};
 use crate::servers::{Servers, end};
 use anyhow::{Context, ensure};
+use netlab::Lab;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rehearsal::{AGENT_HOSTS, VIP};
+use rehearsal::{AGENT_HOSTS, CLIENT, VIP};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,20 +27,29 @@ pub enum Tuning {
     Default,
     /// Adverts every 10 ms, priorities 254 and 253.
     Best,
+    /// The same with real-time priority.
+    BestRealTime,
 }
 
 impl Tuning {
     fn advert_interval(self) -> &'static str {
         match self {
             Tuning::Default => "1",
-            Tuning::Best => "0.01",
+            Tuning::Best | Tuning::BestRealTime => "0.01",
         }
     }
 
     fn priorities(self) -> [u8; 2] {
         match self {
             Tuning::Default => [150, 100],
-            Tuning::Best => [254, 253],
+            Tuning::Best | Tuning::BestRealTime => [254, 253],
+        }
+    }
+
+    fn global(self) -> &'static str {
+        match self {
+            Tuning::Default | Tuning::Best => "",
+            Tuning::BestRealTime => "    vrrp_rt_priority 50\n",
         }
     }
 }
@@ -115,7 +127,60 @@ impl Keepalived {
         Ok((cut, client.continued_by(old)?))
     }
 
-    fn tags(&self) -> (&str, &str) {
+    /// Keeps host 1 from all others but the second client and observes; then lets it come back.
+    ///
+    /// # Errors
+    /// No takeover, or service did not return.
+    pub fn host_isolated(&mut self) -> anyhow::Result<Sample> {
+        isolate(&mut self.servers.lab, COMPANION, &[CLIENT], 0, true)?;
+        let client = Both::begin(&self.servers.lab, self.tags().into(), 0)?;
+        isolate(&mut self.servers.lab, AGENT_HOSTS[0], &[CLIENT], 0, true)?;
+        let seen = client.taken_over_by(1, LIMIT, LOOK_ON);
+        isolate(&mut self.servers.lab, AGENT_HOSTS[0], &[CLIENT], 0, false)?; // whatever came of it
+        isolate(&mut self.servers.lab, COMPANION, &[CLIENT], 0, false)?;
+        self.wait_quiet()?;
+        seen
+    }
+
+    /// Stops the VRRP process of host 1 (SIGSTOP) and observes; then lets it go on.
+    ///
+    /// # Errors
+    /// No takeover, or service did not return.
+    pub fn daemon_stopped(&mut self) -> anyhow::Result<Sample> {
+        let daemon = Pid::from_raw(i32::try_from(self.vrrp_process(0)?)?);
+        let client = Both::begin(&self.servers.lab, self.tags().into(), 0)?;
+        kill(daemon, Signal::SIGSTOP)?;
+        let seen = client.taken_over_by(1, LIMIT, LOOK_ON);
+        kill(daemon, Signal::SIGCONT)?;
+        self.wait_quiet()?;
+        seen
+    }
+
+    /// The process that does the work on a host.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn vrrp_process(&self, host: usize) -> anyhow::Result<u32> {
+        let file = self.servers.lab.directory(AGENT_HOSTS[host])?.join("run/keepalived-vrrp.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+        Ok(text.trim().parse()?)
+    }
+
+    /// How often a host became master so far, both hosts together.
+    #[must_use]
+    pub fn role_changes(&self) -> usize {
+        self.logs().matches("Entering MASTER STATE").count()
+    }
+
+    /// Its network, to be observed.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        &self.servers.lab
+    }
+
+    /// What the servers call themselves.
+    #[must_use]
+    pub fn tags(&self) -> (&str, &str) {
         (self.servers.tag(0), self.servers.tag(1))
     }
 
@@ -158,9 +223,9 @@ impl Drop for Keepalived {
 }
 
 fn configuration(tuning: Tuning, priority: u8, told: &Path) -> String {
-    let (interval, told) = (tuning.advert_interval(), told.display());
+    let (interval, told, global) = (tuning.advert_interval(), told.display(), tuning.global());
     format!(
-        "global_defs {{\n    vrrp_version 3\n}}\n\
+        "global_defs {{\n    vrrp_version 3\n{global}}}\n\
          vrrp_track_file server {{\n    file \"{told}\"\n    weight 0\n}}\n\
          vrrp_instance sip {{\n    state BACKUP\n    interface eth0\n    virtual_router_id 51\n    \
          priority {priority}\n    advert_int {interval}\n    \

@@ -2,6 +2,9 @@
 //! figure is worth depends on the machine. `cargo xtask bench NAME` runs one beside a fresh release binary.
 
 mod bare;
+mod both;
+mod busy;
+mod false_takeovers;
 mod floor;
 mod keepalived;
 mod ours;
@@ -11,6 +14,7 @@ mod report;
 mod resources;
 mod sample;
 mod servers;
+mod silence;
 mod takeover;
 
 use anyhow::Context;
@@ -18,6 +22,7 @@ use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Benchmarks of Takeover.
 #[derive(Debug, Parser)]
@@ -31,6 +36,10 @@ struct Arguments {
 enum Benchmark {
     /// How long nobody answers on the VIP: server killed, switchover, host cut; beside the floor and keepalived
     Takeover(takeover::Arguments),
+    /// A host falls silent, cut off or with its agent stopped: without an answer, and with two hosts answering
+    Silence(silence::Arguments),
+    /// Takeovers without a reason, on a machine with no processor to spare
+    FalseTakeovers(false_takeovers::Arguments),
     /// What leases cost while nothing happens: processor time of agents and SCS, by number of pairs
     Renewal(renewal::Arguments),
     /// (A part of the benchmark `takeover`, which starts it itself)
@@ -42,6 +51,15 @@ enum Benchmark {
     /// (A part of the benchmark `takeover`, which starts it itself)
     #[command(hide = true)]
     TellByFile { server: u32, file: PathBuf },
+    /// (A part of other benchmarks, which start it themselves)
+    #[command(hide = true)]
+    Busy,
+    /// (A part of the benchmark `renewal`, which starts it itself)
+    #[command(hide = true)]
+    RenewalFloor { every_ms: u64, ask: Vec<SocketAddr> },
+    /// (A part of the benchmark `renewal`, which starts it itself)
+    #[command(hide = true)]
+    RenewalEcho { listen: SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -58,10 +76,15 @@ fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
     let (vip, on) = bare::address()?;
     match benchmark {
         Benchmark::Takeover(arguments) => return in_a_lab(|| takeover::run(arguments)),
+        Benchmark::Silence(arguments) => return in_a_lab(|| silence::run(arguments)),
+        Benchmark::FalseTakeovers(arguments) => return in_a_lab(|| false_takeovers::run(arguments)),
         Benchmark::Renewal(arguments) => return in_a_lab(|| renewal::run(arguments)),
         Benchmark::FloorHolder { server, peer } => floor::hold(*server, *peer, &vip, &on)?,
         Benchmark::FloorStandby { listen } => floor::stand_by(*listen, &vip, &on)?,
         Benchmark::TellByFile { server, file } => floor::tell_by_file(*server, file)?,
+        Benchmark::Busy => busy::spin(),
+        Benchmark::RenewalFloor { every_ms, ask } => floor::renew(Duration::from_millis(*every_ms), ask)?,
+        Benchmark::RenewalEcho { listen } => floor::echo(*listen)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,19 +1,24 @@
 //! The product as a contender: the whole installation of `rehearsal` at default settings, but for the limits on failovers
 //! and restarts in a row, which so many would exceed. Directions alternate.
 
+use crate::both::{self, Both, COMPANION};
 use crate::sample::{Sample, Watch};
 use anyhow::{Context, ensure};
-use domain::Micros;
+use domain::{Micros, Profile};
 use ha_core::Incident;
 use netlab::Lab;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rehearsal::{AGENT_HOSTS, Settings, Site};
+use rehearsal::{AGENT_HOSTS, CLIENT, SCS_HOST, Settings, Site};
 use std::path::Path;
 use std::time::Duration;
 
 /// The servers' names in the installation; each is on the host of the same place.
-const SERVERS: [&str; 2] = ["sip1", "sip2"];
+pub const SERVERS: [&str; 2] = ["sip1", "sip2"];
+/// Hosts beside those two and the second client.
+const REST: [&str; 2] = [SCS_HOST, CLIENT];
+/// How much longer both hosts are watched after a takeover.
+pub const LOOK_ON: Duration = Duration::from_secs(1);
 /// How long a takeover may take.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long until the pair is whole again.
@@ -42,17 +47,103 @@ pub struct Ours {
     primary: usize,
 }
 
+/// Keeps `who` from the rest and from the host that is not the old primary's, or no longer.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn isolate(lab: &mut Lab, who: &str, rest: &[&str], old: usize, on: bool) -> anyhow::Result<()> {
+    // The clients last: until then they see what a real cut would show them, which is nothing new.
+    for other in [AGENT_HOSTS[1 - old]].iter().chain(rest) {
+        lab.block_between(who, other, on)?;
+    }
+    Ok(())
+}
+
 impl Ours {
     /// Builds and starts it; primary is the first server.
     ///
     /// # Errors
     /// What did not come up.
     pub fn start(takeover: &Path) -> anyhow::Result<Self> {
-        let settings =
-            Settings::new(takeover).edit(|cluster| cluster.replace("command = [", START_LIMIT) + FLAP_GUARD);
+        Self::start_with(takeover, Profile::Normal, true)
+    }
+
+    /// The same with another profile, and with or without the right to real-time scheduling, plus a second client.
+    ///
+    /// # Errors
+    /// What did not come up.
+    pub fn start_with(takeover: &Path, profile: Profile, real_time: bool) -> anyhow::Result<Self> {
+        let mut settings = Settings::new(takeover).edit(move |cluster| {
+            let with_profile = format!("[pairs.sip]\nprofile = \"{profile}\"");
+            cluster.replace("command = [", START_LIMIT).replace("[pairs.sip]", &with_profile) + FLAP_GUARD
+        });
+        settings.real_time = real_time;
         let mut site = Site::build(Lab::new()?, settings)?;
+        both::add_companion(&mut site.lab)?;
         site.start()?;
         Ok(Self { site, primary: 0 })
+    }
+
+    /// Keeps the primary's host from all others but the second client; then lets it come back.
+    ///
+    /// # Errors
+    /// As [`Self::server_killed`].
+    pub fn host_isolated(&mut self) -> anyhow::Result<Sample> {
+        let old = self.primary;
+        isolate(&mut self.site.lab, COMPANION, &REST, old, true)?;
+        let client = Both::begin(&self.site.lab, SERVERS, old)?;
+        isolate(&mut self.site.lab, AGENT_HOSTS[old], &REST, old, true)?;
+        let seen = client.taken_over_by(1 - old, LIMIT, LOOK_ON);
+        isolate(&mut self.site.lab, AGENT_HOSTS[old], &REST, old, false)?; // whatever came of it
+        isolate(&mut self.site.lab, COMPANION, &REST, old, false)?;
+        self.now_primary(1 - old, seen)
+    }
+
+    /// Stops the agent of the primary's host (SIGSTOP), which it is told nothing of; then lets it go on.
+    ///
+    /// # Errors
+    /// As [`Self::server_killed`].
+    pub fn agent_stopped(&mut self) -> anyhow::Result<Sample> {
+        let old = self.primary;
+        let client = Both::begin(&self.site.lab, SERVERS, old)?;
+        self.site.signal_agent(AGENT_HOSTS[old], Signal::SIGSTOP)?;
+        let seen = client.taken_over_by(1 - old, LIMIT, LOOK_ON);
+        self.site.signal_agent(AGENT_HOSTS[old], Signal::SIGCONT)?;
+        self.now_primary(1 - old, seen)
+    }
+
+    /// Kills the agent of the primary's host (SIGKILL), and starts it anew only when the other host has taken over.
+    ///
+    /// # Errors
+    /// As [`Self::server_killed`].
+    pub fn agent_dead(&mut self) -> anyhow::Result<Sample> {
+        let old = self.primary;
+        let client = Both::begin(&self.site.lab, SERVERS, old)?;
+        self.site.kill_agent(AGENT_HOSTS[old])?;
+        let seen = client.taken_over_by(1 - old, LIMIT, LOOK_ON);
+        self.site.start_agent(AGENT_HOSTS[old])?;
+        self.now_primary(1 - old, seen)
+    }
+
+    /// How many role changes the SCS has recorded, and the installation's network.
+    ///
+    /// # Errors
+    /// The SCS does not answer.
+    pub fn role_changes(&self) -> anyhow::Result<usize> {
+        Ok(self.site.api()?.incidents()?.len())
+    }
+
+    /// Its network, to be observed.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        &self.site.lab
+    }
+
+    fn now_primary(&mut self, new: usize, seen: anyhow::Result<Sample>) -> anyhow::Result<Sample> {
+        let seen = seen?;
+        self.primary = new;
+        self.site.wait_whole(SERVERS[new], WHOLE_LIMIT)?;
+        Ok(seen)
     }
 
     /// Kills the primary's server.

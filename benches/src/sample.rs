@@ -1,6 +1,7 @@
 //! One event as the client saw it, and what many of them have in common. The client is a prober that sends a SIP
 //! OPTIONS every millisecond; a time without an answer is therefore known to a millisecond.
 
+use crate::both::Dual;
 use anyhow::{Context, ensure};
 use domain::Micros;
 use netlab::{Lab, Observation, ProbeSettings, Prober, now};
@@ -28,6 +29,9 @@ pub struct Sample {
     pub lost: usize,
     /// Answers of the old holder after the first of the new one.
     pub dual: usize,
+    /// For how long both hosts answered, where both were asked all the time.
+    #[serde(skip)]
+    pub both: Option<Dual>,
     /// How late the prober sent each request, µs: what this machine is worth as a stopwatch.
     #[serde(skip)]
     pub lateness_us: Vec<u64>,
@@ -68,21 +72,36 @@ impl Watch {
     /// # Errors
     /// It does not answer within `limit`.
     pub fn taken_over_by(self, new: &str, limit: Duration) -> anyhow::Result<Sample> {
+        self.seen_taken_over_by(new, limit, MARGIN).map(|(sample, _)| sample)
+    }
+
+    /// As [`Self::taken_over_by`], waiting for `after` more, with everything that was seen.
+    ///
+    /// # Errors
+    /// It does not answer within `limit`.
+    pub fn seen_taken_over_by(
+        self,
+        new: &str,
+        limit: Duration,
+        after: Duration,
+    ) -> anyhow::Result<(Sample, Observation)> {
         let answered = self.prober.await_answer(new, self.event, limit);
-        std::thread::sleep(MARGIN);
+        std::thread::sleep(after);
         let seen = self.prober.stop();
         ensure!(answered, "{new} did not answer within {limit:?}; answers: {:?}", seen.count_by_tag());
         let takeover = seen.takeover(&self.holder, new).with_context(|| {
             format!("no takeover from {} to {new}: {:?}", self.holder, seen.count_by_tag())
         })?;
-        Ok(Sample {
+        let sample = Sample {
             outage_us: us(takeover.outage()),
             until_answer_us: Some(us(takeover.first_of_new.since(self.event))),
             lost: seen.lost(),
             dual: takeover.late_answers,
+            both: None,
             lateness_us: lateness(&seen),
             skipped: seen.skipped,
-        })
+        };
+        Ok((sample, seen))
     }
 
     /// After something during which somebody should have gone on answering, and in the end `after`, who may be the holder
@@ -105,6 +124,7 @@ impl Watch {
             until_answer_us: None,
             lost: seen.lost(),
             dual,
+            both: None,
             lateness_us: lateness(&seen),
             skipped: seen.skipped,
         })

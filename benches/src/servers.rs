@@ -1,6 +1,7 @@
 //! A network and a SIP Server without an agent on each of two hosts: what the floor and keepalived are measured with.
 //! The servers are those of the product, which answer whenever a packet reaches them.
 
+use crate::both;
 use anyhow::{Context, ensure};
 use netlab::{Lab, Nic};
 use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, VIP};
@@ -32,6 +33,7 @@ impl Servers {
             let address = format!("192.0.2.{number}/24");
             lab.host(name, &[Nic { segment: "lan", name: "eth0", addresses: &[&address] }])?;
         }
+        both::add_companion(&mut lab)?;
         let names = [format!("{prefix}1"), format!("{prefix}2")];
         let running = [server(&lab, takeover, 0, &names[0])?, server(&lab, takeover, 1, &names[1])?];
         Ok(Self { lab, takeover: takeover.to_owned(), names, running })

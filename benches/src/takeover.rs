@@ -192,7 +192,7 @@ impl Bench {
     ) -> anyhow::Result<Vec<Row>> {
         let who = match tuning {
             Tuning::Default => "keepalived default",
-            Tuning::Best => "keepalived tuned",
+            Tuning::Best | Tuning::BestRealTime => "keepalived tuned",
         };
         let mut theirs = Keepalived::start(binary, program, tuning)?;
         let [mut killed, mut floor, mut cut, mut healed] = [(); 4].map(|()| Series::default());

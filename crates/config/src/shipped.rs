@@ -70,11 +70,7 @@ pub fn shipped_conditions() -> BTreeMap<String, AlarmCondition> {
             category: *category,
             detect: Detect { event: *event, source: DetectSource::Any },
             cancel: cancel.to_vec(),
-            clearance_timeout: if cancel.is_empty() {
-                STRANGER_TIMEOUT
-            } else {
-                CLEARANCE_TIMEOUT
-            },
+            clearance_timeout: if cancel.is_empty() { STRANGER_TIMEOUT } else { CLEARANCE_TIMEOUT },
             reactions: Vec::new(),
             clearance_reactions: Vec::new(),
             refire: false,

@@ -7,8 +7,8 @@ use crate::state::{Outstanding, State};
 use crate::watch::Edge;
 use crate::{Action, Input};
 use domain::{
-    AppName, AppStatus, HostName, HostStatus, Instruction, LogEvent, Micros, Order, Pair, PairName, Redundancy, RefId,
-    RunMode, events,
+    AppName, AppStatus, HostName, HostStatus, Instruction, LogEvent, Micros, Order, Pair, PairName,
+    Redundancy, RefId, RunMode, events,
 };
 use std::sync::Arc;
 use std::time::Duration;

@@ -58,15 +58,11 @@ impl Gates {
         let gate = Gate::open([]).map_err(|e| e.to_string());
         match &gate {
             Ok(_) => {}
-            Err(why) => say.warning(format_args!("no gate in this kernel, leases alone protect the VIPs: {why}")),
+            Err(why) => {
+                say.warning(format_args!("no gate in this kernel, leases alone protect the VIPs: {why}"))
+            }
         }
-        Self {
-            gate,
-            pairs: BTreeMap::new(),
-            holes: BTreeMap::new(),
-            look_at: Micros(0),
-            say: say.clone(),
-        }
+        Self { gate, pairs: BTreeMap::new(), holes: BTreeMap::new(), look_at: Micros(0), say: say.clone() }
     }
 
     /// Manages the VIPs of a pair: closed until a lease says otherwise. Those that are not configured any more are not.

@@ -48,7 +48,8 @@ impl LeaseMemory {
     /// # Errors
     /// There is no room for it, or it cannot be mapped.
     pub fn open(path: &Path, boot_id: &str) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = HEADER + SLOTS * SLOT;
         // All of it now: a page that tmpfs had no room for later would be a SIGBUS.
         let length_there = libc::off_t::try_from(length).map_err(io::Error::other)?;

@@ -76,10 +76,12 @@ impl Agent {
             self.keepers.time_passed(now, &mut self.book.wanted);
             self.do_wanted(now);
         }
-        let (late, parked) = std::mem::take(&mut self.book.parked).into_iter().partition(|(_, limit)| *limit <= now);
+        let (late, parked) =
+            std::mem::take(&mut self.book.parked).into_iter().partition(|(_, limit)| *limit <= now);
         self.book.parked = parked;
         for (launch, _) in late {
-            let why = "the lease on the VIP was not won in time; `takeover status` says who confirms it".to_owned();
+            let why =
+                "the lease on the VIP was not won in time; `takeover status` says who confirms it".to_owned();
             self.launch_ended(&launch, LaunchOutcome::Failed { why }, now);
         }
         if self.keepers.gate_deadline().is_some_and(|at| at <= now) {
@@ -111,7 +113,8 @@ impl Agent {
         let Some(controlled) = self.apps.get(app).filter(|controlled| controlled.looked_for) else { return };
         let supervised = &controlled.supervised;
         let Some((pair, _)) = &supervised.settings().pair else { return };
-        let server = if supervised.is_removed() { Server::Absent { by_order: true } } else { supervised.server() };
+        let server =
+            if supervised.is_removed() { Server::Absent { by_order: true } } else { supervised.server() };
         self.keepers.server(pair, server, now, &mut self.book.wanted);
         self.do_wanted(now);
     }
@@ -246,7 +249,8 @@ impl Agent {
                     }
                     Wanted::TakeOver { pair, app, epoch, why } => self.take_over(pair, app, epoch, why, now),
                     Wanted::StepDown { app, epoch } => {
-                        let event = LogEvent::new(events::STEPPED_DOWN, now).on(&self.host).of(&app).because(&app);
+                        let event =
+                            LogEvent::new(events::STEPPED_DOWN, now).on(&self.host).of(&app).because(&app);
                         self.report(Fact::Log(event), now);
                         self.own_order(&app, RunMode::Backup, epoch, now);
                     }
@@ -294,7 +298,9 @@ impl Agent {
     fn take_over(&mut self, pair: PairName, app: AppName, epoch: Epoch, why: Reason, now: Micros) {
         let peer = self.peer_app(&pair).map_or_else(|| "the other member".to_owned(), |app| app.to_string());
         let why = match why {
-            Reason::PeerFailed { epoch } => format!("{peer} failed and let go of epoch {epoch}, {app} is ready"),
+            Reason::PeerFailed { epoch } => {
+                format!("{peer} failed and let go of epoch {epoch}, {app} is ready")
+            }
             Reason::BackAgain => format!("{app} had failed, {peer} did not take over, {app} is ready again"),
         };
         self.say.notice(format_args!("application {app} becomes primary without an SCS: {why}"));
@@ -354,7 +360,9 @@ impl Agent {
         }
         self.book.tell_at = now + TELL_EVERY;
         let reports = self.lease_reports(now);
-        let same = |one: &LeaseReport, other: &LeaseReport| LeaseReport { left_us: other.left_us, ..one.clone() } == *other;
+        let same = |one: &LeaseReport, other: &LeaseReport| {
+            LeaseReport { left_us: other.left_us, ..one.clone() } == *other
+        };
         let changed = reports.len() != self.book.told.len()
             || reports.iter().zip(&self.book.told).any(|(one, other)| !same(one, other));
         let old = self.book.told_at + TELL_ALL_EVERY <= now;
@@ -376,7 +384,8 @@ impl Agent {
                 LeaseReport {
                     pair: pair.clone(),
                     held: held.map(|(epoch, _)| epoch),
-                    left_us: held.map_or(0, |(_, until)| u64::try_from(until.since(now).as_micros()).unwrap_or(0)),
+                    left_us: held
+                        .map_or(0, |(_, until)| u64::try_from(until.since(now).as_micros()).unwrap_or(0)),
                     backing: u8::try_from(keeper.machine().backing(now)).unwrap_or(u8::MAX),
                     gate,
                 }

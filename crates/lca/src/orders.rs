@@ -5,7 +5,9 @@ use crate::messages::Job;
 use crate::observer::{Answered, Waiting};
 use crate::scripts::Script;
 use control_link::messages::Fact;
-use domain::{AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipAddress, VipVerb};
+use domain::{
+    AppName, Epoch, Launch, LaunchOutcome, LaunchResult, LaunchWhat, Micros, ScriptName, VipAddress, VipVerb,
+};
 use lca_core::launches::Offered;
 use lca_core::supervisor::Input;
 

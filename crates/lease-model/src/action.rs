@@ -109,10 +109,11 @@ impl Setup {
             Wants::ByFirstGrants if world.left.orders > 0 => {
                 for member in MEMBERS.into_iter().filter(|member| !world.is_busy(Seat::Member(*member))) {
                     let granted = Epoch(1).next_of(member);
-                    let wants = [Want::Nothing, Want::Hold { granted }];
+                    let wants =
+                        [(Want::Nothing, false), (Want::Nothing, true), (Want::Hold { granted }, false)];
                     let before = world.machine(Seat::Member(member)).wanted();
-                    let new = wants.into_iter().filter(|want| *want != before);
-                    orders.extend(new.map(|want| Order::Want { member, want, hand_over: false }));
+                    let new = wants.into_iter().filter(|(want, _)| *want != before);
+                    orders.extend(new.map(|(want, hand_over)| Order::Want { member, want, hand_over }));
                 }
             }
             Wants::Anything | Wants::ByFirstGrants => {}

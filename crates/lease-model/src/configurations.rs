@@ -3,7 +3,8 @@
 
 use crate::setup::{Breakage, Crash, Milestone, Setup, Start, Wants, timing};
 use crate::world::Budget;
-use domain::Epoch;
+use domain::{Epoch, Member};
+use lease::Seat;
 
 /// How far to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ const EVERYBODY: &[Crash] = &[Crash::Agent, Crash::AgentForgets, Crash::Host, Cr
 /// The agents' and their hosts'.
 const AGENTS: &[Crash] = &[Crash::Agent, Crash::AgentForgets, Crash::Host];
 
+const SECOND: Seat = Seat::Member(Member::Second);
+
 /// A lease of two renewals, clocks that agree, First holding and Second standing by, and nothing that happens.
 fn base(name: &'static str) -> Setup {
     Setup {
@@ -32,6 +35,7 @@ fn base(name: &'static str) -> Setup {
         budget: budget(0, 0),
         crashes: &[],
         flying: 1,
+        steps: None,
         max_epoch: Epoch(7),
         milestones: &[],
         recovery_of_one_in: None,
@@ -58,6 +62,17 @@ fn restarted(name: &'static str) -> Setup {
         wants: Wants::ByFirstGrants,
         budget: budget(2, 0),
         flying: 2,
+        ..base(name)
+    }
+}
+
+/// First is backed by one voter alone, and the members ask by grants of long ago.
+fn backed_by(voter: Seat, name: &'static str) -> Setup {
+    Setup {
+        start: Start::BackedBy(voter),
+        wants: Wants::ByFirstGrants,
+        budget: budget(2, 1),
+        steps: Some(12),
         ..base(name)
     }
 }
@@ -101,6 +116,8 @@ fn small() -> Vec<Setup> {
             ..quiet("longer leases, one crashes")
         },
         Setup { flying: 1, ..restarted("old grants after a restart") },
+        Setup { crashes: AGENTS, ..backed_by(Seat::Scs, "backed by the SCS alone, an agent crashes") },
+        Setup { crashes: &[Crash::Scs], ..backed_by(SECOND, "backed by the peer alone, the SCS crashes") },
     ]
 }
 
@@ -145,6 +162,16 @@ fn long() -> Vec<Setup> {
             ..quiet("a grant, longer leases")
         },
         restarted("old grants after a restart, 2 messages"),
+        Setup {
+            steps: Some(16),
+            crashes: EVERYBODY,
+            ..backed_by(Seat::Scs, "backed by the SCS alone, one crashes")
+        },
+        Setup {
+            steps: Some(16),
+            crashes: EVERYBODY,
+            ..backed_by(SECOND, "backed by the peer alone, one crashes")
+        },
     ]
 }
 

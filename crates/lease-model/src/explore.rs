@@ -23,6 +23,8 @@ pub struct Outcome {
     pub took: Duration,
     /// Whether every state within the bounds was reached.
     pub complete: bool,
+    /// Most steps that were bound to.
+    pub steps: Option<usize>,
     /// Counterexamples, by the property that they break, as transcripts.
     pub broken: BTreeMap<&'static str, String>,
     /// Milestones reached, with the number of steps there.
@@ -37,7 +39,13 @@ pub struct Outcome {
 pub fn explore(setup: &Setup, threads: usize, most: usize) -> Outcome {
     let began = Instant::now();
     let milestones: Vec<_> = setup.milestones.iter().map(|milestone| milestone.words()).collect();
-    let builder = setup.clone().checker().threads(threads).target_state_count(most);
+    let builder = setup.clone().checker().target_state_count(most);
+    let builder = match setup.steps {
+        None => builder.threads(threads),
+        // Several threads do not keep to the shortest ways. The checker counts states, the first included, and does not
+        // look at the last.
+        Some(steps) => builder.threads(1).target_max_depth(steps + 2),
+    };
     let enough = match setup.breakage {
         Some(_) => HasDiscoveries::AnyOf(BTreeSet::from([ONE_HOLDER])),
         // Milestones end it when all are reached; what must hold is looked at until nothing is left.
@@ -61,6 +69,7 @@ pub fn explore(setup: &Setup, threads: usize, most: usize) -> Outcome {
         unique: checker.unique_state_count(),
         depth: checker.max_depth(),
         took,
+        steps: setup.steps,
         complete: broken.is_empty() && reached.is_empty() && checker.state_count() < most,
         missed: milestones.into_iter().filter(|words| !reached.contains_key(words)).collect(),
         broken,
@@ -89,9 +98,13 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, states, unique, depth, took, .. } = self;
         let took = format!("{:.1} s", took.as_secs_f64());
-        let how = if self.complete { "to the end" } else { "to the limit" };
-        let how = if self.reached.is_empty() { how } else { "until all was seen" };
-        let how = if self.broken.is_empty() { how } else { "until it broke" };
+        let how = match (self.complete, self.steps) {
+            (true, None) => "to the end".to_owned(),
+            (true, Some(steps)) => format!("every way of {steps} steps"),
+            (false, _) if !self.broken.is_empty() => "until it broke".to_owned(),
+            (false, _) if !self.reached.is_empty() => "until all was seen".to_owned(),
+            (false, _) => "to the limit".to_owned(),
+        };
         write!(f, "{name:44} {states:>12} {unique:>12} {depth:>6} {took:>8}  {how}")?;
         for (words, steps) in &self.reached {
             write!(f, "\n    possible: {words} ({steps} steps)")?;

@@ -41,7 +41,7 @@ impl Setup {
             world.machines.iter_mut().for_each(|machine| Arc::make_mut(machine).set_timing(other));
         }
         // What was decided before is carried out, and what is on its way arrives, before anybody wants anything else.
-        if !self.quiet(&mut world) {
+        if !self.quiet(&mut world, None) {
             return false;
         }
         let granted = world.next_grant(member);
@@ -64,16 +64,18 @@ impl Setup {
 
     /// A tick in which everything goes as it should. False: the messages answer each other without end.
     pub fn calm(&self, world: &mut World) -> bool {
-        if !self.quiet(world) {
+        if !self.quiet(world, None) {
             return false;
         }
         world.tick(self.a_tick(), self.keep_time);
-        self.quiet(world)
+        self.quiet(world, None)
     }
 
-    /// Everything that is due is done, and everything that is on its way arrives.
-    fn quiet(&self, world: &mut World) -> bool {
+    /// Everything that is due is done, and everything that is on its way arrives, but to and from one seat, perhaps. False:
+    /// as above.
+    pub(crate) fn quiet(&self, world: &mut World, cut_off: Option<Seat>) -> bool {
         for _ in 0..MOST_STEPS {
+            world.flying.retain(|packet| Some(packet.from) != cut_off && Some(packet.to) != cut_off);
             let busy = [Member::First, Member::Second].into_iter().find(|m| world.is_busy(Seat::Member(*m)));
             if let Some(member) = busy {
                 *world = self.after(world, Action::GoOn(member), &mut |_| ());

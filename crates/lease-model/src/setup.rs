@@ -30,6 +30,8 @@ pub struct Setup {
     pub crashes: &'static [Crash],
     /// Most messages that are on their way at a time; what is beyond is lost, whichever it is.
     pub flying: usize,
+    /// Most steps on the way to a state; none: any number.
+    pub steps: Option<usize>,
     /// Greatest epoch that is explored.
     pub max_epoch: Epoch,
     /// What must be seen to be possible.
@@ -52,6 +54,8 @@ pub enum Start {
     Settled,
     /// First holds under epoch 2, confirmed by both others; Second does not stand by.
     Alone,
+    /// First holds under epoch 2, confirmed by one other voter alone; the third's vote is free.
+    BackedBy(Seat),
     /// First held under epoch 2 and let go; before Second was told, First's host was restarted, a quarantine ago.
     Restarted,
 }
@@ -205,7 +209,7 @@ impl Setup {
         match self.start {
             Start::Fresh => {}
             // By the rules: what is broken begins from something that happens.
-            Start::Settled | Start::Alone | Start::Restarted => {
+            Start::Settled | Start::Alone | Start::BackedBy(_) | Start::Restarted => {
                 Setup { breakage: None, ..self.clone() }.settle(&mut world);
                 if self.start == Start::Restarted {
                     self.restart(&mut world);
@@ -214,6 +218,16 @@ impl Setup {
         }
         world.left = self.budget;
         world
+    }
+
+    /// Time passes in which First hears from one of the others only, until the third's promise has run out.
+    fn lose_the_third(&self, world: &mut World, voter: Seat) {
+        let first = Seat::Member(Member::First);
+        let third = Seat::ALL.into_iter().find(|seat| *seat != first && *seat != voter);
+        while third.is_some_and(|third| world.machine(third).promised_to().is_some()) {
+            *world = self.after(world, Action::Tick(self.a_tick()), &mut |_| ());
+            assert!(self.quiet(world, third), "it settles");
+        }
     }
 
     /// First lets go, and its host is restarted.
@@ -244,6 +258,9 @@ impl Setup {
         }
         for _ in 0..3 {
             assert!(self.calm(world), "it settles");
+        }
+        if let Start::BackedBy(voter) = self.start {
+            self.lose_the_third(world, voter);
         }
         world.flying.clear();
         assert!(world.open().eq([Member::First]), "First holds: {world:?}");

@@ -45,6 +45,8 @@ pub struct Settings {
     pub management: bool,
     /// Where the SCS keeps its store, on its host, if not in the ordinary place.
     pub state_directory: Option<PathBuf>,
+    /// Whether SCS and agents may have real-time scheduling (CAP_SYS_NICE).
+    pub real_time: bool,
     /// An API socket bound before, to be inherited by the SCS.
     pub api_listener: Option<OwnedFd>,
 }
@@ -58,6 +60,7 @@ impl Settings {
             edit: Box::new(|cluster| cluster),
             management: false,
             state_directory: None,
+            real_time: true,
             api_listener: None,
         }
     }
@@ -361,6 +364,10 @@ impl Site {
         let log =
             fs::File::options().create(true).append(true).open(self.files.join(format!("{log}.log")))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if !self.settings.real_time {
+            // SAFETY: between fork and exec one system call is made, and nothing is allocated.
+            unsafe { command.pre_exec(renounce_real_time) };
+        }
         Ok(self.lab.spawn(host, command)?)
     }
 
@@ -381,6 +388,16 @@ fn is_whole(view: &View, primary: &str) -> bool {
             && pair.members.iter().all(|m| m.ready.is_ok())
             && pair.vips.iter().all(|v| v.places.iter().all(placed))
     })
+}
+
+/// Root of the laboratory without `CAP_SYS_NICE` from the next exec on (capabilities(7)).
+fn renounce_real_time() -> std::io::Result<()> {
+    const CAP_SYS_NICE: libc::c_ulong = 23;
+    // SAFETY: takes numbers, concerns this process alone.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 /// Clears close-on-exec; for a process that is about to execute a program.

@@ -4,6 +4,8 @@
 //! Times are of one thread; the phones' own work is not in them. Reading is measured in slices that take turns with the
 //! search for line ends in the same bytes, the least that any reader has to do.
 
+#![allow(clippy::disallowed_methods, reason = "it is about time")]
+
 use domain::{Epoch, Micros};
 use sip_proto::b2bua::{
     CallLimits, CallSettings, Calls, Event, Failover, Flow, Input, Interface, Order, Outputs, Plan, Target,

@@ -3,6 +3,8 @@
 //! White space is SP, HTAB and also CR and LF: `message` has made sure that those two occur in a value only where a
 //! line is folded, so a reader need not know about folding.
 
+use std::net::Ipv6Addr;
+
 /// Whether each byte may be part of a token: a table, as this is asked of most bytes of a message.
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
@@ -44,6 +46,17 @@ pub(crate) fn saturating_number(bytes: &[u8]) -> Option<u32> {
     }
     bytes.iter().try_fold(0u32, |number, b| {
         b.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u32::from(b - b'0')))
+    })
+}
+
+/// The address in an IPv6 reference, brackets included. The grammar of RFC 3261 has a third colon in front of an IPv4
+/// address at the end, which has to be tolerated (RFC 5118, section 4.10).
+pub(crate) fn ipv6_reference(text: &str) -> Option<Ipv6Addr> {
+    let address = text.strip_prefix('[')?.strip_suffix(']')?;
+    address.parse().ok().or_else(|| {
+        let (before, v4) = address.rsplit_once(':')?;
+        let shorter = before.strip_suffix("::")?;
+        v4.contains('.').then(|| format!("{shorter}::{v4}").parse().ok())?
     })
 }
 
@@ -162,7 +175,7 @@ impl<'a> Cursor<'a> {
                 return None;
             }
             let reference = ascii(&self.text[start..self.at])?;
-            reference[1..reference.len() - 1].parse::<std::net::Ipv6Addr>().ok()?;
+            ipv6_reference(reference)?;
             return Some(reference);
         }
         let name = self.take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
@@ -230,6 +243,16 @@ mod tests {
         assert_eq!(cursor.rest(), b", next");
         for bad in [&b";"[..], b";;a", b";a=", b";a=;b", b";a=\"x"] {
             assert_eq!(Cursor::new(bad).param(), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_third_colon_is_tolerated_before_an_ipv4_address_only() {
+        assert_eq!(ipv6_reference("[2001:db8:::192.0.2.1]"), ipv6_reference("[2001:db8::192.0.2.1]"));
+        assert!(ipv6_reference("[:::192.0.2.1]").is_some());
+        for bad in ["[2001:db8:::1]", "[::::192.0.2.1]", "[2001:db8:::192.0.2]", "2001:db8::1", "[]", "[:::]"]
+        {
+            assert_eq!(ipv6_reference(bad), None, "{bad}");
         }
     }
 

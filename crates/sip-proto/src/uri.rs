@@ -1,6 +1,6 @@
 //! SIP and SIPS URIs (RFC 3261, section 19.1): reading, comparing, and the key of an address-of-record.
 
-use crate::scan::Cursor;
+use crate::scan::{Cursor, ipv6_reference};
 
 /// Scheme of a [`Uri`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,12 +153,7 @@ fn headers_within(these: &str, those: &str) -> bool {
 
 /// Names without regard to case; addresses by what they are, as IPv6 can be spelled in several ways (RFC 5118).
 pub(crate) fn same_host(these: &str, those: &str) -> bool {
-    let v6 = |host: &str| {
-        host.strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .and_then(|h| h.parse::<std::net::Ipv6Addr>().ok())
-    };
-    match (v6(these), v6(those)) {
+    match (ipv6_reference(these), ipv6_reference(those)) {
         (Some(these), Some(those)) => these == those,
         (None, None) => these.eq_ignore_ascii_case(those),
         (Some(_), None) | (None, Some(_)) => false,

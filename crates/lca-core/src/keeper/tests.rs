@@ -302,7 +302,10 @@ fn one_that_is_cut_off_altogether_hands_nothing_over() {
     world.run(Duration::from_millis(440));
     world.lose_scs();
     world.run(Duration::from_secs(3));
-    assert!(!world.did(Member::First, |act| matches!(act, Act::StepDown { .. })), "that is for the SCS to say");
+    assert!(
+        !world.did(Member::First, |act| matches!(act, Act::StepDown { .. })),
+        "that is for the SCS to say"
+    );
 }
 
 #[test]
