@@ -32,6 +32,9 @@ cargo xtask COMMAND
   simulate [ARGS]     The whole installation in one simulated world under seeded faults, in the release profile, on all
                       cores: `--seeds N` runs N histories (`--from S` from seed S on), `--seed S` one. A history that
                       fails is made small and told line by line. `--broken HOW` breaks a rule of the lease on purpose.
+  model [ARGS]        The lease's machine in every situation of a small world, each of its rules broken in turn, and walks
+                      at random, in the release profile, on all cores; prints states, depth and time. `--long` goes to
+                      tens of millions of states, `--walks N` walks further; a word chooses configurations by name.
   bench [NAME] [ARGS] Run the benchmark NAME of the `benches` package, for example `bench takeover`.
   prepare             Only install (or name) the packages that `test` needs.
 
@@ -73,6 +76,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         "seeds" => core_run("TAKEOVER_SEEDS", number(command, rest)?),
         "exhaustive" => core_run("TAKEOVER_LENGTH", number(command, rest)?),
         "simulate" => simulate(rest),
+        "model" => model(rest),
         "bench" => bench(rest),
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     }
@@ -90,6 +94,13 @@ fn core_run(variable: &str, value: u64) -> Result<bool> {
 fn simulate(arguments: &[String]) -> Result<bool> {
     let mut command = cargo();
     command.args(["run", "--release", "--quiet", "--package", "simulation", "--"]).args(arguments);
+    process::succeeds(&mut command)
+}
+
+/// Runs the model checker of the lease, which reads the arguments itself.
+fn model(arguments: &[String]) -> Result<bool> {
+    let mut command = cargo();
+    command.args(["run", "--release", "--quiet", "--package", "lease-model", "--"]).args(arguments);
     process::succeeds(&mut command)
 }
 

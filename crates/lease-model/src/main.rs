@@ -10,8 +10,8 @@ use lease_model::walk::walk;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Most states of one configuration: about 15 GB of memory.
-const MOST: usize = 60_000_000;
+/// Most states of one configuration: up to 10 GB of memory.
+const MOST: usize = 40_000_000;
 /// Steps of a walk, and from one in how many of its states recovery is looked at.
 const STEPS: (usize, usize) = (1_000, 50);
 
