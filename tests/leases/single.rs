@@ -1,160 +1,277 @@
-//! One fault at a time: what moves service and what does not, and how soon it is back.
+//! One thing at a time goes wrong: what moves service and what does not, and how soon it is back.
 
-use crate::faults::Fault;
+use crate::faults::{Fault, What};
 use crate::watch::Watch;
-use anyhow::ensure;
-use e2e::{LIMIT, ordinary_site, wait_until, whole, whole_again};
-use netlab::Lab;
-use nix::sys::signal::Signal;
-use rehearsal::{Site, VIP};
+use anyhow::{Context, ensure};
+use domain::events;
+use e2e::{
+    LIMIT, binary, last_row, next_incident, ordinary_site, site_with, started, tells, told, wait_until,
+    whole, whole_again,
+};
+use netlab::{Lab, Observation};
+use rehearsal::{AGENT_HOSTS, Settings, Site, VIP};
+use std::process::Command;
 use std::time::Duration;
 
 /// A promise of profile `normal` (452 ms), the next renewal (100 ms), and what a busy machine takes besides.
-const SERVED_AGAIN: Duration = Duration::from_millis(552 + 700);
+const SERVED_AGAIN: Duration = Duration::from_millis(552 + 1_000);
 /// How long a client may be without an answer where nothing but the machine's load can delay one.
 const HICCUP: Duration = Duration::from_millis(200);
+/// Several leases of profile `normal`.
+const LEASES: Duration = Duration::from_millis(2_500);
+/// Long enough for a role that has moved to show whether it stays.
+const A_WHILE: Duration = Duration::from_millis(300);
 
 pub fn host_cut(_: &mut Lab) -> anyhow::Result<()> {
-    moves(Fault::Cut)
+    moves(&mut ordinary_site()?, &[What::Cut], A_WHILE)
+}
+
+pub fn host_cut_in_profile_fast(_: &mut Lab) -> anyhow::Result<()> {
+    let fast = |cluster: String| cluster.replace("[pairs.sip]\n", "[pairs.sip]\nprofile = \"fast\"\n");
+    moves(&mut site_with(fast)?, &[What::Cut], A_WHILE)
 }
 
 pub fn host_not_heard(_: &mut Lab) -> anyhow::Result<()> {
-    moves(Fault::NotHeard)
+    moves(&mut ordinary_site()?, &[What::NotHeard], A_WHILE)
 }
 
 pub fn host_hears_nothing(_: &mut Lab) -> anyhow::Result<()> {
-    moves(Fault::HearsNothing)
+    moves(&mut ordinary_site()?, &[What::HearsNothing], A_WHILE)
 }
 
 pub fn cut_from_the_scs_alone(_: &mut Lab) -> anyhow::Result<()> {
-    moves_nothing(Fault::FromScs)
+    moves_nothing(&[What::FromScs])
 }
 
 pub fn cut_from_the_peer_alone(_: &mut Lab) -> anyhow::Result<()> {
-    moves_nothing(Fault::FromPeer)
+    moves_nothing(&[What::FromPeer])
 }
 
-/// The agent's host goes on serving under the lease that it has.
+/// Clients go on reaching a host that nobody votes for any more.
+pub fn cut_from_the_scs_and_the_peer(_: &mut Lab) -> anyhow::Result<()> {
+    moves(&mut ordinary_site()?, &[What::FromScs, What::FromPeer], A_WHILE)
+}
+
+/// Known at once, by the carrier.
+pub fn cut_from_the_clients_alone(_: &mut Lab) -> anyhow::Result<()> {
+    moves(&mut started(Settings::new(&binary()?).management())?, &[What::FromClients], A_WHILE)
+}
+
+/// Its host goes on serving under the lease that it has.
 pub fn agent_stopped_for_a_moment(_: &mut Lab) -> anyhow::Result<()> {
-    let mut site = ordinary_site()?;
-    let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
-    for _ in 0..5 {
-        Fault::AgentStopped.begin(&mut site)?;
-        std::thread::sleep(Duration::from_millis(100));
-        Fault::AgentStopped.end(&mut site)?;
-        std::thread::sleep(Duration::from_millis(300));
-    }
-    unmoved(&prober.observe(begun))?;
-    ensure!(watch.end()? == ["host1"], "another host has answered");
-    whole(&site, "sip1")
+    unmoved_by(|site| {
+        for _ in 0..5 {
+            first(What::AgentStopped).begin(site)?;
+            std::thread::sleep(Duration::from_millis(100));
+            first(What::AgentStopped).end(site)?;
+            std::thread::sleep(A_WHILE);
+        }
+        Ok(())
+    })
 }
 
 /// Its gate closes by itself, and when it goes on it does not answer once more.
-pub fn agent_stopped_for_long(_: &mut Lab) -> anyhow::Result<()> {
-    moves(Fault::AgentStopped)
+pub fn agent_stopped_for_a_second(_: &mut Lab) -> anyhow::Result<()> {
+    moves(&mut ordinary_site()?, &[What::AgentStopped], Duration::from_secs(1))
+}
+
+pub fn agent_stopped_for_ten_seconds(_: &mut Lab) -> anyhow::Result<()> {
+    moves(&mut ordinary_site()?, &[What::AgentStopped], Duration::from_secs(10))
+}
+
+/// The next one is there before the lease has run out, and goes on with it.
+pub fn agent_killed_and_back_at_once(_: &mut Lab) -> anyhow::Result<()> {
+    unmoved_by(|site| {
+        for _ in 0..5 {
+            first(What::AgentKilled).begin(site)?;
+            first(What::AgentKilled).end(site)?;
+            std::thread::sleep(A_WHILE);
+        }
+        Ok(())
+    })
 }
 
 pub fn agent_killed_for_good(_: &mut Lab) -> anyhow::Result<()> {
-    moves(Fault::AgentKilled)
+    moves(&mut ordinary_site()?, &[What::AgentKilled], A_WHILE)
+}
+
+/// Nobody is left on the host who could let go.
+pub fn server_and_agent_killed(_: &mut Lab) -> anyhow::Result<()> {
+    moves(&mut ordinary_site()?, &[What::ServerAndAgentKilled], A_WHILE)
 }
 
 pub fn scs_killed(_: &mut Lab) -> anyhow::Result<()> {
-    moves_nothing(Fault::ScsKilled)
+    moves_nothing(&[What::ScsKilled])
+}
+
+/// The peer takes over what it knows of, and the SCS learns of it, with its true time.
+pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
+    let (api, prober, watch) = (site.api()?, site.prober()?, Watch::start(&site)?);
+    let (row, known, clock) = (last_row(&api)?, api.incidents()?.len(), api.view()?.at);
+    first(What::ScsKilled).begin(&mut site)?;
+    std::thread::sleep(LEASES);
+    let begun = netlab::now();
+    ensure!(
+        prober.await_answer("sip1", begun, LIMIT),
+        "sip1 does not serve without the SCS\n{}",
+        site.logs()
+    );
+    first(What::ServerKilled).begin(&mut site)?;
+    ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not take over\n{}", site.logs());
+    std::thread::sleep(Duration::from_secs(2));
+    let gap = longest_gap(&prober.observe(begun));
+    println!("server killed while the SCS is away: served again after {gap:?}");
+    ensure!(gap < HICCUP, "no answer for {gap:?}, though the peer knew at once\n{}", site.logs());
+
+    let back = netlab::now();
+    first(What::ScsKilled).end(&mut site)?;
+    let incident = next_incident(&api, known)?;
+    // The SCS's clock is ahead of the laboratory's by the same as before.
+    let (away, ahead) = (back.since(begun), api.view()?.at.since(netlab::now()));
+    let ago = (netlab::now() + ahead).since(incident.begun);
+    ensure!(incident.to.as_str() == "sip2" && incident.begun > clock, "{}", told(&incident));
+    ensure!(
+        ago > away - Duration::from_millis(200),
+        "begun {ago:?} ago, with the SCS {away:?} away: {}",
+        told(&incident)
+    );
+    tells(&api, row, &[(events::APP_TERMINATED, "sip1")])?;
+    tells(&api, row, &[(events::TOOK_OVER_ALONE, "sip2"), (events::NOW_PRIMARY, "sip2")])?;
+    whole(&site, "sip2")?;
+    ensure!(watch.end()? == AGENT_HOSTS, "the role went back and forth\n{}", site.logs());
+    Ok(())
 }
 
 /// The stated limit: one vote of three is left, the VIP stops. It is back with the host.
-pub fn scs_and_host_lost_at_once(_: &mut Lab) -> anyhow::Result<()> {
+pub fn scs_and_host_lost_until_the_host_is_back(_: &mut Lab) -> anyhow::Result<()> {
+    scs_and_host_lost(What::Cut)
+}
+
+/// The same, and it is back with the SCS.
+pub fn scs_and_host_lost_until_the_scs_is_back(_: &mut Lab) -> anyhow::Result<()> {
+    scs_and_host_lost(What::ScsKilled)
+}
+
+fn scs_and_host_lost(back_first: What) -> anyhow::Result<()> {
     let mut site = ordinary_site()?;
     let (watch, prober) = (Watch::start(&site)?, site.prober()?);
-    Fault::ScsKilled.begin(&mut site)?;
-    Fault::Cut.begin(&mut site)?;
+    first(What::ScsKilled).begin(&mut site)?;
+    std::thread::sleep(A_WHILE);
+    first(What::Cut).begin(&mut site)?;
     // For as long as several leases last: nobody may take what one vote gives.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(LEASES);
     let now = netlab::now();
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(A_WHILE);
     ensure!(prober.observe(now).answers().is_empty(), "somebody answers with one vote of three");
-    Fault::Cut.end(&mut site)?;
+    first(back_first).end(&mut site)?;
     let healed = netlab::now();
-    ensure!(
-        prober.await_answer("sip1", healed, LIMIT),
-        "the pair does not serve without the SCS\n{}",
-        site.logs()
-    );
-    Fault::ScsKilled.end(&mut site)?;
-    whole_again(&site)?;
-    watch.end()?;
+    wait_until("somebody to serve again", || Ok(!prober.observe(healed).answers().is_empty()))
+        .with_context(|| site.logs())?;
+    println!("served {:?} after {back_first:?} was over", netlab::now().since(healed));
+    for other in [What::ScsKilled, What::Cut] {
+        first(other).end(&mut site)?;
+    }
+    settled(&site)?;
+    watch.end().with_context(|| site.logs())?;
     Ok(())
 }
 
 /// Whoever puts the address there: the gate is closed to it.
 pub fn address_added_by_hand_on_the_backup(_: &mut Lab) -> anyhow::Result<()> {
-    let site = ordinary_site()?;
-    let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
-    site.signal_agent("host2", Signal::SIGSTOP)?;
-    let mut ip = std::process::Command::new("ip");
-    ip.args(["address", "add", &format!("{VIP}/24"), "dev", "eth0"]);
-    let added = site.lab.spawn("host2", ip)?.wait()?;
-    ensure!(added.success(), "ip address add: {added}");
-    wait_until("both hosts to have the address", || Ok(site.holders(VIP)?.len() == 2))?;
-    std::thread::sleep(Duration::from_millis(300));
-    site.signal_agent("host2", Signal::SIGCONT)?;
-    wait_until("the address to be removed", || Ok(site.holders(VIP)? == ["host1"]))?;
-    whole(&site, "sip1")?;
-    unmoved(&prober.observe(begun))?;
-    ensure!(watch.end()? == ["host1"], "the backup's host has answered");
-    Ok(())
+    unmoved_by(|site| {
+        let second = What::AgentStopped.on(AGENT_HOSTS[1]);
+        second.begin(site)?;
+        run(site, AGENT_HOSTS[1], "ip", &["address", "add", &format!("{VIP}/24"), "dev", "eth0"])?;
+        ensure!(site.holders(VIP)? == AGENT_HOSTS, "both hosts have the address");
+        std::thread::sleep(A_WHILE);
+        second.end(site)?;
+        wait_until("the address to be removed", || Ok(site.holders(VIP)? == [AGENT_HOSTS[0]]))
+    })
 }
 
-/// Service moves within a promise and a renewal, and stays moved when the fault is over.
-fn moves(fault: Fault) -> anyhow::Result<()> {
-    let mut site = ordinary_site()?;
-    let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
+/// Service moves within a promise and a renewal, and stays moved when the faults are over, which last for at least `lasts`.
+pub fn moves(site: &mut Site, what: &[What], lasts: Duration) -> anyhow::Result<()> {
+    let (watch, prober, begun) = (Watch::start(site)?, site.prober()?, netlab::now());
     ensure!(prober.await_answer("sip1", begun, LIMIT), "sip1 does not answer");
-    fault.begin(&mut site)?;
-    ensure!(prober.await_answer("sip2", begun, LIMIT), "{fault:?}: sip2 does not take over\n{}", site.logs());
-    std::thread::sleep(Duration::from_millis(300));
-    let seen = prober.observe(begun);
-    let gap = longest_gap(&seen);
-    ensure!(gap < SERVED_AGAIN, "{fault:?}: no answer for {gap:?}\n{}", site.logs());
+    let cut = netlab::now();
+    for what in what {
+        first(*what).begin(site)?;
+    }
+    ensure!(prober.await_answer("sip2", begun, LIMIT), "{what:?}: sip2 does not take over\n{}", site.logs());
+    std::thread::sleep(lasts.saturating_sub(netlab::now().since(cut)).max(A_WHILE));
+    let gap = longest_gap(&prober.observe(begun));
+    ensure!(gap < SERVED_AGAIN, "{what:?}: no answer for {gap:?}\n{}", site.logs());
 
     let healed = netlab::now();
-    fault.end(&mut site)?;
-    whole(&site, "sip2")?;
+    for what in what {
+        first(*what).end(site)?;
+    }
+    whole(site, "sip2")?;
     let seen = prober.observe(healed);
     let after = longest_gap(&seen);
-    println!("{fault:?}: served again after {gap:?}; longest gap after the heal {after:?}");
-    ensure!(after < HICCUP, "{fault:?}: no answer for {after:?} after the heal\n{}", site.logs());
-    ensure!(
-        seen.count_by_tag().keys().all(|tag| *tag == "sip2"),
-        "after the heal: {:?}",
-        seen.count_by_tag()
-    );
-    ensure!(watch.end()? == ["host1", "host2"], "the role went back and forth");
+    println!("{what:?}: served again after {gap:?}; longest gap after the heal {after:?}");
+    ensure!(after < HICCUP, "{what:?}: no answer for {after:?} after the heal\n{}", site.logs());
+    only(&seen, "sip2")?;
+    let turns = watch.end().with_context(|| format!("{what:?}\n{}", site.logs()))?;
+    ensure!(turns == AGENT_HOSTS, "{what:?}: the role went {turns:?}\n{}", site.logs());
     Ok(())
 }
 
-/// Service stays where it is, as long as the fault lasts and afterwards.
-fn moves_nothing(fault: Fault) -> anyhow::Result<()> {
-    let mut site: Site = ordinary_site()?;
+/// Service stays where it is, as long as the faults last and afterwards.
+fn moves_nothing(what: &[What]) -> anyhow::Result<()> {
+    unmoved_by(|site| {
+        what.iter().try_for_each(|what| first(*what).begin(site))?;
+        std::thread::sleep(LEASES);
+        what.iter().try_for_each(|what| first(*what).end(site))
+    })
+}
+
+/// Whatever is done, the first host serves, and nobody else speaks.
+pub fn unmoved_by(deed: impl FnOnce(&mut Site) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
     let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
-    fault.begin(&mut site)?;
-    // For as long as several leases last.
-    std::thread::sleep(Duration::from_millis(2_500));
-    fault.end(&mut site)?;
+    deed(&mut site)?;
     whole(&site, "sip1")?;
-    unmoved(&prober.observe(begun))?;
-    ensure!(watch.end()? == ["host1"], "{fault:?}: another host has answered\n{}", site.logs());
-    Ok(())
-}
-
-fn unmoved(seen: &netlab::Observation) -> anyhow::Result<()> {
-    ensure!(seen.count_by_tag().keys().all(|tag| *tag == "sip1"), "{:?}", seen.count_by_tag());
-    let gap = longest_gap(seen);
+    let seen = prober.observe(begun);
+    let gap = longest_gap(&seen);
     println!("unmoved, longest gap {gap:?}");
-    ensure!(gap < HICCUP, "no answer for {gap:?}");
+    ensure!(gap < HICCUP, "no answer for {gap:?}\n{}", site.logs());
+    only(&seen, "sip1")?;
+    ensure!(watch.end()? == [AGENT_HOSTS[0]], "another host has spoken\n{}", site.logs());
     Ok(())
 }
 
-fn longest_gap(seen: &netlab::Observation) -> Duration {
+fn only(seen: &Observation, app: &str) -> anyhow::Result<()> {
+    let answers = seen.count_by_tag();
+    ensure!(answers.keys().eq([&app]), "not only {app} answers: {answers:?}");
+    Ok(())
+}
+
+pub fn longest_gap(seen: &Observation) -> Duration {
     seen.longest_gap().map_or(Duration::ZERO, netlab::Gap::length)
+}
+
+/// Waits until everything is whole, whoever is primary. What was about to move when it was looked at may move first.
+pub fn settled(site: &Site) -> anyhow::Result<String> {
+    const TRIES: usize = 3;
+    (1..=TRIES)
+        .find_map(|nth| match whole_again(site) {
+            Err(_) if nth < TRIES => None,
+            last => Some(last),
+        })
+        .context("it was looked at")?
+}
+
+/// Runs a program on a host, which has to succeed.
+pub fn run(site: &Site, host: &str, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let status = site.lab.spawn(host, command)?.wait()?;
+    ensure!(status.success(), "{program} {} on {host}: {status}", arguments.join(" "));
+    Ok(())
+}
+
+fn first(what: What) -> Fault {
+    what.on_the_first()
 }

@@ -1,126 +1,199 @@
-//! The second client: asks either host for the VIP all the time, past switch and neighbour entries, and keeps who answered
-//! when.
+//! A second client asks either host for the VIPs all the time, past switch and neighbour entries, and an ear at each
+//! host's interface, behind its gate, keeps what the host says in their names: whoever speaks is heard there, also
+//! where a cut keeps it from the client.
 
 use anyhow::{Context, ensure};
 use domain::Micros;
-use netlab::Lab;
-use netlab::wire::{Kind, Party, Seen, Wire, answer, question};
-use rehearsal::{AGENT_HOSTS, CLIENT, Site, VIP};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use e2e::LIMIT;
+use netlab::wire::{Kind, Party, Wire, question, speaks_for};
+use netlab::{Lab, Mac};
+use rehearsal::{AGENT_HOSTS, CLIENT, Site, VIP, VIP6};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Time between two rounds of questions.
+/// Time between two rounds of questions, each about one of the VIPs.
 const EVERY: Duration = Duration::from_millis(1);
-/// Two hosts that answer in turns within this time answer at once: a role does not go there and back so fast.
+/// Two hosts that speak in turns within this time speak at once: a role does not go there and back so fast.
 const AT_ONCE: Duration = Duration::from_millis(200);
+const VIPS: [&str; 2] = [VIP, VIP6];
 
-/// The second client at work.
+/// The second client and the ears at work.
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<(Micros, usize)>>>,
+    thread: Option<JoinHandle<Vec<Heard>>>,
+}
+
+/// A host spoke for a VIP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Heard {
+    at: Micros,
+    /// Which of [`VIPS`].
+    vip: usize,
+    /// Which of [`AGENT_HOSTS`].
+    by: usize,
 }
 
 impl Watch {
-    /// Begins to ask.
+    /// Begins to ask; returns when somebody was heard.
     pub fn start(site: &Site) -> anyhow::Result<Self> {
-        let vip: IpAddr = VIP.parse()?;
-        let mac = site.lab.mac(CLIENT, "eth0")?;
-        let asker = Party { mac, v4: Ipv4Addr::new(192, 0, 2, 20), v6: Ipv6Addr::UNSPECIFIED };
-        let mut hosts = BTreeMap::new();
-        for (number, host) in AGENT_HOSTS.iter().enumerate() {
-            hosts.insert(site.lab.mac(host, "eth0")?.0, number);
-        }
-        let wire = site.lab.in_host(CLIENT, || Wire::open("eth0"))??;
-        let stop = Arc::new(AtomicBool::new(false));
-        let until = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
-            // Who speaks for the VIP in a frame, and when: the kernel's time stamp.
-            let speaker = |frame: &Seen| {
-                let by = frame.frame.get(6..12).and_then(|mac| hosts.get(mac).copied());
-                let speaks = answer(&frame.frame).is_some_and(|(_, for_whom)| for_whom == vip);
-                by.filter(|_| speaks && !frame.is_outgoing).map(|by| (frame.at, by))
-            };
-            let mut seen = Vec::new();
-            let some_mac = hosts.keys().next().copied().unwrap_or_default();
-            while !until.load(Ordering::Relaxed) {
-                wire.send(&question(Kind::Neighbour, &asker, netlab::Mac(some_mac), vip));
-                for mac in hosts.keys() {
-                    wire.send(&question(Kind::Echo, &asker, netlab::Mac(*mac), vip));
-                }
-                let next_round = netlab::now() + EVERY;
-                while let Some(frame) = wire.next(next_round.since(netlab::now())) {
-                    seen.extend(speaker(&frame));
-                    if netlab::now() >= next_round {
-                        break;
-                    }
-                }
-            }
-            seen.extend(wire.seen().iter().filter_map(speaker));
-            seen
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
+        let asker = Asker::open(site)?;
+        let ears = AGENT_HOSTS.map(|host| site.lab.in_host(host, || Wire::open("eth0")));
+        let [first, second] = ears;
+        let (stop, (told, heard)) = (Arc::new(AtomicBool::new(false)), channel());
+        let worker = Worker { asker, ears: [first??, second??], stop: Arc::clone(&stop), told };
+        let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(move || worker.run())?;
+        let watch = Self { stop, thread: Some(thread) };
+        watch.await_first(&heard, site)?;
+        Ok(watch)
     }
 
-    /// Ends, and fails where two hosts ever answered at once. Which hosts answered, in turn.
-    pub fn end(mut self) -> anyhow::Result<Vec<&'static str>> {
+    fn await_first(&self, heard: &Receiver<()>, site: &Site) -> anyhow::Result<()> {
+        heard.recv_timeout(LIMIT).with_context(|| format!("the watch hears nobody\n{}", site.logs()))
+    }
+
+    /// Ends, and fails where two hosts ever spoke for a VIP at once. Which hosts answered, in turn.
+    pub fn end(self) -> anyhow::Result<Vec<&'static str>> {
+        let turns = self.turns()?;
+        for (vip, turns) in VIPS.iter().zip(&turns) {
+            if let Some(at_once) = at_once(turns) {
+                let told: String = turns.iter().map(Turn::told).collect();
+                anyhow::bail!("two hosts spoke for {vip} at once at {at_once}:\n{told}");
+            }
+        }
+        Ok(turns[0].iter().map(|turn| AGENT_HOSTS[turn.by]).collect())
+    }
+
+    /// Ends; whether two hosts spoke for a VIP at once.
+    pub fn end_with_two(self) -> anyhow::Result<bool> {
+        Ok(self.turns()?.iter().any(|turns| at_once(turns).is_some()))
+    }
+
+    fn turns(mut self) -> anyhow::Result<[Vec<Turn>; VIPS.len()]> {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it ends once")?;
-        let mut seen = thread.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-        seen.sort_unstable();
-        let turns = turns(&seen);
-        ensure!(!turns.is_empty(), "the second client heard nobody");
-        if let Some(at_once) = at_once(&turns) {
-            let told: Vec<String> = turns
-                .iter()
-                .map(|turn| {
-                    format!(
-                        "{} from {} to {}, {} answers",
-                        AGENT_HOSTS[turn.by], turn.from, turn.to, turn.answers
-                    )
-                })
-                .collect();
-            anyhow::bail!("two hosts answered at once at {at_once}:\n{}", told.join("\n"));
-        }
-        Ok(turns.iter().map(|turn| AGENT_HOSTS[turn.by]).collect())
+        let mut heard = thread.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
+        heard.sort_unstable();
+        let of = |vip| turns(heard.iter().filter(|heard| heard.vip == vip));
+        let turns = [0, 1].map(of);
+        ensure!(turns.iter().all(|turns| !turns.is_empty()), "nobody has spoken for one of the VIPs");
+        Ok(turns)
     }
 }
 
-/// Answers of one host without one of the other between them.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The client's side.
+struct Asker {
+    wire: Wire,
+    party: Party,
+    macs: [Mac; AGENT_HOSTS.len()],
+    vips: [IpAddr; VIPS.len()],
+}
+
+impl Asker {
+    fn open(site: &Site) -> anyhow::Result<Self> {
+        let mac = |host: &str| site.lab.mac(host, "eth0");
+        let party = Party { mac: mac(CLIENT)?, v4: "192.0.2.20".parse()?, v6: "2001:db8::20".parse()? };
+        let wire = site.lab.in_host(CLIENT, || Wire::open("eth0"))??;
+        let [first, second] = AGENT_HOSTS;
+        Ok(Self { wire, party, macs: [mac(first)?, mac(second)?], vips: [VIP.parse()?, VIP6.parse()?] })
+    }
+
+    /// Who has it, and does either host answer an echo request?
+    fn ask(&self, vip: usize) {
+        let vip = self.vips[vip];
+        self.wire.send(&question(Kind::Neighbour, &self.party, self.macs[0], vip));
+        for mac in self.macs {
+            self.wire.send(&question(Kind::Echo, &self.party, mac, vip));
+        }
+        let _ = self.wire.seen(); // the answers: heard where they are given
+    }
+}
+
+/// What the thread has for itself.
+struct Worker {
+    asker: Asker,
+    ears: [Wire; AGENT_HOSTS.len()],
+    stop: Arc<AtomicBool>,
+    told: Sender<()>,
+}
+
+impl Worker {
+    fn run(self) -> Vec<Heard> {
+        let (mut heard, mut told) = (Vec::new(), false);
+        for round in 0.. {
+            // What was said up to the end was heard.
+            let last = self.stop.load(Ordering::Relaxed);
+            for (by, ear) in self.ears.iter().enumerate() {
+                for frame in ear.seen().into_iter().filter(|frame| frame.is_outgoing) {
+                    let of_it = |vip: &IpAddr| speaks_for(&frame.frame, *vip);
+                    let vip = self.asker.vips.iter().position(of_it);
+                    heard.extend(vip.map(|vip| Heard { at: frame.at, vip, by }));
+                }
+            }
+            if last {
+                break;
+            }
+            if !told && !heard.is_empty() {
+                told = self.told.send(()).is_ok();
+            }
+            self.asker.ask(round % VIPS.len());
+            std::thread::sleep(EVERY);
+        }
+        heard
+    }
+}
+
+/// What one host said without a word of the other in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Turn {
     by: usize,
     from: Micros,
     to: Micros,
-    answers: usize,
+    words: usize,
 }
 
-fn turns(seen: &[(Micros, usize)]) -> Vec<Turn> {
+impl Turn {
+    fn told(&self) -> String {
+        format!("{} from {} to {}, {} frames\n", AGENT_HOSTS[self.by], self.from, self.to, self.words)
+    }
+}
+
+fn turns<'a>(heard: impl Iterator<Item = &'a Heard>) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
-    for (at, by) in seen {
+    for Heard { at, by, .. } in heard.copied() {
         match turns.last_mut() {
-            Some(turn) if turn.by == *by => (turn.to, turn.answers) = (*at, turn.answers + 1),
-            Some(_) | None => turns.push(Turn { by: *by, from: *at, to: *at, answers: 1 }),
+            Some(turn) if turn.by == by => (turn.to, turn.words) = (at, turn.words + 1),
+            Some(_) | None => turns.push(Turn { by, from: at, to: at, words: 1 }),
         }
     }
     turns
 }
 
-/// When two hosts took turns so fast that both must have been answering: one has answered before and after a turn of the
+/// When two hosts took turns so fast that both must have been speaking: one has spoken before and after a turn of the
 /// other, all of it within [`AT_ONCE`].
 fn at_once(turns: &[Turn]) -> Option<Micros> {
     turns.windows(3).find(|three| three[2].from.since(three[0].to) < AT_ONCE).map(|three| three[1].from)
 }
 
-/// The instrument itself.
+/// The instrument itself; `gate::without_one_a_stopped_agent_is_two_at_once` shows that it hears.
 pub fn turns_that_are_too_short_are_two_at_once(_: &mut Lab) -> anyhow::Result<()> {
-    let ms = |at: u64, by| (Micros(at * 1_000), by);
-    let clean = [ms(1, 0), ms(2, 0), ms(500, 1), ms(501, 1), ms(1_200, 0)];
-    ensure!(at_once(&turns(&clean)).is_none());
-    let both = [ms(1, 0), ms(2, 1), ms(3, 0), ms(4, 1)];
-    ensure!(at_once(&turns(&both)) == Some(Micros(2_000)));
+    let said = |words: &[(u64, usize)]| -> Vec<Turn> {
+        let heard: Vec<_> =
+            words.iter().map(|(ms, by)| Heard { at: Micros(ms * 1_000), vip: 0, by: *by }).collect();
+        turns(heard.iter())
+    };
+    ensure!(at_once(&said(&[(1, 0), (2, 0), (500, 1), (501, 1), (1_200, 0)])).is_none());
+    ensure!(at_once(&said(&[(1, 0), (2, 1), (3, 0), (4, 1)])) == Some(Micros(2_000)));
+    // One word of a host that has come back.
+    ensure!(at_once(&said(&[(1, 0), (500, 1), (900, 1), (901, 0), (902, 1)])) == Some(Micros(901_000)));
     Ok(())
 }

@@ -1,0 +1,117 @@
+//! The gate in the kernel: others take it away, and a kernel, or missing rights, that have none.
+
+use crate::faults::What;
+use crate::single::{moves, run, unmoved_by};
+use crate::watch::Watch;
+use anyhow::{Context, ensure};
+use domain::{GateReport, events};
+use e2e::{LIMIT, last_row, ordinary_site, tells, wait_until, whole};
+use netlab::Lab;
+use rehearsal::{AGENT_HOSTS, Site, VIP, VIP6};
+use std::time::Duration;
+
+/// A lease of profile `normal`, and what a busy machine takes besides.
+const LEASE_OVER: Duration = Duration::from_millis(450 + 1_000);
+
+/// The holder's filters are flushed, again and again: it goes on serving, and its gate is back and closes on time.
+pub fn flushed_while_held(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
+    for _ in 0..5 {
+        flush_and_see_it_back(&site, AGENT_HOSTS[0])?;
+    }
+    whole(&site, "sip1")?;
+    moves(&mut site, &[What::AgentStopped], Duration::from_secs(1))
+}
+
+/// The backup's filters are flushed: they are back, and closed to an address that is put there.
+pub fn flushed_while_not_held(_: &mut Lab) -> anyhow::Result<()> {
+    unmoved_by(|site| {
+        flush_and_see_it_back(site, AGENT_HOSTS[1])?;
+        let stopped = What::AgentStopped.on(AGENT_HOSTS[1]);
+        stopped.begin(site)?;
+        for vip in [format!("{VIP}/24"), format!("{VIP6}/64")] {
+            run(site, AGENT_HOSTS[1], "ip", &["address", "add", &vip, "dev", "eth0", "nodad"])?;
+        }
+        ensure!(site.holders(VIP)? == AGENT_HOSTS, "both hosts have the address");
+        std::thread::sleep(Duration::from_millis(500));
+        stopped.end(site)?;
+        wait_until("the address to be removed", || Ok(site.holders(VIP)? == [AGENT_HOSTS[0]]))
+    })
+}
+
+/// Where the kernel gives no gate the agent removes the addresses of a lease that has ended, while clients still reach it.
+pub fn without_one_the_address_goes_with_the_lease(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = site_without_gate()?;
+    let prober = site.prober()?;
+    ensure!(prober.await_answer("sip1", netlab::now(), LIMIT), "sip1 does not answer");
+    let cut = netlab::now();
+    for what in [What::FromScs, What::FromPeer] {
+        what.on_the_first().begin(&mut site)?;
+    }
+    wait_until("host1 to remove the addresses", || {
+        Ok([VIP, VIP6].iter().all(|vip| site.holders(vip).is_ok_and(|on| !on.contains(&AGENT_HOSTS[0]))))
+    })
+    .with_context(|| site.logs())?;
+    let removed = netlab::now().since(cut);
+    println!("addresses removed {removed:?} after the cut");
+    ensure!(removed < LEASE_OVER, "the addresses were there for {removed:?}\n{}", site.logs());
+    ensure!(prober.await_answer("sip2", cut, LIMIT), "sip2 does not take over\n{}", site.logs());
+    for what in [What::FromScs, What::FromPeer] {
+        what.on_the_first().end(&mut site)?;
+    }
+    whole(&site, "sip2")
+}
+
+/// The stated limit: nobody is there to remove it. And the proof that the watch hears two where there are two.
+pub fn without_one_a_stopped_agent_is_two_at_once(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = site_without_gate()?;
+    let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
+    What::AgentStopped.on_the_first().begin(&mut site)?;
+    ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not take over\n{}", site.logs());
+    std::thread::sleep(Duration::from_millis(300));
+    What::AgentStopped.on_the_first().end(&mut site)?;
+    whole(&site, "sip2")?;
+    ensure!(watch.end_with_two()?, "two hosts had the address, and the watch has not heard it");
+    Ok(())
+}
+
+/// Another tool takes the filters of an interface away.
+fn flush_and_see_it_back(site: &Site, host: &str) -> anyhow::Result<()> {
+    let api = site.api()?;
+    let row = last_row(&api)?;
+    run(site, host, "tc", &["qdisc", "del", "dev", "eth0", "clsact"])?;
+    tells(&api, row, &[(events::GATE_DISTURBED, "")]).with_context(|| format!("{host}\n{}", site.logs()))
+}
+
+/// An installation whose agents lack the rights to have a gate; and that says so.
+fn site_without_gate() -> anyhow::Result<Site> {
+    renounce_bpf()?;
+    let site = ordinary_site()?;
+    let api = site.api()?;
+    let mut lease = None;
+    wait_until("both agents to tell of their gates", || {
+        lease = api.view()?.pairs.remove(0).lease;
+        Ok(lease.as_ref().is_some_and(|lease| !lease.gates.contains(&GateReport::Unknown)))
+    })?;
+    let lease = lease.context("the pair has a lease")?;
+    ensure!(
+        lease.gates.iter().all(|gate| matches!(gate, GateReport::Agent { .. })),
+        "there is a gate: {:?}",
+        lease.gates
+    );
+    ensure!(lease.guarantee.starts_with("lease only"), "not said to be less: {}", lease.guarantee);
+    Ok(site)
+}
+
+/// What this process executes from now on may not use bpf(2), root or not (capabilities(7), "Capability bounding set").
+fn renounce_bpf() -> anyhow::Result<()> {
+    const CAP_SYS_ADMIN: libc::c_ulong = 21;
+    const CAP_PERFMON: libc::c_ulong = 38;
+    const CAP_BPF: libc::c_ulong = 39;
+    for capability in [CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF] {
+        // SAFETY: takes numbers, and reads no memory of ours.
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        ensure!(dropped == 0, "capability {capability}: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
