@@ -5,7 +5,7 @@
 //! ```text
 //!            link from the meeting thread          hello, welcome               nothing heard
 //!   Away ──────────────────────────────> Greeting ───────────────> Up, heard ──────────────────> Up, silent
-//!    ^                                      │ no answer               │   ^     anything heard       │
+//!    ^                                      │ no answer               │   ^   heard, and hears us    │
 //!    └──────────────────────────────────────┴────── connection lost ──┘   └──────────────────────────┤
 //!    └────────────────────────────────────────────── silent for too long ────────────────────────────┘
 //! ```
@@ -339,8 +339,10 @@ impl Peers {
                 let Some((_, up)) = peer.up().filter(|(_, up)| up.datagrams.session() == session) else {
                     continue;
                 };
+                // One of an end that does not hear us is good, and ends no silence.
                 if up.datagrams.hear(datagram, now, |message| votes.push((host.clone(), message)))
                     && !up.heard
+                    && now < up.datagrams.silent_at()
                 {
                     up.heard = true;
                     self.say.notice(format_args!("the agent of {host} is heard again"));

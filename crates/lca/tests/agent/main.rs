@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         observer::the_holder_is_found_by_order,
         observer::a_backup_asks_unasked,
         peers::two_agents_notice_silence_and_its_end,
+        peers::an_agent_that_hears_nothing_is_silent_once,
         peers::agents_meet_without_an_scs_and_after_restarts,
         peers::an_scs_of_the_older_protocol_gets_heartbeats_alone,
         peers::votes_pass_and_a_replay_is_not_life,

@@ -10,7 +10,7 @@ use control_link::{Acceptor, DialError, Expected, Identity, Limits, Link, LinkEr
 use domain::{AppStatus, Application, Cluster, Epoch, HostName, PeerReport, events};
 use lease::{Body, Kind, Message, PairId, Why};
 use mio::{Events, Interest, Poll, Token};
-use netlab::{Lab, Nic};
+use netlab::{Direction, Lab, Nic};
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc::channel;
@@ -77,6 +77,28 @@ pub fn two_agents_notice_silence_and_its_end(lab: &mut Lab) {
     for (agent, other) in [(&one, "host2"), (&two, "host1")] {
         agent.has_said(&format!("connected to the agent of {other}"), 2);
     }
+}
+
+/// An agent that hears nothing goes on sending. Its datagrams prove half of a connection: that is silence, noticed once.
+pub fn an_agent_that_hears_nothing_is_silent_once(lab: &mut Lab) {
+    let mut scs = Scs::start(lab);
+    add_host(lab, "host2", "192.0.2.13");
+    let part = shared_with("host2", "192.0.2.13");
+    let one = Agent::start(lab, &scs);
+    scs.welcome(part.clone());
+    lab.block_between("host2", "scs", true).unwrap();
+    let _two = Agent::start_with(lab, &scs, "host2", &part);
+    scs.fact(|fact| peer(fact, "host2", true));
+
+    lab.one_way("host2", Direction::ToHost, true).unwrap();
+    scs.fact(|fact| peer(fact, "host2", false));
+    one.has_said("the connection to the agent of host2 is lost", 1);
+    let said = one.said();
+    assert_eq!(said.matches("the agent of host2 is silent").count(), 1, "{said}");
+    assert!(!said.contains("heard again"), "{said}");
+
+    lab.one_way("host2", Direction::ToHost, false).unwrap();
+    scs.fact(|fact| peer(fact, "host2", true));
 }
 
 pub fn agents_meet_without_an_scs_and_after_restarts(lab: &mut Lab) {
