@@ -1,4 +1,5 @@
-//! Both hosts seen at once: who answers for the VIP when, to clients on either side of whatever separates the hosts. A client of the
+//! Both hosts seen at once: who answers for the VIP when, to clients on either side of whatever separates the hosts. A
+//! client of the
 //! usual kind sees one host at a time, the one that its network leads it to.
 
 use crate::sample::{Sample, Watch};

@@ -1,4 +1,5 @@
-//! `bench false-takeovers`: nothing fails, but the machine has no processor to spare. Every takeover is one too many. All contenders run at
+//! `bench false-takeovers`: nothing fails, but the machine has no processor to spare. Every takeover is one too many.
+//! All contenders run at
 //! the same time, so that they have the same minutes.
 
 use crate::both::{Ear, answers_of, overlap};

@@ -1,4 +1,5 @@
-//! `bench renewal`: what leases cost in processor time while nothing happens, by number of pairs and profile. Beside it what cannot be
+//! `bench renewal`: what leases cost in processor time while nothing happens, by number of pairs and profile. Beside
+//! it what cannot be
 //! had for less (`floor::renew`), and keepalived with one advert in the same interval.
 
 use crate::keepalived::{self, Keepalived, Tuning};
@@ -152,7 +153,8 @@ fn with_pairs(cluster: &str, profile: &str, pairs: u32) -> String {
     for n in 0..pairs {
         for (member, host) in ["a", "b"].iter().zip(AGENT_HOSTS) {
             text += &format!(
-                "\n[applications.{member}{n}]\nhost = \"{host}\"\nmode-control = \"none\"\ncommand = [\"/bin/sleep\", \"infinity\"]\n"
+                "\n[applications.{member}{n}]\nhost = \"{host}\"\nmode-control = \"none\"\n\
+                 command = [\"/bin/sleep\", \"infinity\"]\n"
             );
         }
         let (high, low) = (n / 250, n % 250 + 1);

@@ -77,6 +77,18 @@ fn backed_by(voter: Seat, name: &'static str) -> Setup {
     }
 }
 
+/// First let go and one voter was not yet told, and the members ask by grants of long ago.
+fn let_go(name: &'static str) -> Setup {
+    Setup {
+        start: Start::LetGo(Seat::Scs),
+        wants: Wants::ByFirstGrants,
+        budget: budget(2, 0),
+        flying: 2,
+        steps: Some(14),
+        ..base(name)
+    }
+}
+
 fn budget(orders: u8, faults: u8) -> Budget {
     Budget { orders, faults, settings: 0 }
 }
@@ -116,6 +128,7 @@ fn small() -> Vec<Setup> {
             ..quiet("longer leases, one crashes")
         },
         Setup { flying: 1, ..restarted("old grants after a restart") },
+        let_go("a release is late"),
         Setup { crashes: AGENTS, ..backed_by(Seat::Scs, "backed by the SCS alone, an agent crashes") },
         Setup { crashes: &[Crash::Scs], ..backed_by(SECOND, "backed by the peer alone, the SCS crashes") },
     ]
@@ -162,6 +175,7 @@ fn long() -> Vec<Setup> {
             ..quiet("a grant, longer leases")
         },
         restarted("old grants after a restart, 2 messages"),
+        Setup { steps: Some(20), ..let_go("a release is late, 20 steps") },
         Setup {
             steps: Some(16),
             crashes: EVERYBODY,

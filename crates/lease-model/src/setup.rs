@@ -56,6 +56,8 @@ pub enum Start {
     Alone,
     /// First holds under epoch 2, confirmed by one other voter alone; the third's vote is free.
     BackedBy(Seat),
+    /// The same, and First let go. The other voter was not yet told.
+    LetGo(Seat),
     /// First held under epoch 2 and let go; before Second was told, First's host was restarted, a quarantine ago.
     Restarted,
 }
@@ -209,10 +211,12 @@ impl Setup {
         match self.start {
             Start::Fresh => {}
             // By the rules: what is broken begins from something that happens.
-            Start::Settled | Start::Alone | Start::BackedBy(_) | Start::Restarted => {
+            Start::Settled | Start::Alone | Start::BackedBy(_) | Start::LetGo(_) | Start::Restarted => {
                 Setup { breakage: None, ..self.clone() }.settle(&mut world);
-                if self.start == Start::Restarted {
-                    self.restart(&mut world);
+                match self.start {
+                    Start::LetGo(voter) => self.let_go(&mut world, voter),
+                    Start::Restarted => self.restart(&mut world),
+                    Start::Fresh | Start::Settled | Start::Alone | Start::BackedBy(_) => {}
                 }
             }
         }
@@ -230,16 +234,21 @@ impl Setup {
         }
     }
 
-    /// First lets go, and its host is restarted.
-    fn restart(&self, world: &mut World) {
-        let first = Seat::Member(Member::First);
-        self.input(world, first, &mut |_| (), |machine, now, out| {
+    /// First lets go; what it tells one voter is still on its way, the rest is lost.
+    fn let_go(&self, world: &mut World, told: Seat) {
+        self.input(world, Seat::Member(Member::First), &mut |_| (), |machine, now, out| {
             machine.want(Want::Nothing, Why::Failed, false, now, out);
         });
         *world = self.after(world, Action::GoOn(Member::First), &mut |_| ());
-        world.flying.retain(|packet| packet.to == Seat::Member(Member::Second));
+        world.flying.retain(|packet| packet.to == told);
+    }
+
+    /// First lets go, and its host is restarted.
+    fn restart(&self, world: &mut World) {
+        self.let_go(world, Seat::Member(Member::Second));
         world.left.faults = 1;
-        *world = self.after(world, Action::Crash(first, Crash::Host), &mut |_| ());
+        let crash = Action::Crash(Seat::Member(Member::First), Crash::Host);
+        *world = self.after(world, crash, &mut |_| ());
         for _ in 0..self.timing().promise().as_micros() {
             *world = self.after(world, Action::Tick(self.a_tick()), &mut |_| ());
         }
@@ -259,7 +268,7 @@ impl Setup {
         for _ in 0..3 {
             assert!(self.calm(world), "it settles");
         }
-        if let Start::BackedBy(voter) = self.start {
+        if let Start::BackedBy(voter) | Start::LetGo(voter) = self.start {
             self.lose_the_third(world, voter);
         }
         world.flying.clear();

@@ -3,11 +3,10 @@
 
 use crate::message::{Beat, ConnectionId, Datagram, FromAgent, Node, Segment, ToAgent};
 use domain::{
-    Answer, Cluster, Epoch, Fact, HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, Profile,
-    Report, events,
+    Answer, Cluster, Epoch, Fact, HostName, HostStatus, LogEvent, Micros, PeerReport, Profile, Report, events,
 };
 use ha_core::{Action, By, Durable, Input, Lost, OperatorOrder, OrderId, Record, State};
-use lease::{Message, Witness, Witnessed};
+use lease::{Message, PairId, Why, Witness, Witnessed};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +91,6 @@ pub(crate) struct Scs {
     by_host: BTreeMap<usize, ConnectionId>,
     probes: BTreeMap<usize, Probe>,
     taken: BTreeMap<usize, (u64, u64)>,
-    seen: BTreeMap<PairName, Epoch>,
     /// The core's own next deadline, worked out when it changes.
     core_deadline: Option<Micros>,
     acknowledge_due: Option<Micros>,
@@ -121,7 +119,6 @@ impl Scs {
             by_host: BTreeMap::new(),
             probes: BTreeMap::new(),
             taken: BTreeMap::new(),
-            seen: BTreeMap::new(),
             core_deadline: None,
             acknowledge_due: None,
             durable_due: None,
@@ -288,10 +285,11 @@ impl Scs {
         }
     }
 
+    /// Tells the voters what the core has decided: before its instructions go out.
     fn entitle(&mut self, now: Micros) {
         let mut witnessed = Vec::new();
-        for pair in self.state.cluster().pairs.keys() {
-            self.witness.entitle(pair, self.state.entitled(pair), now, &mut witnessed);
+        for pair in self.state.take_settled() {
+            self.witness.entitle(&pair, self.state.entitled(&pair), now, &mut witnessed);
         }
         self.witnessed(witnessed, now);
     }
@@ -301,26 +299,24 @@ impl Scs {
         for what in witnessed {
             match what {
                 Witnessed::Vote(member, message) => self.vote(member, message),
-                Witnessed::Released { pair, by, epoch, why } => {
+                Witnessed::Released { pair, by, epoch, why: Why::Failed } => {
                     let Some(pair) = self.witness.pair(pair).cloned() else { continue };
-                    if why == lease::Why::Failed
-                        && let Some(app) = self.state.cluster().pairs.get(&pair).map(|p| p.app(by).clone())
-                    {
-                        self.feed(Input::LeaseLetGo { pair, app, epoch }, now);
-                    }
+                    let Some(settings) = self.state.cluster().pairs.get(&pair) else { continue };
+                    let app = settings.app(by).clone();
+                    self.feed(Input::LeaseLetGo { pair, app, epoch }, now);
                 }
+                // By order, or because the other member has a newer grant: the core knows.
+                Witnessed::Released { why: Why::Ordered | Why::Outdated, .. } => {}
             }
         }
-        self.learn_epochs(now);
     }
 
-    fn learn_epochs(&mut self, now: Micros) {
-        let news = self.state.cluster().pairs.keys().filter_map(|pair| {
-            let epoch = self.witness.machine(pair)?.seen();
-            (self.seen.get(pair).copied().unwrap_or_default() < epoch).then(|| (pair.clone(), epoch))
-        });
-        for (pair, epoch) in news.collect::<Vec<_>>() {
-            self.seen.insert(pair.clone(), epoch);
+    /// An epoch that voters know of and the core does not: its next grant is to be above it.
+    fn learn_epoch(&mut self, id: PairId, now: Micros) {
+        let Some(pair) = self.witness.pair(id) else { return };
+        let epoch = self.witness.machine(pair).map_or(Epoch(0), lease::Machine::seen);
+        if epoch > self.state.greatest_epoch(pair) {
+            let pair = pair.clone();
             self.feed(Input::EpochSeen { pair, epoch }, now);
         }
     }
@@ -353,10 +349,13 @@ impl Scs {
                 let host = agent.host.clone();
                 self.heard_votes(&host, &votes, now);
             }
-            (FromAgent::Inventory { apps, vips, interfaces, taken_over, peers }, Some(agent)) => {
+            (FromAgent::Inventory { apps, vips, interfaces, mut taken_over, peers }, Some(agent)) => {
                 agent.heard_inventory = true;
                 agent.last_heard = now;
                 let host = agent.host.clone();
+                for taken in &mut taken_over {
+                    taken.at = agent.on_our_clock(taken.at, now);
+                }
                 for PeerReport { host: peer, heard } in peers {
                     self.feed(Input::PeerReported { host: host.clone(), at: now, peer, heard }, now);
                 }
@@ -464,6 +463,7 @@ impl Scs {
         let mut witnessed = Vec::new();
         for vote in votes {
             self.witness.hear(host, vote, now, &mut witnessed);
+            self.learn_epoch(vote.pair, now);
         }
         self.witnessed(witnessed, now);
     }
@@ -510,6 +510,11 @@ impl Scs {
 }
 
 impl Agent {
+    /// A point on the agent's clock, on ours; never in the future.
+    fn on_our_clock(&self, at: Micros, now: Micros) -> Micros {
+        Micros(at.0.wrapping_add(self.offset)).min(now)
+    }
+
     fn compare_clocks(&mut self, theirs: Micros, now: Micros) {
         let offset = now.0.wrapping_sub(theirs.0);
         let smaller =
@@ -529,7 +534,7 @@ fn input_of(agent: &Agent, report: Report, now: Micros) -> Option<Input> {
     let Report { at, fact, .. } = report;
     let host = agent.host.clone();
     let is_news = agent.heard_inventory && at >= agent.hello_at;
-    let ours = |at: Micros| Micros(at.0.wrapping_add(agent.offset)).min(now);
+    let ours = |at: Micros| agent.on_our_clock(at, now);
     let at = ours(at);
     match fact {
         Fact::App(report) => is_news.then_some(Input::AppReported { host, at, report }),

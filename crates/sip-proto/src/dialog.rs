@@ -75,13 +75,17 @@ impl Dialog {
     pub fn of_request(request: &Message<'_>, local_tag: Arc<str>, epoch: Epoch) -> Result<Self, Malformed> {
         let (from, to) = (request.from()?, request.to()?);
         let routes = collect_routes(request)?;
+        // Senders of RFC 2543 may leave Contact out, and are reached at From (there, section 6.13).
+        let named = request.value(HeaderName::Contact).is_some();
+        let target =
+            if named { contact(request)? } else { from.sip_uri().map_or(Err(MISSING), |_| Ok(from.uri))? };
         Ok(Self {
             call_id: request.call_id()?.into(),
             local_tag,
             remote_tag: text(from.tag())?.into(),
             local: Wire::from(to.without_params()),
             remote: Wire::from(from.without_params()),
-            remote_target: contact(request)?.into(),
+            remote_target: target.into(),
             routes: joined(routes.iter()),
             local_sequence: Sequence::new(1, epoch),
             remote_cseq: Some(request.cseq()?.number),
@@ -240,18 +244,20 @@ fn is_loose(route: &NameAddr<'_>) -> bool {
     })
 }
 
+const MISSING: Malformed = Malformed("Missing Contact");
+
 /// The URI of the only Contact that a request or response in a dialog may have (section 8.1.1.8).
 fn contact<'a>(message: &Message<'a>) -> Result<&'a str, Malformed> {
-    let contact = message.addresses(HeaderName::Contact).next().ok_or(Malformed("Missing Contact"))??;
+    let contact = message.addresses(HeaderName::Contact).next().ok_or(MISSING)??;
     match Uri::parse(contact.uri) {
         Ok(_) => Ok(contact.uri),
         Err(_) => Err(Malformed("Contact Is No SIP URI")),
     }
 }
 
+/// A tag; empty where a sender of RFC 2543 left it out (sections 12.1.1 and 12.1.2).
 fn text(tag: Option<&[u8]>) -> Result<&str, Malformed> {
-    let tag = tag.filter(|tag| !tag.is_empty()).ok_or(Malformed("Missing Tag"))?;
-    std::str::from_utf8(tag).map_err(|_| Malformed("Malformed Tag"))
+    std::str::from_utf8(tag.unwrap_or_default()).map_err(|_| Malformed("Malformed Tag"))
 }
 
 fn collect_routes<'a>(message: &Message<'a>) -> Result<Vec<&'a [u8]>, Malformed> {
@@ -348,19 +354,31 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_of_rfc_2543_needs_no_tag_and_no_contact() {
+        let untagged = INVITE.replace(";tag=a1", "");
+        let dialog = Dialog::of_request(&message(&untagged), "us1".into(), Epoch(1)).unwrap();
+        assert!(dialog.is("c", "us1", "") && !dialog.is("c", "us1", "a1"));
+        assert!(drafted(&dialog, "BYE", 1).contains("\r\nTo: \"A\" <sip:a@x>\r\n"));
+        let unreachable = INVITE.replace("Contact: <sip:a@192.0.2.1>\r\n", "");
+        let dialog = Dialog::of_request(&message(&unreachable), "us1".into(), Epoch(1)).unwrap();
+        assert!(drafted(&dialog, "BYE", 1).starts_with("BYE sip:a@x SIP/2.0\r\n"));
+        assert!(
+            Dialog::of_response(&message(INVITE), &message(&OK.replace("Contact", "X-No")), Epoch(1))
+                .is_err()
+        );
+    }
+
+    #[test]
     fn what_makes_no_dialog_is_refused() {
         for (old, new) in [
-            ("Contact: <sip:a@192.0.2.1>\r\n", ""),
             ("<sip:a@192.0.2.1>", "<tel:1>"),
-            (";tag=a1", ""),
+            (";tag=a1", ";tag=\u{e9}"),
             ("<sip:p0;lr>", "p0"),
             ("Call-ID: c\r\n", ""),
         ] {
             let bad = INVITE.replace(old, new);
             assert!(Dialog::of_request(&message(&bad), "us1".into(), Epoch(1)).is_err(), "{new}");
         }
-        let untagged = OK.replace(";tag=b1", "");
-        assert!(Dialog::of_response(&message(INVITE), &message(&untagged), Epoch(1)).is_err());
         let many = INVITE.replace("<sip:p0;lr>", &vec!["<sip:p0;lr>"; MOST_ROUTES].join(","));
         assert!(Dialog::of_request(&message(&many), "us1".into(), Epoch(1)).is_err());
     }

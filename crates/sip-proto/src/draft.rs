@@ -73,12 +73,15 @@ impl<'b> Draft<'b> {
         self
     }
 
-    /// Adds From or To: an address with a tag.
+    /// Adds From or To: an address with a tag, or without where the tag is empty.
     pub fn tagged(self, name: &str, address: &[u8], tag: &str) -> Self {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
         push_unfolded(self.out, address);
-        put(self.out, format_args!(";tag={tag}\r\n"));
+        if !tag.is_empty() {
+            put(self.out, format_args!(";tag={tag}"));
+        }
+        self.out.extend_from_slice(b"\r\n");
         self
     }
 

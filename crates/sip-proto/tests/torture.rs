@@ -152,6 +152,13 @@ fn mutate(message: &[u8], random: &mut Random) -> Vec<u8> {
 fn check_anything(bytes: &[u8], server: &mut UserAgentServer) {
     for framing in [Framing::Datagram, Framing::Stream] {
         let Ok(message) = parse(bytes, framing) else { continue };
+        let mut out = Outputs::default();
+        let flow = Flow { interface: 0, peer: arrival().source };
+        calls().step(Input::Received { message: &message, flow }, Micros(0), &mut out);
+        for sent in &out.messages {
+            let read = parse(&sent.wire, Framing::Stream).unwrap();
+            assert!(matches!(read.defect, None | Some(Defect::TooManyHeaders)), "{:?}", read.defect);
+        }
         let mut answer = Vec::new();
         if let Reply::Answer { status, .. } = server.answer(&message, arrival(), &mut answer) {
             let read = parse(&answer, Framing::Stream).unwrap();

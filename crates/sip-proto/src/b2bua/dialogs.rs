@@ -85,10 +85,10 @@ impl Call {
 
     /// Whose dialog a request is of.
     fn side_of(&self, message: &Message<'_>) -> Option<(u16, Side)> {
-        let text = |tag: Option<&'_ [u8]>| std::str::from_utf8(tag?).ok().map(str::to_owned);
-        let (to, from) = (text(message.to().ok()?.tag())?, text(message.from().ok()?.tag())?);
+        let (to, from) = (message.to().ok()?.tag()?, message.from().ok()?.tag().unwrap_or_default());
+        let (to, from) = (std::str::from_utf8(to).ok()?, std::str::from_utf8(from).ok()?);
         let call_id = message.call_id().ok()?;
-        let is = |leg: Option<&Leg>| leg.is_some_and(|leg| leg.dialog.is(call_id, &to, &from));
+        let is = |leg: Option<&Leg>| leg.is_some_and(|leg| leg.dialog.is(call_id, to, from));
         self.pairs.iter().find_map(|(id, pair)| {
             [Side::Caller, Side::Callee].into_iter().find(|side| is(pair.leg(*side))).map(|side| (id, side))
         })

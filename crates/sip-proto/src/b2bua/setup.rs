@@ -204,7 +204,9 @@ impl Call {
             return;
         }
         let label = branch.target.label.clone();
-        let pair = self.pair_of(ctx, id, response);
+        // Without a tag it is of no dialog, at least not yet.
+        let tagged = response.to().is_ok_and(|to| to.tag().is_some());
+        let pair = if tagged { self.pair_of(ctx, id, response) } else { None };
         let mut rseq = None;
         if response.lists(HeaderName::Require, "100rel") && self.caller_supports("100rel") {
             let next =
@@ -253,7 +255,7 @@ impl Call {
 
     /// The dialogs that a target's response is of, made where they are new; `None` where it makes none.
     fn pair_of(&mut self, ctx: &mut Context<'_>, branch: u16, response: &Message<'_>) -> Option<u16> {
-        let tag = response.to().ok()?.tag()?;
+        let tag = response.to().ok()?.tag().unwrap_or_default();
         let known = self
             .pairs
             .iter()

@@ -312,8 +312,14 @@ impl Phone {
             return;
         }
         let message = parse(bytes, Framing::Datagram).unwrap();
-        if let Some(defect) = message.defect {
-            return self.wrong(format!("{defect:?} in {}", String::from_utf8_lossy(bytes)));
+        let branch = message.via().ok().and_then(|via| via.branch);
+        let sound = message.defect.is_none()
+            && message.to().is_ok()
+            && message.from().is_ok()
+            && message.cseq().is_ok()
+            && message.call_id().is_ok();
+        if !sound || branch.is_none() {
+            return self.wrong(format!("not sound: {}", String::from_utf8_lossy(bytes)));
         }
         match message.start {
             StartLine::Request(line) => self.hears_request(&message, line.method, line.method_text, now),
@@ -374,8 +380,9 @@ impl Phone {
                 self.reply(message, 200, "", "");
             }
             Method::Prack => {
-                let rack = message.rack().unwrap();
-                let known = self.unpracked.as_ref().is_some_and(|waiting| waiting.cseq == rack.rseq);
+                let rack = message.rack().ok();
+                let known =
+                    self.unpracked.as_ref().is_some_and(|w| rack.is_some_and(|rack| w.cseq == rack.rseq));
                 if known {
                     self.unpracked = None;
                     self.saw("its ringing was acknowledged");
@@ -577,6 +584,6 @@ impl Phone {
 }
 
 fn contact(message: &Message<'_>) -> String {
-    let contact = message.addresses(HeaderName::Contact).next().unwrap().unwrap();
-    contact.uri.to_owned()
+    let contact = message.addresses(HeaderName::Contact).next();
+    contact.and_then(Result::ok).map_or("sip:nobody@invalid".to_owned(), |contact| contact.uri.to_owned())
 }

@@ -19,6 +19,48 @@ const LATENCY: u64 = 1_000;
 /// How much later it is on the second server's clock.
 const SKEW: u64 = 5_000_000_000;
 
+/// Numbers from a seed (xorshift64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+
+    pub fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len())]
+    }
+
+    /// A message with a few bytes, or what a header field says, changed.
+    fn change(&mut self, bytes: &[u8]) -> Vec<u8> {
+        const SWAPS: [(&str, &str); 12] = [
+            ("INVITE", "BYE"),
+            ("INVITE", "UPDATE"),
+            ("ACK", "PRACK"),
+            ("SIP/2.0 180", "SIP/2.0 200"),
+            ("SIP/2.0 200", "SIP/2.0 486"),
+            ("SIP/2.0 200", "SIP/2.0 183"),
+            ("CSeq: ", "CSeq: 1"),
+            (";tag=", ";gat="),
+            ("Contact: ", "Require: 100rel\r\nRSeq: 7\r\nContact: "),
+            ("Contact: ", "Session-Expires: 91;refresher=uas\r\nSupported: timer\r\nContact: "),
+            ("Contact: ", "X: "),
+            ("Contact: <", "Contact: <sips:x@[::1]>, <"),
+        ];
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let (from, to) = SWAPS[self.below(SWAPS.len())];
+        let mut bytes = if self.below(3) > 0 { text.replace(from, to).into_bytes() } else { bytes.to_vec() };
+        for _ in 0..self.below(3) {
+            let at = self.below(bytes.len());
+            bytes[at] = b"\r\n \0\"<>;:,=@0129zZ\xff"[self.below(18)];
+        }
+        bytes
+    }
+}
+
 /// A message under way.
 struct Flight {
     at: u64,
@@ -58,6 +100,9 @@ pub struct World {
     /// How many messages of the server are still to be lost.
     pub lose: usize,
     pub chart: Vec<String>,
+    /// Where it is set, each message to the server is followed by a few that are changed at random.
+    pub noise: Option<Random>,
+    noisy: bool,
     pub pending: Vec<Order>,
 }
 
@@ -105,6 +150,8 @@ impl World {
             death: None,
             lose: 0,
             chart: Vec::new(),
+            noise: None,
+            noisy: false,
             pending: Vec::new(),
         }
     }
@@ -181,14 +228,33 @@ impl World {
                 return;
             }
             let flow = Flow { interface: 0, peer: flight.from };
-            return self.step(Input::Received { message: &message, flow });
+            self.step(Input::Received { message: &message, flow });
+            return self.make_noise(&flight.bytes, flow);
         }
         self.draw(flight.to, &flight.bytes, false);
         let now = self.now;
         match self.phones.values_mut().find(|phone| phone.address == flight.to) {
             Some(phone) => phone.hears(&flight.bytes, now),
-            None => panic!("nobody lives at {}", flight.to),
+            // A Contact that was changed at random leads anywhere.
+            None => assert!(self.noisy, "nobody lives at {}", flight.to),
         }
+    }
+
+    fn make_noise(&mut self, bytes: &[u8], flow: Flow) {
+        let Some(mut random) = self.noise.take() else { return };
+        self.noisy = true;
+        for _ in 0..4 {
+            let changed = random.change(bytes);
+            let Ok(message) = parse(&changed, Framing::Datagram) else { continue };
+            if Calls::concerns(&message) {
+                let sent = self.flights.len();
+                self.step(Input::Received { message: &message, flow });
+                // The phones are spared: what they would make of it is not in question.
+                self.flights.truncate(sent);
+                self.pending.clear();
+            }
+        }
+        self.noise = Some(random);
     }
 
     pub fn send_out(&mut self) {
