@@ -1,9 +1,14 @@
-//! SIP as values (RFC 3261): messages read without copying, header fields typed as they are read, responses written,
-//! a registrar, and the user agent server that puts them together.
+//! SIP as values (RFC 3261): messages read without copying, header fields typed as they are read, messages written,
+//! transactions, dialogs, digest authentication, a registrar with its user agent server, and the back-to-back user agent
+//! whose calls another host can go on with ([`b2bua`]).
 //!
 //! Pure: it reads no clock, opens no socket and draws no random number. Bytes, the address that they came from and the
 //! time go in; the bytes to send and where to send them come out. Reading is linear in the length of the message and
 //! never panics, whatever the bytes are.
+//!
+//! From below: `scan` and `message` find header fields, `fields`, `address`, `via`, `uri`, `extensions` and `digest` read
+//! them, `draft` writes messages; [`transaction`], `dialog` and `session_timer` are machines of their own; `uas` and
+//! [`b2bua`] put them together.
 //!
 //! ```
 //! use sip_proto::{Framing, Method, StartLine};

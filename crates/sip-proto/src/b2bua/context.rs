@@ -181,6 +181,12 @@ impl Context<'_> {
                 draft = draft.header("Contact", contact.contact());
             }
         }
+        if (300..400).contains(&status) {
+            // Who called may follow it; we do not.
+            for contact in response.headers.iter().filter(|header| header.name == HeaderName::Contact) {
+                draft = draft.copy(contact);
+            }
+        }
         if let Some(rseq) = passed.rseq {
             draft = draft.header("Require", "100rel").header("RSeq", rseq);
         }

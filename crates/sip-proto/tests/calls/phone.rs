@@ -233,6 +233,9 @@ impl Phone {
     }
 
     pub fn hangs_up(&mut self, now: u64) {
+        if self.call_id.is_empty() {
+            return;
+        }
         self.state = State::Over;
         self.saw("hung up");
         self.ask("BYE", "", "", now);
