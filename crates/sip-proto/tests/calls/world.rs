@@ -106,7 +106,7 @@ pub struct World {
     pub pending: Vec<Order>,
 }
 
-fn settings(transport: Transport, seed: u8) -> CallSettings {
+pub fn settings(transport: Transport, seed: u8) -> CallSettings {
     CallSettings {
         server: "test".to_owned(),
         interfaces: vec![Interface { transport, address: SERVER.parse().unwrap() }],
