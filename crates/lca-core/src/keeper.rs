@@ -221,19 +221,20 @@ impl Keeper {
 
     /// The SCS is reached, or no longer.
     pub fn scs_reached(&mut self, reached: bool, now: Micros, out: &mut Vec<Act>) {
-        self.scs_reached = reached;
         if reached {
             self.again_from = None;
+        } else if self.scs_reached {
+            // The SCS has made the peer primary, in most cases; and this agent may have slept since it was asked last.
+            self.await_peer(now);
         }
+        self.scs_reached = reached;
         self.decide_alone(now, out);
     }
 
     /// The peer's agent is heard, or no longer.
     pub fn peer_heard(&mut self, heard: bool, now: Micros, out: &mut Vec<Act>) {
         if heard && !self.peer_heard {
-            // It may have taken over while it was not heard: then it asks for this agent's vote before this is over.
-            let patience = self.patience();
-            self.again_from = self.again_from.map(|from| from.max(now + patience));
+            self.await_peer(now);
         }
         self.peer_heard = heard;
         self.decide_alone(now, out);
@@ -278,6 +279,12 @@ impl Keeper {
     #[must_use]
     pub fn server_is(&self) -> Server {
         self.server
+    }
+
+    /// The peer may have taken over unnoticed: then it asks for this agent's vote before this is over.
+    fn await_peer(&mut self, now: Micros) {
+        let patience = self.patience();
+        self.again_from = self.again_from.map(|from| from.max(now + patience));
     }
 
     /// Long enough for a peer that stands by to have taken over.

@@ -233,6 +233,22 @@ fn nobody_took_over_and_the_server_is_back() {
 }
 
 #[test]
+fn one_that_slept_does_not_take_the_role_again_before_it_has_listened() {
+    let mut world = World::settled();
+    world.server(Member::First, FAILED);
+    world.entitle(Member::Second, 3);
+    world.server(Member::Second, Server::Primary { granted: Epoch(3) });
+    world.server(Member::First, Server::Ready);
+    world.run(Duration::from_millis(300));
+    // The first agent is stopped. When it goes on, the first that it finds is that the SCS has given it up.
+    world.now = world.now + Duration::from_millis(900);
+    world.act(Member::First, |keeper, now, out| keeper.scs_reached(false, now, out));
+    world.run(Duration::from_secs(10));
+    assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })));
+    assert!(world.holds(Member::Second));
+}
+
+#[test]
 fn one_that_hears_nobody_does_not_take_the_role_again() {
     let mut world = World::settled();
     // The first host is cut off; the SCS, which the second reaches, makes that primary.

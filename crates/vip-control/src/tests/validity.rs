@@ -28,13 +28,13 @@ fn left(address: IpAddr) -> (u32, u32) {
     found[0]
 }
 
-/// Waits until an address of `sip0` is gone; what the monitor told until then.
-fn wait_until_gone(monitor: &mut Monitor, gone: VipAddress) -> Vec<NetEvent> {
-    let VipAddress { address, prefix } = gone;
+/// Waits until these addresses of `sip0` are gone, in whatever order; what the monitor told until then.
+fn wait_until_gone(monitor: &mut Monitor, gone: &[VipAddress]) -> Vec<NetEvent> {
+    let removed = |VipAddress { address, prefix }| NetEvent::AddressRemoved { interface: sip0(), address, prefix };
     let mut told = Vec::new();
-    wait_for("the end of an address", &monitor.as_raw_fd(), || {
+    wait_for("the end of the addresses", &monitor.as_raw_fd(), || {
         told.extend(drain(monitor));
-        told.contains(&NetEvent::AddressRemoved { interface: sip0(), address, prefix }).then_some(())
+        gone.iter().all(|gone| told.contains(&removed(*gone))).then_some(())
     });
     told
 }
@@ -62,10 +62,8 @@ fn an_address_expires_unless_it_is_refreshed() {
             let (_, valid) = left(vip.address);
             assert!((40..=60).contains(&valid), "{vip} is valid for {valid} s");
         }
-        for vip in [vip(V4), vip(V6)] {
-            let told = wait_until_gone(&mut monitor, vip);
-            assert!(!told.contains(&NetEvent::Overrun));
-        }
+        let told = wait_until_gone(&mut monitor, &[vip(V4), vip(V6)]);
+        assert!(!told.contains(&NetEvent::Overrun));
         assert_eq!(on_sip0(&mut controller), set(["192.0.2.11/24", "2001:db8::11/64"]));
     });
 }
@@ -129,7 +127,7 @@ fn an_expired_address_takes_no_other_along() {
         // The VIP comes first and so carries the subnet.
         controller.enable(&vip(V4), &sip0(), seconds(2)).unwrap();
         add_by_hand("192.0.2.2/24", &sip0(), libc::IFA_F_NODAD);
-        wait_until_gone(&mut monitor, vip(V4));
+        wait_until_gone(&mut monitor, &[vip(V4)]);
         assert_eq!(on_sip0(&mut controller), set(["192.0.2.2/24"]));
         assert!(is_on_link("192.0.2.99:5060"));
     });
@@ -154,9 +152,9 @@ fn the_hosts_own_prefix_outlives_an_expired_address() {
             if !known_before {
                 add_by_hand(own, &sip0(), libc::IFA_F_NODAD);
             }
-            wait_until_gone(&mut monitor, added);
+            wait_until_gone(&mut monitor, &[added]);
             if controller.present(&adopted, &sip0()).unwrap() {
-                wait_until_gone(&mut monitor, adopted);
+                wait_until_gone(&mut monitor, &[adopted]);
             }
             assert!(is_on_link(&format!("[{prefix}99]:5060")), "{own} is still there");
         }
@@ -181,7 +179,7 @@ fn a_prefix_with_an_end_of_its_own_keeps_it() {
         let mut monitor = Monitor::open().unwrap();
         controller.enable(&vip(V6), &sip0(), seconds(2)).unwrap();
         assert_eq!(controller.refresh(&vip(V6), &sip0(), seconds(2)).unwrap(), Refreshed::Now);
-        wait_until_gone(&mut monitor, vip(V6));
+        wait_until_gone(&mut monitor, &[vip(V6)]);
         assert!(is_on_link("[2001:db8::99]:5060"));
     });
 }
