@@ -121,14 +121,14 @@ fn small() -> Vec<Setup> {
             budget: budget(1, 0),
             ..quiet("a grant, voters' clocks twice as fast")
         },
-        Setup {
-            budget: Budget { orders: 0, faults: 1, settings: 3 },
-            crashes: EVERYBODY,
-            other_timing: Some(timing(1, 3, 3)),
-            ..quiet("longer leases, one crashes")
-        },
         Setup { flying: 1, ..restarted("old grants after a restart") },
         let_go("a release is late"),
+        Setup {
+            budget: Budget { orders: 1, faults: 0, settings: 3 },
+            other_timing: Some(timing(1, 3, 3)),
+            steps: Some(14),
+            ..backed_by(Seat::Scs, "backed by the SCS alone, longer leases")
+        },
         Setup { crashes: AGENTS, ..backed_by(Seat::Scs, "backed by the SCS alone, an agent crashes") },
         Setup { crashes: &[Crash::Scs], ..backed_by(SECOND, "backed by the peer alone, the SCS crashes") },
     ]
