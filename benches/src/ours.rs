@@ -139,6 +139,16 @@ impl Ours {
         &self.site.lab
     }
 
+    /// Finds out who is primary of a whole pair, after an event that went otherwise than was waited for.
+    ///
+    /// # Errors
+    /// The pair is not whole.
+    pub fn look_again(&mut self) -> anyhow::Result<()> {
+        let primary = self.site.wait_whole_with_any(&SERVERS, WHOLE_LIMIT)?;
+        self.primary = usize::from(primary == SERVERS[1]);
+        Ok(())
+    }
+
     fn now_primary(&mut self, new: usize, seen: anyhow::Result<Sample>) -> anyhow::Result<Sample> {
         let seen = seen?;
         self.primary = new;

@@ -87,6 +87,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         for run in 1..=arguments.runs {
             eprintln!("{event}: {run} of {}", arguments.runs);
             for (ours, series) in [&mut fast, &mut normal].into_iter().zip(&mut series[..2]) {
+                ours.look_again()?;
                 series.note(match event {
                     CUT => ours.host_cut().map(|(cut, _)| cut),
                     ISOLATED => ours.host_isolated(),

@@ -215,6 +215,10 @@ pub fn moves(site: &mut Site, what: &[What], lasts: Duration) -> anyhow::Result<
     only(&seen, "sip2")?;
     let turns = watch.end().with_context(|| format!("{what:?}\n{}", site.logs()))?;
     ensure!(turns == AGENT_HOSTS, "{what:?}: the role went {turns:?}\n{}", site.logs());
+    let alarms = site.api()?.view()?.alarms;
+    // One that lost its lease hears the new holder, and has nothing to say about that.
+    let stranger = alarms.iter().find(|alarm| alarm.event == events::VIP_DUPLICATE);
+    ensure!(stranger.is_none(), "{what:?}: the new holder was taken for a stranger: {stranger:?}");
     Ok(())
 }
 

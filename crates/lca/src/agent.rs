@@ -284,6 +284,8 @@ impl Agent {
 
     /// Who else answers for our VIPs.
     pub fn hear_duplicates(&mut self, now: Micros) {
+        let keepers = &self.keepers;
+        self.vips.hold_only(|pair| keepers.holds(pair, now));
         self.vips.hear_duplicates(now, &mut self.facts);
         self.report_facts(now);
     }

@@ -404,7 +404,10 @@ impl Vips {
         heard.sort();
         heard.dedup();
         for duplicate in heard {
-            let Some(vip) = self.vips.get_mut(&duplicate.vip).filter(|vip| vip.wanted) else { continue };
+            // Without the lease, whoever answers is in the right, and the gate keeps this host quiet.
+            let held = &self.held;
+            let ours = |vip: &&mut Vip| vip.wanted && held.contains(&vip.pair);
+            let Some(vip) = self.vips.get_mut(&duplicate.vip).filter(ours) else { continue };
             if vip.duplicate_told.is_some_and(|told| now.since(told) < DUPLICATE_PACE) {
                 continue;
             }

@@ -332,6 +332,19 @@ impl Site {
         })
     }
 
+    /// Waits until a whole pair has one of these as its primary; which.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub fn wait_whole_with_any<'a>(&self, of: &[&'a str], limit: Duration) -> anyhow::Result<&'a str> {
+        let found = std::cell::Cell::new(None);
+        self.wait_for(&format!("one of {of:?} to be primary of a whole pair"), limit, |view| {
+            found.set(of.iter().copied().find(|app| is_whole(view, app)));
+            found.get().is_some()
+        })?;
+        found.get().context("it was found")
+    }
+
     /// Which hosts have the VIP now, as their kernels say.
     ///
     /// # Errors
