@@ -18,6 +18,7 @@ mod dial;
 mod handshake;
 mod identity;
 mod link;
+pub mod lifeline;
 pub mod messages;
 pub mod mode_socket;
 pub mod notify;

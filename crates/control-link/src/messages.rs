@@ -388,6 +388,9 @@ pub enum ToApplication {
     },
     /// Begin a graceful stop: answered by status changes.
     Suspend,
+    /// Comes with a descriptor, to be held as a [`Lifeline`](crate::lifeline::Lifeline), so that the agent learns of the
+    /// process's end sooner. May be ignored; is not answered.
+    Lifeline,
 }
 
 /// Application to LCA, on the mode socket (one JSON object per packet).

@@ -8,13 +8,15 @@
 //! Everything is non-blocking and gives its descriptor for an event loop; [`Connection::wait`] and [`Listener::wait`]
 //! are for programs without one.
 
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, recvmsg, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -153,49 +155,79 @@ impl Connection {
     /// [`ModeSocketError::Full`], [`ModeSocketError::TooLarge`] and [`ModeSocketError::Unencodable`] leave the
     /// connection as it was; after the others it is dead.
     pub fn send<M: Serialize>(&self, message: &M) -> Result<(), ModeSocketError> {
+        self.send_along(message, &[])
+    }
+
+    /// Sends a message as one packet, with a descriptor of which the other end gets a copy (`SCM_RIGHTS`, unix(7)).
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn send_with<M: Serialize>(&self, message: &M, along: BorrowedFd<'_>) -> Result<(), ModeSocketError> {
+        self.send_along(message, &[ControlMessage::ScmRights(&[along.as_raw_fd()])])
+    }
+
+    fn send_along<M: Serialize>(
+        &self,
+        message: &M,
+        along: &[ControlMessage<'_>],
+    ) -> Result<(), ModeSocketError> {
         let packet = serde_json::to_vec(message).map_err(ModeSocketError::Unencodable)?;
         if packet.len() > MAX_PACKET {
             return Err(ModeSocketError::TooLarge { size: packet.len() });
         }
+        let parts = [IoSlice::new(&packet)];
         loop {
-            return match self.socket.send_with_flags(&packet, libc::MSG_NOSIGNAL) {
+            return match sendmsg::<()>(self.as_raw_fd(), &parts, along, MsgFlags::MSG_NOSIGNAL, None) {
                 Ok(_) => Ok(()),
-                Err(e) => match e.kind() {
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::WouldBlock => Err(ModeSocketError::Full),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                        Err(ModeSocketError::Closed)
-                    }
-                    _ => Err(e.into()),
-                },
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Err(ModeSocketError::Full),
+                Err(Errno::EPIPE | Errno::ECONNRESET) => Err(ModeSocketError::Closed),
+                Err(e) => Err(io::Error::from(e).into()),
             };
         }
     }
 
     /// The next message, if one has arrived. To be called until it returns none where the event loop is edge-triggered.
+    /// Descriptors that came along are closed.
     ///
     /// # Errors
     /// [`ModeSocketError::TooLarge`] and [`ModeSocketError::Malformed`] cost that packet only; after the others the
     /// connection is dead.
     pub fn receive<M: DeserializeOwned>(&self) -> Result<Option<M>, ModeSocketError> {
-        let mut packet = [MaybeUninit::uninit(); MAX_PACKET];
-        let size = loop {
-            // With MSG_TRUNC the packet's own length is returned, however much of it there was room for (recv(2)).
-            match self.socket.recv_with_flags(&mut packet, libc::MSG_TRUNC) {
-                Ok(0) => return Err(ModeSocketError::Closed),
-                Ok(size) => break size,
-                Err(e) => match e.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::ConnectionReset => return Err(ModeSocketError::Closed),
-                    _ => return Err(e.into()),
-                },
+        Ok(self.receive_along(&mut [])?.map(|(message, _)| message))
+    }
+
+    /// The next message, with the descriptor that came along with it. For the application's side: an agent lets nobody put
+    /// descriptors into its hands.
+    ///
+    /// # Errors
+    /// As [`Connection::receive`].
+    pub fn receive_with<M: DeserializeOwned>(&self) -> Result<Option<(M, Option<OwnedFd>)>, ModeSocketError> {
+        let mut room = cmsg_space!([RawFd; 1]);
+        self.receive_along(room.as_mut())
+    }
+
+    fn receive_along<M: DeserializeOwned>(
+        &self,
+        room: &mut [u8],
+    ) -> Result<Option<(M, Option<OwnedFd>)>, ModeSocketError> {
+        let mut packet = [0; MAX_PACKET];
+        let mut parts = [IoSliceMut::new(&mut packet)];
+        // With MSG_TRUNC the packet's own length is returned, however much of it there was room for (recv(2)).
+        let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CMSG_CLOEXEC;
+        let (size, along) = loop {
+            match recvmsg::<()>(self.as_raw_fd(), &mut parts, Some(&mut *room), flags) {
+                Ok(received) if received.bytes == 0 => return Err(ModeSocketError::Closed),
+                Ok(received) => break (received.bytes, descriptor(&received)),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::ECONNRESET) => return Err(ModeSocketError::Closed),
+                Err(e) => return Err(io::Error::from(e).into()),
             }
         };
         let packet = packet.get(..size).ok_or(ModeSocketError::TooLarge { size })?;
-        // SAFETY: the kernel has written the first `size` bytes, and `size` is not above the buffer's length.
-        let packet = unsafe { packet.assume_init_ref() };
-        serde_json::from_slice(packet).map(Some).map_err(ModeSocketError::Malformed)
+        let message = serde_json::from_slice(packet).map_err(ModeSocketError::Malformed)?;
+        Ok(Some((message, along)))
     }
 
     /// Waits until something may be received; false where nothing came within `limit`.
@@ -229,6 +261,15 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The descriptor that came along, of which there was room for one.
+fn descriptor(received: &RecvMsg<'_, '_, ()>) -> Option<OwnedFd> {
+    received.cmsgs().ok()?.find_map(|control| match control {
+        // SAFETY: the kernel has just made it for us, and nobody else knows of it.
+        ControlMessageOwned::ScmRights(fds) => fds.first().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }),
+        _ => None,
+    })
 }
 
 /// A non-blocking socket that programs started later do not inherit.
@@ -294,6 +335,7 @@ mod tests {
     use super::*;
     use crate::messages::{FromApplication, ToApplication};
     use domain::{Epoch, RefId, RunMode};
+    use std::io::{Read, Write};
     use std::os::unix::fs::PermissionsExt;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -330,6 +372,33 @@ mod tests {
         assert!(agent.wait(SOON).unwrap());
         assert!(matches!(agent.receive::<FromApplication>(), Err(ModeSocketError::Closed)));
         assert!(matches!(agent.send(&order()), Err(ModeSocketError::Closed)));
+    }
+
+    #[test]
+    fn a_descriptor_comes_along_with_its_packet() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_listener, agent, application) = pair(&dir);
+        let (given, mut kept) = std::io::pipe().unwrap();
+        agent.send_with(&ToApplication::Lifeline, given.as_fd()).unwrap();
+        agent.send(&order()).unwrap();
+        drop(given);
+        assert!(application.wait(SOON).unwrap());
+        let (message, along) = application.receive_with::<ToApplication>().unwrap().unwrap();
+        assert_eq!(message, ToApplication::Lifeline);
+        kept.write_all(b"x").unwrap();
+        let mut byte = [0];
+        std::fs::File::from(along.unwrap()).read_exact(&mut byte).unwrap();
+        assert!(
+            matches!(application.receive_with::<ToApplication>(), Ok(Some((message, None))) if message == order())
+        );
+        // Who does not ask for it gets the packet alone.
+        application.send_with(&FromApplication::Suspending, dir_of(&dir).as_fd()).unwrap();
+        assert!(agent.wait(SOON).unwrap());
+        assert_eq!(agent.receive().unwrap(), Some(FromApplication::Suspending));
+    }
+
+    fn dir_of(dir: &tempfile::TempDir) -> fs::File {
+        fs::File::open(dir.path()).unwrap()
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// The process is dying; [`Input::Exited`] follows when the kernel is done with it.
+    Dying(Exit),
     /// The process ended.
     Exited(Exit),
     /// A datagram came on the notify socket.
@@ -127,6 +129,17 @@ pub enum Exit {
     Signal(i32),
     /// Not known: it is not the agent's child.
     Unknown,
+}
+
+impl Exit {
+    /// What became of a process that nobody told to end.
+    fn by_itself(self) -> Cause {
+        match self {
+            Exit::Code(code) => Cause::Exited(code),
+            Exit::Signal(signal) => Cause::Killed(signal),
+            Exit::Unknown => Cause::Ended,
+        }
+    }
 }
 
 /// What the application said by sd_notify.
@@ -279,7 +292,7 @@ enum Phase {
     Suspending,
     /// SIGTERM was sent, or it said `STOPPING=1` by itself (then it is not ordered).
     Stopping { limit: Micros, ordered: bool },
-    /// SIGKILL was sent. Without a limit: there is nothing stronger.
+    /// SIGKILL was sent, or it is dying anyway. Without a limit: there is nothing stronger.
     Killing { ordered: bool },
 }
 
@@ -329,6 +342,7 @@ impl Supervised {
             Input::Reconfigured(None) => self.unconfigured(now, out),
             Input::Spawned { pid } => self.spawned(pid, now, out),
             Input::SpawnFailed { why } => self.spawn_failed(why, now, out),
+            Input::Dying(exit) => self.dying(exit, out),
             Input::Exited(exit) => self.exited(exit, now, out),
             Input::Notified(notice) => self.notified(notice, now, out),
             Input::ModeSocket { connected } => self.mode_socket(connected, out),
@@ -439,10 +453,19 @@ impl Supervised {
             Phase::SuspendAsked { .. } => AppStatus::Started,
             Phase::Suspending => AppStatus::Suspending,
             Phase::Stopping { .. } => AppStatus::StopPending,
-            Phase::Killing { .. } if matches!(self.cause, Some(Cause::Hung | Cause::ProbeFailed(_))) => {
-                AppStatus::ServiceUnavailable
-            }
-            Phase::Killing { .. } => AppStatus::StopPending,
+            Phase::Killing { .. } => match self.cause {
+                Some(
+                    Cause::Hung | Cause::ProbeFailed(_) | Cause::Ended | Cause::Exited(_) | Cause::Killed(_),
+                ) => AppStatus::ServiceUnavailable,
+                None
+                | Some(
+                    Cause::Ordered
+                    | Cause::StartLimit
+                    | Cause::StopLimit
+                    | Cause::NotStarted(_)
+                    | Cause::GaveUp(_),
+                ) => AppStatus::StopPending,
+            },
         }
     }
 

@@ -124,6 +124,13 @@ impl Agent {
                 self.main_ended(&app, now);
                 false
             }
+            Kind::Dying => {
+                let process = self.apps.get_mut(&app).and_then(|controlled| controlled.process.as_mut());
+                if let Some(exit) = process.and_then(|process| process.dying(&self.registry)) {
+                    self.step(&app, Input::Dying(exit), now);
+                }
+                false
+            }
             Kind::Leader => {
                 if let Some(process) = self.process(&app) {
                     process.reap_leader();

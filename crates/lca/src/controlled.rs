@@ -1,7 +1,8 @@
-//! The process of an application as the real-time thread holds it: pidfd, notify socket, mode socket. Reads and writes
+//! The process of an application as the real-time thread holds it: pidfd, lifeline, notify socket, mode socket. Reads and writes
 //! them without waiting; what it means is the supervisor's.
 
 use crate::cgroup::{self, Cgroup};
+use crate::death_watch::DeathWatch;
 use crate::spawn::Running;
 use crate::sys;
 use control_link::messages::{FromApplication, ToApplication};
@@ -29,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub enum Kind {
     /// The main process ended.
     Main,
+    /// The main process is dying.
+    Dying,
     /// The process that the agent started ended, where it has handed over to another one (`MAINPID=`).
     Leader,
     /// A notify datagram.
@@ -37,7 +40,7 @@ pub enum Kind {
     Mode,
 }
 
-const KINDS: [Kind; 4] = [Kind::Main, Kind::Leader, Kind::Notify, Kind::Mode];
+const KINDS: [Kind; 5] = [Kind::Main, Kind::Dying, Kind::Leader, Kind::Notify, Kind::Mode];
 
 /// A token that says which process run and which descriptor; runs are never numbered twice, so a late event of a process
 /// that is gone hits nobody.
@@ -45,9 +48,10 @@ const KINDS: [Kind; 4] = [Kind::Main, Kind::Leader, Kind::Notify, Kind::Mode];
 pub fn token(first: usize, run: usize, kind: Kind) -> Token {
     let kind = match kind {
         Kind::Main => 0,
-        Kind::Leader => 1,
-        Kind::Notify => 2,
-        Kind::Mode => 3,
+        Kind::Dying => 1,
+        Kind::Leader => 2,
+        Kind::Notify => 3,
+        Kind::Mode => 4,
     };
     Token(first + run * KINDS.len() + kind)
 }
@@ -67,6 +71,9 @@ pub struct Process {
     /// Leads the session and the process group; what the agent started.
     leader: u32,
     main: OwnedFd,
+    main_pid: u32,
+    /// Tells of its end before `main` does, where the application knows of lifelines.
+    death_watch: Option<DeathWatch>,
     /// The pidfd of the leader, where `main` is another process.
     leader_fd: Option<OwnedFd>,
     notify: UnixDatagram,
@@ -98,6 +105,8 @@ impl Process {
             first_token,
             leader: running.pid,
             main: running.pidfd,
+            main_pid: running.pid,
+            death_watch: None,
             leader_fd: None,
             notify: running.notify,
             cgroup: running.cgroup,
@@ -132,6 +141,14 @@ impl Process {
         Some(exit)
     }
 
+    /// The main process is dying, and how; its end follows.
+    pub fn dying(&mut self, registry: &Registry) -> Option<Exit> {
+        let exit = self.death_watch.as_mut()?.dying();
+        // Nothing more comes from there.
+        self.stop_death_watch(registry);
+        exit
+    }
+
     /// Whether its end was seen.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -160,7 +177,8 @@ impl Process {
     }
 
     /// Lets go of a process that has ended.
-    pub fn release(self, registry: &Registry) {
+    pub fn release(mut self, registry: &Registry) {
+        self.stop_death_watch(registry);
         let _ = registry.deregister(&mut SourceFd(&self.main.as_raw_fd()));
         let _ = registry.deregister(&mut SourceFd(&self.notify.as_raw_fd()));
         if let Some(mode) = &self.mode {
@@ -206,7 +224,27 @@ impl Process {
             self.register(registry, old.as_raw_fd(), Kind::Leader)?;
             self.leader_fd = Some(old);
         }
+        self.main_pid = pid;
+        self.begin_death_watch(registry);
         self.register(registry, self.main.as_raw_fd(), Kind::Main)
+    }
+
+    /// Gives the application a lifeline. Without one, its end is seen a little later.
+    fn begin_death_watch(&mut self, registry: &Registry) {
+        self.stop_death_watch(registry);
+        let Some(mode) = &self.mode else { return };
+        let Ok(watch) = DeathWatch::begin(self.main_pid) else { return };
+        if mode.send_with(&ToApplication::Lifeline, watch.lifeline()).is_ok()
+            && self.register(registry, watch.as_raw_fd(), Kind::Dying).is_ok()
+        {
+            self.death_watch = Some(watch);
+        }
+    }
+
+    fn stop_death_watch(&mut self, registry: &Registry) {
+        if let Some(watch) = self.death_watch.take() {
+            let _ = registry.deregister(&mut SourceFd(&watch.as_raw_fd()));
+        }
     }
 
     /// When [`Process::connect`] is due next.
@@ -228,6 +266,7 @@ impl Process {
             self.mode = connected;
             self.try_at = None;
             self.pause = FIRST_PAUSE;
+            self.begin_death_watch(registry);
             true
         } else {
             self.try_at = Some(now + self.pause);

@@ -7,6 +7,7 @@ use crate::mode::{Instructed, RunState};
 use crate::options::{MAX_LISTEN, ModeSource, Options};
 use crate::sockets;
 use anyhow::Context;
+use control_link::lifeline::Lifeline;
 use control_link::messages::{FromApplication, ToApplication};
 use control_link::mode_socket::{self, ModeSocketError};
 use domain::{AppName, Epoch, Micros, RefId, RunMode};
@@ -19,7 +20,7 @@ use sip_proto::{Arrival, Duty, Framing, Limits, Reply, Settings, UserAgentServer
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Datagrams of one socket that are answered in one round.
@@ -112,6 +113,7 @@ pub(crate) struct Server {
     mode_socket: Option<ModeSocket>,
     state: RunState,
     manager: Manager,
+    lifeline: Lifeline,
     uas: UserAgentServer,
     datagrams: Vec<Datagrams>,
     listeners: Vec<Listener>,
@@ -169,6 +171,7 @@ impl Server {
             signals,
             mode_socket,
             state,
+            lifeline: Lifeline::default(),
             manager: Manager::new(options.notify_socket, options.watchdog),
             uas: UserAgentServer::new(settings),
             datagrams: sockets,
@@ -275,11 +278,12 @@ impl Server {
     fn hear_agent(&mut self, now: Micros) {
         for _ in 0..INSTRUCTIONS_PER_ROUND {
             let Some(agent) = self.mode_socket.as_ref().and_then(|m| m.agent.as_ref()) else { return };
-            match agent.receive() {
-                Ok(Some(ToApplication::SetRunMode { ref_id, mode, epoch })) => {
+            match agent.receive_with() {
+                Ok(Some((ToApplication::SetRunMode { ref_id, mode, epoch }, _))) => {
                     self.instruct(ref_id, mode, epoch, now);
                 }
-                Ok(Some(ToApplication::Suspend)) => self.suspend(now),
+                Ok(Some((ToApplication::Suspend, _))) => self.suspend(now),
+                Ok(Some((ToApplication::Lifeline, lifeline))) => self.hold(lifeline),
                 Ok(None) => return,
                 Err(e @ (ModeSocketError::Malformed(_) | ModeSocketError::TooLarge { .. })) => {
                     self.note(format_args!("an instruction was dropped: {e}"));
@@ -324,6 +328,14 @@ impl Server {
         self.tell_agent(&FromApplication::Suspended);
         self.note(format_args!("suspended"));
         self.manager.status(self.status(), now);
+    }
+
+    /// Lets the agent know of this process's end sooner.
+    fn hold(&mut self, lifeline: Option<OwnedFd>) {
+        let held = lifeline.map(|lifeline| self.lifeline.hold(lifeline.as_fd()));
+        if let Some(Err(e)) = held {
+            self.note(format_args!("the agent's lifeline cannot be held: {e}"));
+        }
     }
 
     fn run_mode(&self, ref_id: Option<RefId>) -> FromApplication {

@@ -180,19 +180,39 @@ impl Supervised {
         }
     }
 
+    /// Its service ends now. What follows on an end waits for the end: a new process could not have its sockets yet.
+    pub(super) fn dying(&mut self, exit: Exit, out: &mut Actions) {
+        match self.phase {
+            Phase::Initializing { .. } | Phase::Started | Phase::Unavailable => {}
+            Phase::Stopped { .. }
+            | Phase::Starting
+            | Phase::SuspendAsked { .. }
+            | Phase::Suspending
+            | Phase::Stopping { .. }
+            | Phase::Killing { .. } => return,
+        }
+        self.cause = Some(exit.by_itself());
+        if self.settings.pair.is_some() {
+            out.push_back(Action::ReleaseVips);
+        }
+        self.phase = Phase::Killing { ordered: false };
+        self.watchdog_due = None;
+        self.tell(out);
+        out.push_back(Action::KillAll);
+    }
+
     pub(super) fn exited(&mut self, exit: Exit, now: Micros, out: &mut Actions) {
-        let by_itself = match exit {
-            Exit::Code(code) => Cause::Exited(code),
-            Exit::Signal(signal) => Cause::Killed(signal),
-            Exit::Unknown => Cause::Ended,
-        };
+        let by_itself = exit.by_itself();
         let (cause, ordered) = match self.phase {
             Phase::Stopped { .. } | Phase::Starting => return,
             Phase::Initializing { .. } | Phase::Started | Phase::Unavailable => (by_itself, false),
             Phase::SuspendAsked { .. } | Phase::Suspending => (Cause::Ordered, true),
             Phase::Stopping { ordered: true, .. } => (Cause::Ordered, true),
             Phase::Stopping { ordered: false, .. } => (self.cause.clone().unwrap_or(by_itself), false),
-            Phase::Killing { ordered } => (self.cause.clone().unwrap_or(by_itself), ordered),
+            // What it was dying of may be known better now.
+            Phase::Killing { ordered } => {
+                (self.cause.take().filter(|cause| *cause != Cause::Ended).unwrap_or(by_itself), ordered)
+            }
         };
         // First what ends the service of a dead primary, then everything else.
         if self.settings.pair.is_some() {

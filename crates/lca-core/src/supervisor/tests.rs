@@ -58,6 +58,8 @@ enum Command {
     SpawnFailed(String),
     Exited(i32),
     Signalled(i32),
+    /// By this signal.
+    Dying(i32),
     Notify(Vec<String>),
     Connected,
     Disconnected,
@@ -145,6 +147,7 @@ impl Transcript {
             Command::SpawnFailed(why) => Input::SpawnFailed { why: why.clone() },
             Command::Exited(code) => Input::Exited(Exit::Code(*code)),
             Command::Signalled(signal) => Input::Exited(Exit::Signal(*signal)),
+            Command::Dying(signal) => Input::Dying(Exit::Signal(*signal)),
             Command::Notify(lines) => Input::Notified(notice(lines)?),
             Command::Connected => Input::ModeSocket { connected: true },
             Command::Disconnected => Input::ModeSocket { connected: false },

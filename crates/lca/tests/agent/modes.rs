@@ -29,8 +29,10 @@ impl Application {
         self.connection.send(message).unwrap();
     }
 
+    /// The next instruction. The agent's lifeline is not held: this is not the process that the agent watches.
     fn hear(&self) -> ToApplication {
-        scs::wait_for(|| self.connection.receive().unwrap())
+        let instruction = |message: &ToApplication| *message != ToApplication::Lifeline;
+        scs::wait_for(|| self.connection.receive().unwrap().filter(instruction))
     }
 
     /// Takes the next instruction and confirms it.
@@ -39,7 +41,7 @@ impl Application {
             ToApplication::SetRunMode { ref_id, mode, epoch } => {
                 self.tell(&FromApplication::RunMode { ref_id: Some(ref_id), mode, epoch });
             }
-            ToApplication::Suspend => panic!("a run mode was to come"),
+            ToApplication::Suspend | ToApplication::Lifeline => panic!("a run mode was to come"),
         }
     }
 }
