@@ -5,6 +5,7 @@ use alarms::Alarms;
 use domain::{AppName, Epoch, Micros, PairName, RunMode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// References that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
 const SKIP_REFS: u64 = 1_000_000;
@@ -40,6 +41,8 @@ pub struct DurablePair {
     pub epoch: Epoch,
     /// The greatest epoch that any voter has seen.
     pub seen: Epoch,
+    /// The longest promise on its lease that may be out, microseconds.
+    pub promise_us: u64,
     /// The last decision's reason.
     pub reason: String,
     /// Whether it waits for an operator's acknowledgement.
@@ -58,6 +61,7 @@ impl State {
             wanted: p.wanted.clone(),
             epoch: p.epoch,
             seen: p.seen,
+            promise_us: u64::try_from(p.promised.longest().as_micros()).unwrap_or(u64::MAX),
             reason: p.reason.clone(),
             frozen: p.frozen,
             flapping: p.flapping,
@@ -82,6 +86,7 @@ impl State {
                 state.wanted = wanted;
                 state.epoch = kept.epoch;
                 state.seen = kept.seen;
+                state.promised.before(Duration::from_micros(kept.promise_us), now);
                 state.reason = kept.reason;
                 state.frozen = kept.frozen;
                 state.flapping = kept.flapping;

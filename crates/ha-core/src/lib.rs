@@ -36,6 +36,7 @@ mod launches;
 mod leases;
 mod orders;
 mod pairs;
+mod promised;
 mod sightings;
 mod state;
 mod step;

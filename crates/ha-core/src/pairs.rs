@@ -28,6 +28,7 @@ impl State {
         state.settled_at = now;
         let cluster = Arc::clone(&self.cluster);
         let pair = &cluster.pairs[name];
+        self.forget_longer_promises(name, pair.profile, now);
         self.elect(name, now, out);
         self.instruct_members(name, pair, now, out);
         self.log_modes(name, pair, now, out);

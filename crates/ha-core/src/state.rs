@@ -3,6 +3,7 @@
 use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
 use crate::leases::LetGo;
+use crate::promised::Promised;
 use crate::sightings::Sighting;
 use crate::verify::Verification;
 use crate::watch::Watch;
@@ -168,6 +169,8 @@ pub(crate) struct PairState {
     pub epoch: Epoch,
     /// The greatest epoch that any voter has seen.
     pub seen: Epoch,
+    /// How long promises on its lease may count.
+    pub promised: Promised,
     /// The last lease that was let go because a server failed.
     pub let_go: Option<LetGo>,
     /// How the lease stands at the two members' hosts, and when that was told.
@@ -320,6 +323,7 @@ impl State {
         self.pairs.retain(|name, _| cluster.pairs.contains_key(name));
         for (name, pair) in &cluster.pairs {
             let state = self.pairs.entry(name.clone()).or_default();
+            state.promised.by(pair.profile, now);
             if state.wanted.as_ref().is_some_and(|w| !pair.members.contains(w)) {
                 state.wanted = None;
                 state.change = None;
@@ -342,6 +346,8 @@ impl State {
         self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
         self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
         self.cluster = Arc::new(cluster);
+        // How long promises last is kept.
+        self.changed = true;
     }
 
     pub(crate) fn next_ref(&mut self) -> RefId {

@@ -37,4 +37,4 @@ pub use message::{Body, Kind, MESSAGE_LEN, Malformed, Message, PairId, Refusal, 
 pub use output::Output;
 pub use timing::{DRIFT_PPM, Flappy, GATE_SLACK, Timing, TimingError};
 pub use voter::Entitled;
-pub use witness::{Witness, Witnessed};
+pub use witness::{Recorded, Witness, Witnessed};

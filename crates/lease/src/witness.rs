@@ -3,6 +3,7 @@
 use crate::{Body, Entitled, Machine, Message, Output, PairId, Seat, Timing, Why};
 use domain::{Cluster, Epoch, HostName, Member, Micros, PairName};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What the witness wants done, or has learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,15 @@ pub enum Witnessed {
     },
 }
 
+/// What is on record for a pair, whose voter may have lost its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The greatest epoch.
+    pub seen: Epoch,
+    /// How long a promise may count that was given at the last moment.
+    pub promise: Duration,
+}
+
 /// The SCS's voters.
 #[derive(Debug, Clone, Default)]
 pub struct Witness {
@@ -37,9 +47,9 @@ struct Seated {
 }
 
 impl Witness {
-    /// Takes the configured pairs. A pair that is new, or on other hosts, begins without memory (R4); `seen` is the greatest
-    /// epoch on record for it.
-    pub fn configure(&mut self, cluster: &Cluster, seen: impl Fn(&PairName) -> Epoch, now: Micros) {
+    /// Takes the configured pairs. A pair that is new, or on other hosts, begins without memory (R4); `record` says what is
+    /// on record for it.
+    pub fn configure(&mut self, cluster: &Cluster, record: impl Fn(&PairName) -> Recorded, now: Micros) {
         let mut pairs = BTreeMap::new();
         for (name, pair) in &cluster.pairs {
             let host = |member| cluster.host_of(pair.app(member)).cloned();
@@ -51,9 +61,11 @@ impl Witness {
                     known
                 }
                 before => {
-                    // What was promised on the hosts before counts there until it runs out.
-                    let promised = before.map_or(timing, |moved| moved.machine.timing()).promise();
-                    let machine = Machine::new(Seat::Scs, timing, seen(name), now).quiet_for(promised, now);
+                    // What was promised counts until it runs out: by the run before, for the hosts before.
+                    let Recorded { seen, promise } = record(name);
+                    let promised =
+                        before.map_or(promise, |moved| moved.machine.timing().promise().max(promise));
+                    let machine = Machine::new(Seat::Scs, timing, seen, now).quiet_for(promised, now);
                     Seated { name: name.clone(), hosts, machine }
                 }
             };

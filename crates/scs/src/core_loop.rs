@@ -106,8 +106,8 @@ impl CoreLoop {
         }
         let core_deadline = parts.state.next_deadline();
         let mut witness = Witness::default();
-        let seen = |pair: &PairName| parts.state.greatest_epoch(pair);
-        witness.configure(parts.state.cluster(), seen, parts.clock.now());
+        let record = |pair: &PairName| parts.state.recorded(pair);
+        witness.configure(parts.state.cluster(), record, parts.clock.now());
         Ok(Self {
             poll: parts.poll,
             clock: parts.clock,

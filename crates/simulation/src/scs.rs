@@ -110,7 +110,7 @@ impl Scs {
     ) -> Self {
         let state = State::new(Cluster::clone(cluster), durable, now);
         let mut witness = Witness::default();
-        witness.configure(cluster, |pair| state.greatest_epoch(pair), now);
+        witness.configure(cluster, |pair| state.recorded(pair), now);
         let mut scs = Self {
             state,
             witness,
