@@ -5,7 +5,7 @@
 use domain::{
     AnswerOutcome, AppReport, Cause, Cluster, Epoch, GateReport, HostFigures, HostName, Instruction,
     InterfaceReport, LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LeaseReport, LogEvent,
-    MOST_HOLDERS, Micros, PeerReport, RefId, RunMode, TakenOver, VipReport,
+    MOST_HOLDERS, Micros, PeerReport, RefId, RunMode, Standby, TakenOver, VipReport,
 };
 pub use domain::{Fact, Report};
 use lease::Message;
@@ -388,6 +388,9 @@ pub enum ToApplication {
     },
     /// Begin a graceful stop: answered by status changes.
     Suspend,
+    /// What the application was told in a file (the one named in `TAKEOVER_SIP_SETTINGS`) has changed: read it again. Not
+    /// answered; what is wrong with it is logged by the application, which goes on with what it had.
+    Reconfigure,
     /// Comes with a descriptor, to be held as a [`Lifeline`](crate::lifeline::Lifeline), so that the agent learns of the
     /// process's end sooner. May be ignored; is not answered.
     Lifeline,
@@ -407,10 +410,14 @@ pub enum FromApplication {
         /// The epoch of the instruction that led to it.
         epoch: Epoch,
     },
-    /// Whether a backup has what it needs to take over at once.
+    /// Whether a backup has what it needs to take over at once. At each change of `synced`; for the figures' sake at
+    /// most once a second.
     Synced {
         /// Whether.
         synced: bool,
+        /// What that is, where it is something that can be counted.
+        #[serde(default)]
+        standby: Option<Standby>,
     },
     /// A graceful stop has begun.
     Suspending,
@@ -527,6 +534,8 @@ mod tests {
         assert!(serde_json::from_str::<FromAgent>(older).is_ok());
         let older = r#"{"type":"inventory","apps":[],"vips":[],"interfaces":[]}"#;
         assert!(serde_json::from_str::<FromAgent>(older).is_ok());
+        let older = serde_json::from_str(r#"{"type":"synced","synced":true}"#).unwrap();
+        assert_eq!(FromApplication::Synced { synced: true, standby: None }, older);
         for bad in ["", "{}", r#"{"type":"dance"}"#, r#"{"type":"report","seq":-1}"#, "[]", "null"] {
             assert!(serde_json::from_str::<FromAgent>(bad).is_err(), "{bad} must be refused");
         }

@@ -458,9 +458,9 @@ mod tests {
         let agent = Connection::connect(&dir.path().join("mode")).unwrap();
         assert!(listener.wait(SOON).unwrap());
         let application = listener.accept().unwrap().unwrap();
-        application.send(&FromApplication::Synced { synced: true }).unwrap();
+        application.send(&FromApplication::Synced { synced: true, standby: None }).unwrap();
         assert!(agent.wait(SOON).unwrap());
-        assert_eq!(agent.receive().unwrap(), Some(FromApplication::Synced { synced: true }));
+        assert_eq!(agent.receive().unwrap(), Some(FromApplication::Synced { synced: true, standby: None }));
         assert!(!agent.wait(Duration::ZERO).unwrap());
     }
 }

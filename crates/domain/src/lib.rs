@@ -13,6 +13,7 @@ mod mac;
 mod names;
 mod report;
 mod sighting;
+mod standby;
 mod time;
 
 pub use cluster::{
@@ -34,4 +35,5 @@ pub use report::{
     VipReport,
 };
 pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
+pub use standby::Standby;
 pub use time::{Micros, format_duration, parse_duration};

@@ -396,7 +396,7 @@ impl Agent {
                 }
                 Input::ModeTold { ref_id, mode, epoch }
             }
-            FromApplication::Synced { synced } => Input::Synced(synced),
+            FromApplication::Synced { synced, standby: _ } => Input::Synced(synced),
             FromApplication::Suspending => Input::SuspendingTold,
             FromApplication::Suspended => Input::SuspendedTold,
             FromApplication::Log { event } => {

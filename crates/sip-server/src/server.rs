@@ -270,7 +270,7 @@ impl Server {
     fn greet_agent(&mut self, now: Micros) {
         self.tell_agent(&self.run_mode(None));
         // There is no replication yet, so there is nothing that a backup could lack.
-        self.tell_agent(&FromApplication::Synced { synced: true });
+        self.tell_agent(&FromApplication::Synced { synced: true, standby: None });
         self.manager.ready(self.status(), now);
         self.hear_agent(now);
     }
@@ -284,6 +284,8 @@ impl Server {
                 }
                 Ok(Some((ToApplication::Suspend, _))) => self.suspend(now),
                 Ok(Some((ToApplication::Lifeline, lifeline))) => self.hold(lifeline),
+                // All that it was told are its arguments.
+                Ok(Some((ToApplication::Reconfigure, _))) => {}
                 Ok(None) => return,
                 Err(e @ (ModeSocketError::Malformed(_) | ModeSocketError::TooLarge { .. })) => {
                     self.note(format_args!("an instruction was dropped: {e}"));

@@ -21,7 +21,7 @@ fn a_backup_is_silent_on_the_vip_and_answers_probes() {
         rig.agent.receive(),
         FromApplication::RunMode { ref_id: None, mode: RunMode::Backup, epoch: Epoch(0) }
     );
-    assert_eq!(rig.agent.receive(), FromApplication::Synced { synced: true });
+    assert_eq!(rig.agent.receive(), FromApplication::Synced { synced: true, standby: None });
     for vip in [rig.vip4, rig.vip6] {
         rig.udp(vip).send(&request(OPTIONS, ""));
     }
@@ -104,7 +104,7 @@ fn losing_the_agent_changes_nothing() {
         rig.agent.receive(),
         FromApplication::RunMode { ref_id: None, mode: RunMode::Primary, epoch: Epoch(5) }
     );
-    assert_eq!(rig.agent.receive(), FromApplication::Synced { synced: true });
+    assert_eq!(rig.agent.receive(), FromApplication::Synced { synced: true, standby: None });
     assert_eq!(status_of(&rig.udp(rig.vip4).ask(&request(OPTIONS, ""))), 200);
     // A second agent takes over from one that is still connected.
     let first = rig.reconnect_agent();

@@ -41,7 +41,9 @@ impl Application {
             ToApplication::SetRunMode { ref_id, mode, epoch } => {
                 self.tell(&FromApplication::RunMode { ref_id: Some(ref_id), mode, epoch });
             }
-            ToApplication::Suspend | ToApplication::Lifeline => panic!("a run mode was to come"),
+            ToApplication::Suspend | ToApplication::Lifeline | ToApplication::Reconfigure => {
+                panic!("a run mode was to come")
+            }
         }
     }
 }
