@@ -385,7 +385,7 @@ impl State {
     }
 
     fn watch_faults(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
-        let (seen_nowhere, seen_twice) = self.seen_wrong(name, pair);
+        let (seen_nowhere, seen_twice) = self.seen_wrong(name, pair, now);
         let wanted = self.pairs[name].wanted.clone();
         let primaries = pair
             .members

@@ -5,7 +5,7 @@ use crate::incidents::{Incident, IncidentKind};
 use crate::leases::LetGo;
 use crate::promised::Promised;
 use crate::sightings::Sighting;
-use crate::verify::Verification;
+use crate::verify::{Doubt, Verification};
 use crate::watch::Watch;
 use crate::{Durable, Lost};
 use alarms::Alarms;
@@ -194,6 +194,8 @@ pub(crate) struct PairState {
     /// A host that came back held a VIP or ran as primary: announce anew once it let go.
     pub announce_due: bool,
     pub verification: Verification,
+    /// Whether a single odd answer is being asked about.
+    pub doubt: Option<Doubt>,
     /// It was reported that the network does not confirm the holder, and not yet that it does.
     pub not_confirmed: bool,
     pub no_primary: Watch,

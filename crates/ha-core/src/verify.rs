@@ -38,6 +38,20 @@ pub(crate) enum Verification {
     },
 }
 
+/// A single odd answer outside of a role change, about which it was asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    /// When to ask again, if the inquiry told nothing.
+    again_at: Micros,
+    /// How often it was asked so far.
+    times: u32,
+}
+
+/// The pause behind the inquiry of this number.
+fn pause(times: u32) -> Duration {
+    ASK_AGAIN.saturating_mul(1 << times.min(10)).min(ASK_AGAIN_MOST)
+}
+
 /// What an observer's answer says about a holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
@@ -111,32 +125,59 @@ impl State {
     /// When it is to be asked again.
     pub(crate) fn verification_deadline(&self, name: &PairName) -> Option<Micros> {
         let state = &self.pairs[name];
-        match state.verification {
-            Verification::Doubted { again_at, .. } => Some(again_at).filter(|at| *at > state.settled_at),
+        let verification = match state.verification {
+            Verification::Doubted { again_at, .. } => Some(again_at),
             Verification::None | Verification::Asked { .. } => None,
-        }
+        };
+        let due = [verification, state.doubt.map(|doubt| doubt.again_at)];
+        due.into_iter().flatten().filter(|at| *at > state.settled_at).min()
     }
 
     /// Whether observers said twice in a row that nobody answers for a VIP of the pair, or several hosts do. After the first
     /// time it is asked at once, because a single answer may be of the moment of a change.
-    pub(crate) fn seen_wrong(&mut self, name: &PairName, pair: &Pair) -> (bool, bool) {
+    pub(crate) fn seen_wrong(&mut self, name: &PairName, pair: &Pair, now: Micros) -> (bool, bool) {
         let state = &self.pairs[name];
         let Some(wanted) = state.wanted.clone().filter(|_| state.change.is_none()) else {
             return (false, false);
         };
         let Some(observer) = self.observer(pair, &wanted) else { return (false, false) };
-        let (mut nobody, mut several, mut ask) = (false, false, false);
+        let (mut nobody, mut several, mut doubtful) = (false, false, false);
         for vip in &pair.vips {
             let Some(seen) = self.sightings.get(&(vip.address, observer.clone())) else { continue };
             nobody |= seen.odd >= 2 && seen.holders.is_empty();
             several |= seen.odd >= 2 && seen.holders.len() > 1;
-            ask |= seen.odd == 1 && seen.holders.len() != 1;
+            doubtful |= seen.odd == 1 && seen.holders.len() != 1;
         }
-        let asking = self.launches.values().any(|l| l.launch.pair.as_ref() == Some(name));
-        if ask && !asking && self.inbox.is_empty() {
-            self.request_sighting(name, pair, &wanted, &observer);
-        }
+        self.ask_in_doubt(name, pair, &wanted, &observer, doubtful, now);
         (nobody, several)
+    }
+
+    /// Asks once more about a single odd answer. An inquiry that fails tells nothing, so the doubt stays: then after a pause.
+    fn ask_in_doubt(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        wanted: &AppName,
+        observer: &HostName,
+        doubtful: bool,
+        now: Micros,
+    ) {
+        let asking = self.launches.values().any(|l| l.launch.pair.as_ref() == Some(name));
+        let idle = !asking && self.inbox.is_empty();
+        let Some(state) = self.pairs.get_mut(name) else { return };
+        if !doubtful {
+            state.doubt = None;
+            return;
+        }
+        let times = match state.doubt {
+            Some(doubt) if now < doubt.again_at => return,
+            Some(doubt) => doubt.times + 1,
+            None => 1,
+        };
+        if idle {
+            state.doubt = Some(Doubt { again_at: now + pause(times), times });
+            self.request_sighting(name, pair, wanted, observer);
+        }
     }
 
     /// The host from which the network can be asked about the VIPs of a pair that `holder` has.
@@ -196,7 +237,7 @@ impl State {
         now: Micros,
         out: &mut Vec<Action>,
     ) {
-        let again_at = now + ASK_AGAIN.saturating_mul(1 << times.min(10)).min(ASK_AGAIN_MOST);
+        let again_at = now + pause(times);
         self.set_verification(name, Verification::Doubted { again_at, times });
         let text = format!("{observer} asked the network who has {}: {what}", vip.address);
         self.note(name, Phase::Verified, now, Some(observer.clone()), text.clone());

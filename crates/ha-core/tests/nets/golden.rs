@@ -62,6 +62,9 @@ impl goldenscript::Runner for Script {
             "carrier-lost" => world.set_carrier(&host(&word()?), false),
             "carrier-back" => world.set_carrier(&host(&word()?), true),
             "scripts-fail" => world.hosts.get_mut(&host(&word()?)).ok_or("no such host")?.scripts_fail = true,
+            "inquiries-fail" => {
+                world.hosts.get_mut(&host(&word()?)).ok_or("no such host")?.inquiries_fail = true;
+            }
             "add-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, true),
             "remove-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, false),
             "switchover" => {
@@ -238,6 +241,7 @@ scripts! {
     not_confirmed_then_moved
     let_go_under_a_later_epoch
     seen_nowhere_or_twice
+    inquiry_that_fails_is_asked_again_after_a_pause
 }
 
 /// The outcome is in the transcript.

@@ -62,6 +62,8 @@ pub struct SimHost {
     pub no_carrier: bool,
     pub scripts_fail: bool,
     pub enabling_fails: bool,
+    /// Its agent cannot ask the network.
+    pub inquiries_fail: bool,
     greatest: Epoch,
     taken: Option<TakenOver>,
 }
@@ -634,6 +636,9 @@ impl World {
                 let vip = *vip;
                 self.set_vip(on, vip, false);
                 LaunchOutcome::Succeeded
+            }
+            LaunchWhat::FindHolder { .. } if self.hosts[on].inquiries_fail => {
+                LaunchOutcome::Failed { why: "no raw socket".to_owned() }
             }
             LaunchWhat::FindHolder { vip, interface } => {
                 let sighting = VipSighting {
