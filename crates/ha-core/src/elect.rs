@@ -176,8 +176,30 @@ impl State {
         }
     }
 
-    /// Whether `app` could take over at `now`; else why not and, where somebody can help, how.
+    /// Whether `app` could take over at `now` as planned: it could serve and has what that takes; else why not and, where
+    /// somebody can help, how.
     pub(crate) fn ready(&self, pair: &Pair, app: &AppName, now: Micros) -> Result<(), String> {
+        self.able(pair, app, now)?;
+        self.in_step(pair, app)
+    }
+
+    /// Whether `app`, of a hot pair, has what the primary has. Only what is planned waits for it: when the primary has
+    /// failed, whatever the backup has is more than nothing.
+    pub(crate) fn in_step(&self, pair: &Pair, app: &AppName) -> Result<(), String> {
+        match &self.apps[app].report {
+            Some(report)
+                if pair.redundancy == Redundancy::Hot
+                    && report.status == AppStatus::Started
+                    && !report.synced =>
+            {
+                Err("it is not synchronized with the primary yet".to_owned())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether `app` could serve if it had to, at `now`, whatever it lacks; else why not.
+    pub(crate) fn able(&self, pair: &Pair, app: &AppName, now: Micros) -> Result<(), String> {
         let Some((host_name, host)) = self.host_of(app).and_then(|h| self.hosts.get_key_value(h)) else {
             return Err("its host is not configured".to_owned());
         };
@@ -204,11 +226,6 @@ impl State {
             AppStatus::Started => match report.mode {
                 None => Err("it has not told its run mode yet".to_owned()),
                 Some(RunMode::Exiting) => Err("it is exiting".to_owned()),
-                Some(RunMode::Primary | RunMode::Backup)
-                    if pair.redundancy == Redundancy::Hot && !report.synced =>
-                {
-                    Err("it is not synchronized with the primary yet".to_owned())
-                }
                 Some(RunMode::Primary | RunMode::Backup) => Ok(()),
             },
             AppStatus::Stopped if pair.redundancy == Redundancy::Cold => match &report.cause {
@@ -300,8 +317,11 @@ impl State {
             );
         }
         let other = pair.other(holder);
-        let failure = match self.ready(pair, other, now) {
-            Ok(()) => format!("if {holder} fails, {other} takes over at once"),
+        let failure = match self.able(pair, other, now) {
+            Ok(()) => match self.in_step(pair, other) {
+                Ok(()) => format!("if {holder} fails, {other} takes over at once"),
+                Err(why) => format!("if {holder} fails, {other} takes over at once with what it has: {why}"),
+            },
             Err(why) => format!("if {holder} fails, nobody takes over: {other}: {why}"),
         };
         match (pair.failback, state.first_ready_since) {
@@ -349,8 +369,8 @@ impl State {
                         let report = self.apps[m].report.as_ref();
                         !self.cluster.applications[m].autostart || report.is_some_and(|r| r.cause.is_some())
                     }
-                    // It has yet to tell its run mode and whether it is synchronized.
-                    AppStatus::Started => self.ready(pair, m, now).is_ok(),
+                    // It has yet to tell its run mode. Whether it is synchronized is no matter: there is no primary.
+                    AppStatus::Started => self.able(pair, m, now).is_ok(),
                     AppStatus::ServiceUnavailable
                     | AppStatus::Suspending
                     | AppStatus::Suspended
@@ -360,7 +380,9 @@ impl State {
         if !pair.members.iter().all(settled) && now.since(self.started_at) < self.cluster.scs.boot_grace {
             return;
         }
-        if let Some(to) = pair.members.iter().find(|m| self.ready(pair, m, now).is_ok()).cloned() {
+        let ready = pair.members.iter().find(|m| self.ready(pair, m, now).is_ok());
+        let able = || pair.members.iter().find(|m| self.able(pair, m, now).is_ok());
+        if let Some(to) = ready.or_else(able).cloned() {
             let reason = format!("the pair had no primary and {to} is ready");
             self.grant(name, &to, IncidentKind::FirstPrimary, reason.clone(), now);
             let begin = Begin {
@@ -388,7 +410,7 @@ impl State {
         out: &mut Vec<Action>,
     ) {
         let to = pair.other(holder).clone();
-        if let Err(why) = self.ready(pair, &to, now) {
+        if let Err(why) = self.able(pair, &to, now) {
             // One that still runs as primary (no carrier, say) keeps its grant; one that lost the mode needs a new one.
             let lost_the_mode = self.reachable(holder) && self.apps[holder].mode() != Some(RunMode::Primary);
             let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
@@ -567,7 +589,8 @@ impl State {
         let limit = self.planned_limit(pair, &change.to);
         let starting = pair.redundancy == Redundancy::Cold
             && matches!(self.apps[&change.to].status(), AppStatus::StartPending | AppStatus::Initializing);
-        let why = match self.ready(pair, &change.to, now) {
+        // Not `ready`: the stream of changes turns round with the roles.
+        let why = match self.able(pair, &change.to, now) {
             Err(why) if !starting => format!("{}: {why}", change.to),
             Ok(()) | Err(_) if now.since(change.begun) < limit => return false,
             Ok(()) | Err(_) if self.apps[&from].mode() == Some(RunMode::Primary) && !starting => {

@@ -44,6 +44,9 @@ pub enum OperatorOrder {
         to: Option<AppName>,
         /// Hash of the plan that the operator saw; refused where the state has moved on. None: no plan was seen.
         plan: Option<u64>,
+        /// Also where a check fails that may be forced.
+        #[serde(default)]
+        force: bool,
     },
     /// Start an application.
     Start {
@@ -86,6 +89,8 @@ pub enum Input {
         host: HostName,
         /// Its release.
         release: String,
+        /// Whether it can ask the network who has a VIP; releases before there were leases cannot.
+        finds_holders: bool,
     },
     /// What the agent knows, all of it.
     InventoryReported {

@@ -326,7 +326,12 @@ impl State {
                 self.react_order(order, condition, now, out);
             }
             Reaction::SwitchOver { pair } => {
-                let order = crate::OperatorOrder::SwitchOver { pair: pair.clone(), to: None, plan: None };
+                let order = crate::OperatorOrder::SwitchOver {
+                    pair: pair.clone(),
+                    to: None,
+                    plan: None,
+                    force: false,
+                };
                 self.react_order(order, condition, now, out);
             }
         }

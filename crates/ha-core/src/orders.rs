@@ -20,6 +20,9 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// What would be done, in order.
     pub steps: Vec<String>,
+    /// What callers notice, as far as the members tell; changes all the time, and is no part of the hash.
+    #[serde(default)]
+    pub callers: Vec<String>,
     /// Stands for all that the plan was made from; executing it is refused when that has changed.
     pub hash: u64,
 }
@@ -35,13 +38,20 @@ pub struct Check {
     pub seen: String,
     /// What to do where it is not; empty where it is.
     pub remedy: String,
+    /// Whether an operator may order it all the same (`--force`).
+    #[serde(default)]
+    pub may_be_forced: bool,
 }
 
 impl Plan {
-    /// Whether all checks pass.
+    /// Whether all checks pass, but for those that may be forced where `force`.
     #[must_use]
-    pub fn passes(&self) -> bool {
-        self.checks.iter().all(|c| c.passed)
+    pub fn passes(&self, force: bool) -> bool {
+        self.first_failed(force).is_none()
+    }
+
+    fn first_failed(&self, force: bool) -> Option<&Check> {
+        self.checks.iter().find(|c| !c.passed && !(force && c.may_be_forced))
     }
 }
 
@@ -76,7 +86,7 @@ impl State {
         let mut checks = Vec::new();
         let mut check = |what: String, passed: bool, seen: String, remedy: &str| {
             let remedy = if passed { String::new() } else { remedy.to_owned() };
-            checks.push(Check { what, passed, seen, remedy });
+            checks.push(Check { what, passed, seen, remedy, may_be_forced: false });
         };
         let primary = state.wanted.as_ref().map_or("nobody".to_owned(), ToString::to_string);
         let remedy = "nothing to do: it has the role already";
@@ -86,7 +96,7 @@ impl State {
             format!("{primary} is primary"),
             remedy,
         );
-        let ready = self.ready(pair, &to, now);
+        let ready = self.able(pair, &to, now);
         let seen = ready.as_ref().err().cloned().unwrap_or_else(|| "ready".to_owned());
         check(
             format!("{to} is ready to take over"),
@@ -117,9 +127,25 @@ impl State {
             seen,
             "wait until it has ended",
         );
+        // Without a primary, or with itself as primary, there is nothing to be in step with.
+        if pair.redundancy == Redundancy::Hot
+            && let Some(from) = &from
+        {
+            let in_step = self.in_step(pair, &to);
+            let remedy = "wait until it is (`takeover status`); `--force` goes on without what it lacks: these calls and \
+                          registrations are lost";
+            checks.push(Check {
+                what: format!("{to} has what {from} has"),
+                passed: in_step.is_ok(),
+                remedy: if in_step.is_ok() { String::new() } else { remedy.to_owned() },
+                seen: in_step.err().unwrap_or_else(|| "synchronized".to_owned()),
+                may_be_forced: true,
+            });
+        }
         let steps = self.switchover_steps(name, from.as_ref(), &to);
         let hash = self.plan_hash(name, &to, &checks);
-        Ok(Plan { pair: name.clone(), from, to, checks, steps, hash })
+        let callers = self.what_callers_notice(pair, from.as_ref(), &to, now);
+        Ok(Plan { pair: name.clone(), from, to, checks, steps, callers, hash })
     }
 
     /// Carries out an operator's order.
@@ -131,8 +157,8 @@ impl State {
         out: &mut Vec<Action>,
     ) -> OrderOutcome {
         match order {
-            OperatorOrder::SwitchOver { pair, to, plan } => {
-                self.switch_over(pair, to.as_ref(), *plan, by, now, out)
+            OperatorOrder::SwitchOver { pair, to, plan, force } => {
+                self.switch_over(pair, to.as_ref(), (*plan, *force), by, now, out)
             }
             OperatorOrder::Start { app } => self.start(app, by, now, out),
             OperatorOrder::Stop { app, graceful } => self.stop(app, *graceful, false, by, now, out),
@@ -156,7 +182,7 @@ impl State {
         &mut self,
         name: &PairName,
         to: Option<&AppName>,
-        hash: Option<u64>,
+        (hash, force): (Option<u64>, bool),
         by: &By,
         now: Micros,
         out: &mut Vec<Action>,
@@ -165,7 +191,7 @@ impl State {
             Ok(plan) => plan,
             Err(why) => return refused(why),
         };
-        let failed = plan.checks.iter().find(|c| !c.passed);
+        let failed = plan.first_failed(force);
         let why = if hash.is_some_and(|hash| hash != plan.hash) {
             Some("the state has moved on since the plan was made; look at the new plan".to_owned())
         } else {

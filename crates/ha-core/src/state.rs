@@ -54,6 +54,8 @@ pub(crate) struct HostState {
     pub status: HostStatus,
     pub since: Micros,
     pub release: String,
+    /// Whether its agent can ask the network who has a VIP.
+    pub finds_holders: bool,
     /// Set once the inventory is in; reports before it are not the whole picture.
     pub heard: bool,
     pub lost: Option<(Lost, Micros)>,
@@ -394,6 +396,7 @@ impl HostState {
             status: HostStatus::Unknown,
             since: now,
             release: String::new(),
+            finds_holders: false,
             heard: false,
             lost: None,
             interfaces: BTreeMap::new(),

@@ -38,7 +38,9 @@ pub fn run(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
 pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
     let mut out = Vec::new();
     match input {
-        Input::AgentConnected { host, release } => state.agent_connected(&host, release, now, &mut out),
+        Input::AgentConnected { host, release, finds_holders } => {
+            state.agent_connected(&host, release, finds_holders, now, &mut out);
+        }
         Input::InventoryReported { host, apps, vips, interfaces } => {
             state.inventory(&host, apps, vips, interfaces, now, &mut out);
         }
@@ -82,13 +84,21 @@ impl State {
         pairs.chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
     }
 
-    fn agent_connected(&mut self, host: &HostName, release: String, now: Micros, out: &mut Vec<Action>) {
+    fn agent_connected(
+        &mut self,
+        host: &HostName,
+        release: String,
+        finds_holders: bool,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) {
         let Some(state) = self.hosts.get_mut(host) else { return };
         state.status = HostStatus::Up;
         state.since = now;
         state.heard = false;
         state.lost = None;
         state.release = release;
+        state.finds_holders = finds_holders;
         self.forget_reports_of(host);
         self.touch_host(host);
         self.log(LogEvent::new(events::CONNECTED, now).because(format!("LCA on {host}")).on(host), out);

@@ -5,7 +5,8 @@
 use crate::state::State;
 use crate::{Action, Input, LaunchRequest, Phase};
 use domain::{
-    AppName, HostName, LaunchWhat, LogEvent, MacAddress, Micros, Pair, PairName, RunMode, VipAddress, events,
+    AppName, HostName, InterfaceName, LaunchWhat, LogEvent, MacAddress, Micros, Pair, PairName, RunMode,
+    VipAddress, events,
 };
 use std::time::Duration;
 
@@ -184,9 +185,9 @@ impl State {
     fn observer(&self, pair: &Pair, holder: &AppName) -> Option<HostName> {
         let other = pair.other(holder);
         let host = self.host_of(other).filter(|_| self.reachable(other))?;
-        let interfaces = &self.hosts.get(host)?.interfaces;
-        let can =
-            |vip: &domain::Vip| vip.interfaces.get(host).is_some_and(|i| interfaces.get(i) == Some(&true));
+        let state = self.hosts.get(host).filter(|state| state.finds_holders)?;
+        let up = |interface: &InterfaceName| state.interfaces.get(interface) == Some(&true);
+        let can = |vip: &domain::Vip| vip.interfaces.get(host).is_some_and(up);
         (!pair.vips.is_empty() && pair.vips.iter().all(can)).then(|| host.clone())
     }
 

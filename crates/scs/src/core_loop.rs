@@ -10,7 +10,7 @@ use crate::refusals::Refusals;
 use crate::sessions::{Agent, HELLO_LIMIT, Session};
 use crate::stalls::{Slews, Stalls};
 use crate::store::{Health, Store};
-use control_link::messages::{FromAgent, Hello, ToAgent, Welcome, negotiate};
+use control_link::messages::{FromAgent, Hello, LEASES_SINCE, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received};
 use domain::{HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, events};
 use ha_core::{Action, Input, Lost, State};
@@ -417,7 +417,8 @@ impl CoreLoop {
             let text = format!("{} on {}, {} here", hello.release, hello.host, self.release);
             LogEvent::new(events::RELEASE_DRIFT, now).because(text).on(&hello.host)
         });
-        self.feed(Input::AgentConnected { host: hello.host, release: hello.release }, now);
+        let finds_holders = protocol >= LEASES_SINCE;
+        self.feed(Input::AgentConnected { host: hello.host, release: hello.release, finds_holders }, now);
         // Behind "host operates in normal condition", which clears the alarm of the drift before.
         if let Some(event) = drift {
             self.feed(Input::EventReported { event }, now);

@@ -410,7 +410,8 @@ impl Scs {
             self.out.push_back(Effect::Close(old));
         }
         self.probes.remove(&number);
-        self.feed(Input::AgentConnected { host, release: "1".to_owned() }, now);
+        let input = Input::AgentConnected { host, release: "1".to_owned(), finds_holders: true };
+        self.feed(input, now);
     }
 
     fn lose(&mut self, id: ConnectionId, how: Lost, now: Micros) {

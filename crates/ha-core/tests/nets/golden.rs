@@ -65,6 +65,7 @@ impl goldenscript::Runner for Script {
             "inquiries-fail" => {
                 world.hosts.get_mut(&host(&word()?)).ok_or("no such host")?.inquiries_fail = true;
             }
+            "old-release" => world.hosts.get_mut(&host(&word()?)).ok_or("no such host")?.old_release = true,
             "add-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, true),
             "remove-vip" => world.set_vip(&host(&word()?), "192.0.2.100/24".parse::<VipAddress>()?, false),
             "switchover" => {
@@ -241,6 +242,7 @@ scripts! {
     not_confirmed_then_moved
     let_go_under_a_later_epoch
     seen_nowhere_or_twice
+    agent_of_an_old_release_is_not_asked_who_holds
     inquiry_that_fails_is_asked_again_after_a_pause
 }
 

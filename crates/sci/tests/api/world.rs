@@ -100,7 +100,11 @@ impl World {
     /// An agent connects and tells what runs on its host.
     pub fn connect(&self, host: &str) {
         let host = HostName::new(host).unwrap();
-        self.happened(Input::AgentConnected { host: host.clone(), release: "0.1.0".to_owned() });
+        self.happened(Input::AgentConnected {
+            host: host.clone(),
+            release: "0.1.0".to_owned(),
+            finds_holders: true,
+        });
         self.happened(Input::InventoryReported {
             apps: vec![],
             vips: vec![],

@@ -62,6 +62,8 @@ pub struct SimHost {
     pub no_carrier: bool,
     pub scripts_fail: bool,
     pub enabling_fails: bool,
+    /// Its agent is of before there were leases: it ends its link over a message that it does not know.
+    pub old_release: bool,
     /// Its agent cannot ask the network.
     pub inquiries_fail: bool,
     greatest: Epoch,
@@ -217,7 +219,8 @@ impl World {
         // What was on its way over the connection before is lost with it.
         self.to_agents.retain(|(to, _)| to != name);
         self.to_scs.retain(|(from, _)| from != name);
-        self.feed(Input::AgentConnected { host: name.clone(), release: "1".to_owned() });
+        let finds_holders = !self.hosts[name].old_release;
+        self.feed(Input::AgentConnected { host: name.clone(), release: "1".to_owned(), finds_holders });
         if let Some(taken) = self.hosts[name].taken.clone() {
             self.to_scs.push_back((name.clone(), Input::TookOver { host: name.clone(), taken }));
         }
@@ -636,6 +639,10 @@ impl World {
                 let vip = *vip;
                 self.set_vip(on, vip, false);
                 LaunchOutcome::Succeeded
+            }
+            LaunchWhat::FindHolder { .. } if self.hosts[on].old_release => {
+                self.violations.push(format!("the agent on {on} does not know this launch: {launch:?}"));
+                return;
             }
             LaunchWhat::FindHolder { .. } if self.hosts[on].inquiries_fail => {
                 LaunchOutcome::Failed { why: "no raw socket".to_owned() }
