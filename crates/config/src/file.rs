@@ -211,7 +211,7 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     let listen =
         table.get("listen").and_then(|field| values::socket_addresses(&field)).unwrap_or(default.listen);
     let api_listen = table.get("api-listen").and_then(|field| {
-        let address = values::socket_address(&field, "192.0.2.10:7401")?;
+        let address = values::socket_address(&field, "192.0.2.10:7402")?;
         // The agents' port speaks another protocol; a wildcard address takes the port on every address.
         let clash = |other: &SocketAddr| {
             other.port() == address.port()
@@ -224,7 +224,22 @@ fn scs(table: &Table<'_>) -> ScsSettings {
                 || format!("`api-listen` and `listen` both want port {}", address.port()),
                 |f| {
                     f.label("taken by `listen`")
-                        .help("give the API a port of its own, such as 7401".to_owned())
+                        .help("give the API a port of its own, such as 7402".to_owned())
+                },
+            );
+        }
+        // Whether an agent runs beside the SCS is not in the file; where a host has this very address, that is an error below.
+        if address.ip().is_unspecified() && address.port() == DEFAULT_PEER_PORT {
+            field.warning(
+                || {
+                    format!(
+                        "`api-listen` takes port {DEFAULT_PEER_PORT} of every address of the SCS's machine"
+                    )
+                },
+                |f| {
+                    f.label("where an agent listens for the other agents, unless told otherwise").help(
+                        "where the SCS runs on one of the hosts, use another port, such as 7402".to_owned(),
+                    )
                 },
             );
         }
@@ -268,7 +283,7 @@ fn host(
                 || format!("`{}` and `{key}` are both {at}", field.name),
                 |f| {
                     f.label(format!("taken by `{key}` of [scs]"))
-                        .help(format!("give the agent another port, such as \"{}:7402\"", at.ip()))
+                        .help(format!("give the agent another port, such as \"{}:7403\"", at.ip()))
                 },
             );
         }
@@ -278,7 +293,7 @@ fn host(
     if let (None, Some((key, _))) = (peer_address, taken.iter().find(|(_, other)| *other == by_default)) {
         field.error(
             || format!("the agent of host \"{name}\" listens at {by_default}, and so does `{key}` of [scs]"),
-            |f| f.help(format!("add a line such as: peer-address = \"{address}:7402\"")),
+            |f| f.help(format!("add a line such as: peer-address = \"{address}:7403\"")),
         );
     }
     Some(Host { address, peer_address })
