@@ -16,7 +16,8 @@
 //! - the peer let go because its server failed, and the server here is ready: it becomes primary;
 //! - the server here failed, the peer is heard and did not take over, and it is ready again: it becomes primary again.
 //!
-//! Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
+//! What was decided is tried again where the server refuses it, and an agent that slept first listens for a while: the
+//! peer may have taken over unnoticed. Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,9 @@ const FAILURE_REMEMBERED: Duration = Duration::from_secs(5);
 /// How long the SCS has to make a server backup whose lease is another's, before the agent does. The gate is closed
 /// meanwhile; the SCS, which is back in most cases when the peer is, knows what else belongs to it.
 const STEP_DOWN_AFTER: Duration = Duration::from_secs(2);
+
+/// How soon, at most, a server that did not take the role is told to take it again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the member of the pair on this host is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -117,6 +121,13 @@ pub enum Reason {
     BackAgain,
 }
 
+/// A role that may be taken later.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    from: Micros,
+    why: Reason,
+}
+
 /// A pair, as its member's agent keeps it.
 #[derive(Debug, Clone)]
 pub struct Keeper {
@@ -129,8 +140,14 @@ pub struct Keeper {
     carrier: bool,
     /// The peer let go because its server failed: what it let go, and when.
     peer_failed: Option<(Epoch, Micros)>,
-    /// The server here failed while it held: from when on it may take the role again without an SCS.
-    again_from: Option<Micros>,
+    /// From when on the server here may take the role without an SCS: it failed while it held, or did not take it.
+    again: Option<Again>,
+    /// This agent slept: until when nothing is decided alone.
+    listen_until: Option<Micros>,
+    /// The greatest epoch that the server has seen: it refuses orders under smaller ones.
+    seen: Epoch,
+    /// The role was taken here without an SCS: under which grant, and why.
+    taken: Option<(Epoch, Reason)>,
     /// The other member has a newer grant: its epoch, and when the server here is made backup if nobody has by then.
     outdated: Option<(Epoch, Micros)>,
     won: bool,
@@ -155,7 +172,10 @@ impl Keeper {
             peer_heard: false,
             carrier: true,
             peer_failed: None,
-            again_from: None,
+            again: None,
+            listen_until: None,
+            seen: Epoch(0),
+            taken: None,
             outdated: None,
             outputs,
         };
@@ -177,6 +197,11 @@ impl Keeper {
         self.machine.fenced_off(epoch);
     }
 
+    /// The server has seen this epoch, and refuses orders under smaller ones: a role that is taken here is above it.
+    pub fn saw(&mut self, epoch: Epoch) {
+        self.seen = self.seen.max(epoch);
+    }
+
     /// Other durations from now on.
     pub fn set_timing(&mut self, timing: Timing) {
         self.machine.set_timing(timing);
@@ -184,6 +209,7 @@ impl Keeper {
 
     /// The server is something else now, or just what it was.
     pub fn server(&mut self, server: Server, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         let before = std::mem::replace(&mut self.server, server);
         if before == server {
             return;
@@ -205,12 +231,18 @@ impl Keeper {
             | Server::Primary { .. }
             | Server::Broken { .. } => Why::Ordered,
         };
+        let taken = self.taken.take_if(|(granted, _)| server != Server::Primary { granted: *granted });
         match server {
             Server::Primary { .. } | Server::Absent { by_order: true } => {
-                (self.peer_failed, self.again_from) = (None, None);
+                (self.peer_failed, self.again) = (None, None);
             }
             Server::Absent { by_order: false } if held => {
-                self.again_from = Some(now + self.patience());
+                self.again = Some(Again { from: now + self.patience(), why: Reason::BackAgain });
+            }
+            // It refused the order, or did not carry it out.
+            Server::Ready if !self.scs_reached => {
+                let from = now + self.patience().max(TRY_AGAIN_AFTER);
+                self.again = taken.map(|(_, why)| Again { from, why }).or(self.again);
             }
             Server::Absent { by_order: false } | Server::Unknown | Server::Ready | Server::Broken { .. } => {}
         }
@@ -221,8 +253,9 @@ impl Keeper {
 
     /// The SCS is reached, or no longer.
     pub fn scs_reached(&mut self, reached: bool, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         if reached {
-            self.again_from = None;
+            (self.again, self.taken) = (None, None);
         } else if self.scs_reached {
             // The SCS has made the peer primary, in most cases; and this agent may have slept since it was asked last.
             self.await_peer(now);
@@ -233,6 +266,7 @@ impl Keeper {
 
     /// The peer's agent is heard, or no longer.
     pub fn peer_heard(&mut self, heard: bool, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         if heard && !self.peer_heard {
             self.await_peer(now);
         }
@@ -242,12 +276,14 @@ impl Keeper {
 
     /// The interfaces of the pair's VIPs have, or have not, a carrier.
     pub fn carrier(&mut self, carrier: bool, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         self.carrier = carrier;
         self.decide_alone(now, out);
     }
 
     /// Another voter says something.
     pub fn hear(&mut self, from: Seat, body: Body, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         self.machine.hear(from, body, now, &mut self.outputs);
         self.act(now, out);
         self.decide_alone(now, out);
@@ -255,6 +291,7 @@ impl Keeper {
 
     /// Does what is due.
     pub fn time_passed(&mut self, now: Micros, out: &mut Vec<Act>) {
+        self.notice_sleep(now);
         self.machine.time_passed(now, &mut self.outputs);
         self.act(now, out);
         self.decide_alone(now, out);
@@ -264,9 +301,10 @@ impl Keeper {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
         let may = !self.scs_reached && self.peer_heard && self.server == Server::Ready && self.carrier;
-        let again = self.again_from.filter(|_| may);
+        let again = self.again.map(|again| again.from).filter(|_| may);
+        let listened = self.listen_until.filter(|_| may);
         let step_down = self.outdated.map(|(_, at)| at);
-        [self.machine.next_deadline(), again, step_down].into_iter().flatten().min()
+        [self.machine.next_deadline(), again.max(listened), step_down].into_iter().flatten().min()
     }
 
     /// The machine, to be looked at.
@@ -281,10 +319,24 @@ impl Keeper {
         self.server
     }
 
+    /// First in every input: one that comes long after something was due has found this agent asleep. What happened
+    /// meanwhile may come behind it.
+    fn notice_sleep(&mut self, now: Micros) {
+        let every = self.machine.timing().every();
+        let Some(due) = self.next_deadline().filter(|due| *due + every < now) else { return };
+        let until = now + self.patience();
+        self.listen_until = Some(until);
+        // It is not forgotten for that.
+        if let Some((_, at)) = self.peer_failed.as_mut().filter(|(_, at)| due.since(*at) < FAILURE_REMEMBERED)
+        {
+            *at = until;
+        }
+    }
+
     /// The peer may have taken over unnoticed: then it asks for this agent's vote before this is over.
     fn await_peer(&mut self, now: Micros) {
-        let patience = self.patience();
-        self.again_from = self.again_from.map(|from| from.max(now + patience));
+        let from = now + self.patience();
+        self.again = self.again.map(|again| Again { from: again.from.max(from), ..again });
     }
 
     /// Long enough for a peer that stands by to have taken over.
@@ -302,6 +354,7 @@ impl Keeper {
         if let Some((epoch, _)) = self.outdated.take_if(|(_, at)| *at <= now) {
             out.push(Act::StepDown { epoch });
         }
+        self.listen_until.take_if(|until| *until <= now);
         if self.scs_reached {
             return;
         }
@@ -319,21 +372,31 @@ impl Keeper {
         if promised {
             self.peer_failed = None;
             // Somebody took over in time.
-            self.again_from.take_if(|from| *from <= now);
+            self.again.take_if(|again| again.from <= now);
+        }
+        if promised || self.listen_until.is_some() {
+            return;
         }
         let peer_failed = self.peer_failed.filter(|(_, at)| now.since(*at) < FAILURE_REMEMBERED);
-        let why = match (peer_failed, self.again_from) {
-            (Some((epoch, _)), _) if !promised => Reason::PeerFailed { epoch },
+        let why = match (peer_failed, self.again) {
+            (Some((epoch, _)), _) => Reason::PeerFailed { epoch },
             // One that hears nobody knows of nobody who took over, and could not hold the lease.
-            (None, Some(from)) if from <= now && !promised && self.peer_heard => Reason::BackAgain,
-            (Some(_) | None, _) => return,
+            (None, Some(Again { from, why })) if from <= now && self.peer_heard => why,
+            (None, _) => return,
         };
-        (self.peer_failed, self.again_from) = (None, None);
-        let epoch = self.machine.next_grant();
+        (self.peer_failed, self.again) = (None, None);
+        let epoch = self.next_grant();
         self.server = Server::Primary { granted: epoch };
+        self.taken = Some((epoch, why));
         out.push(Act::TakeOver { epoch, why });
         self.machine.want(Want::Hold { granted: epoch }, Why::Ordered, false, now, &mut self.outputs);
         self.act(now, out);
+    }
+
+    /// The epoch of a grant that this member gives itself; its server has seen none as great.
+    fn next_grant(&self) -> Epoch {
+        let next = self.machine.next_grant();
+        if next > self.seen { next } else { self.seen.next_of(self.me) }
     }
 
     /// This host cannot serve, a peer stands by, and there is no SCS to tell.
@@ -342,7 +405,8 @@ impl Keeper {
             return;
         }
         // It may not arrive.
-        self.again_from = Some(now + self.patience());
+        self.again = Some(Again { from: now + self.patience(), why: Reason::BackAgain });
+        self.taken = None;
         self.machine.want(Want::Nothing, Why::Failed, true, now, &mut self.outputs);
         self.act(now, out);
         out.push(Act::StepDown { epoch: granted });
@@ -366,7 +430,10 @@ impl Keeper {
                     self.won = false;
                     out.push(Act::Lost { epoch });
                 }
-                Output::Outdated { granted } => self.outdated = Some((granted, now + STEP_DOWN_AFTER)),
+                Output::Outdated { granted } => {
+                    self.outdated = Some((granted, now + STEP_DOWN_AFTER));
+                    self.taken = None;
+                }
                 Output::Released { by, epoch, why } if by != self.me => match why {
                     Why::Failed => {
                         self.peer_failed = Some((epoch, now));

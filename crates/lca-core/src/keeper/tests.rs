@@ -248,6 +248,99 @@ fn one_that_slept_does_not_take_the_role_again_before_it_has_listened() {
     assert!(world.holds(Member::Second));
 }
 
+/// What an agent that was stopped finds first when it goes on.
+const FIRST_FOUND: [fn(&mut Keeper, Micros, &mut Vec<Act>); 6] = [
+    |keeper, now, out| keeper.time_passed(now, out),
+    |keeper, now, out| keeper.carrier(true, now, out),
+    |keeper, now, out| keeper.peer_heard(true, now, out),
+    |keeper, now, out| keeper.scs_reached(false, now, out),
+    |keeper, now, out| keeper.server(Server::Ready, now, out),
+    // Of before it slept.
+    |keeper, now, out| {
+        let ask = Body::Ask { epoch: Epoch(1), at: Micros(1), hold_us: 450_000, kind: lease::Kind::Standby };
+        keeper.hear(Seat::Member(Member::Second), ask, now, out);
+    },
+];
+
+#[test]
+fn whatever_one_that_slept_finds_first_it_listens_before_it_takes_a_role() {
+    for (which, first) in FIRST_FOUND.into_iter().enumerate() {
+        // Its own server had failed, and is back; the SCS, which the other one alone reaches, decides.
+        let mut world = World::settled();
+        world.act(Member::First, |keeper, now, out| keeper.scs_reached(false, now, out));
+        world.server(Member::Second, FAILED);
+        world.server(Member::First, FAILED);
+        world.server(Member::First, Server::Ready);
+        world.server(Member::Second, Server::Ready);
+        world.run(Duration::from_millis(600));
+        // Stopped, until after it would have taken the role again; meanwhile the other one takes it.
+        world.now = world.now + Duration::from_millis(500);
+        world.act(Member::First, first);
+        assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })), "event {which}");
+        world.entitle(Member::Second, 3);
+        world.server(Member::Second, Server::Primary { granted: Epoch(3) });
+        world.run(Duration::from_secs(10));
+        assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })), "event {which}");
+        assert!(world.holds(Member::Second));
+    }
+}
+
+#[test]
+fn a_failure_is_not_forgotten_by_one_that_slept() {
+    for first in FIRST_FOUND {
+        let mut world = World::settled();
+        // The SCS dies along with the server, and the other agent sleeps before it knows of the former.
+        world.scs_up = false;
+        world.server(Member::First, FAILED);
+        world.now = world.now + Duration::from_secs(7);
+        world.act(Member::Second, |keeper, now, out| keeper.scs_reached(false, now, out));
+        world.act(Member::Second, first);
+        assert!(!world.did(Member::Second, |act| matches!(act, Act::TakeOver { .. })));
+        world.run(Duration::from_secs(2));
+        assert!(world.did(Member::Second, |act| matches!(act, Act::TakeOver { .. })));
+    }
+}
+
+#[test]
+fn a_role_is_taken_under_an_epoch_that_the_server_does_not_refuse() {
+    let mut world = World::settled();
+    // An order under a newer grant was seen here, and by no voter.
+    world.keepers[1].saw(Epoch(8));
+    world.lose_scs();
+    world.server(Member::First, FAILED);
+    assert!(world.did(Member::Second, |act| matches!(act, Act::TakeOver { epoch: Epoch(9), .. })));
+    world.run(Duration::from_millis(10));
+    assert!(world.holds(Member::Second));
+}
+
+#[test]
+fn a_role_that_the_server_did_not_take_is_taken_again() {
+    let mut world = World::settled();
+    world.lose_scs();
+    world.server(Member::First, FAILED);
+    let taken = |epoch| Act::TakeOver { epoch, why: Reason::PeerFailed { epoch: Epoch(2) } };
+    assert!(world.did(Member::Second, |act| *act == taken(Epoch(3))));
+    // It stays what it was: refused, or not confirmed in time.
+    world.keepers[1].saw(Epoch(3));
+    world.server(Member::Second, Server::Ready);
+    assert!(!world.holds(Member::Second));
+    world.run(TRY_AGAIN_AFTER * 2);
+    let again = world.acts.iter().rev().find_map(|(_, act)| match act {
+        Act::TakeOver { epoch, .. } => Some(*epoch),
+        _ => None,
+    });
+    let again = again.filter(|epoch| *epoch > Epoch(3)).expect("it is told again, under a newer epoch");
+    assert!(world.did(Member::Second, |act| *act == taken(again)), "for the same reason");
+    assert!(world.holds(Member::Second));
+    // Once it has stepped down by order that is over.
+    world.act(Member::Second, |keeper, now, out| keeper.scs_reached(true, now, out));
+    world.server(Member::Second, Server::Ready);
+    world.act(Member::Second, |keeper, now, out| keeper.scs_reached(false, now, out));
+    world.acts.clear();
+    world.run(Duration::from_secs(10));
+    assert!(!world.did(Member::Second, |act| matches!(act, Act::TakeOver { .. })));
+}
+
 #[test]
 fn one_that_hears_nobody_does_not_take_the_role_again() {
     let mut world = World::settled();

@@ -81,9 +81,10 @@ impl Modes {
         is.max(told)
     }
 
-    /// Whether it is a backup that has what it needs to take over.
+    /// Whether it is a backup. Whether it has what the primary has is asked where a change is planned; what the agent does
+    /// by itself follows a failure, and then whatever it has is more than nothing.
     pub(super) fn stands_by(&self) -> bool {
-        self.current == Some(RunMode::Backup) && self.synced
+        self.current == Some(RunMode::Backup)
     }
 
     pub(super) fn limit(&self) -> Option<Micros> {
