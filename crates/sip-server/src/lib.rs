@@ -5,12 +5,13 @@
 //! is taken between two requests and confirmed at once, and the watchdog's heartbeats stop when the loop does. What a
 //! request means is decided in `sip-proto`; which mode holds, in `mode`; here bytes are moved.
 
-mod connection;
+mod agent;
 mod manager;
 mod mode;
 mod options;
+mod say;
 mod server;
-mod sockets;
+mod transport;
 
 pub use options::{Args, ModeSource, Options};
 

@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use control_link::{mode_socket, notify};
 use domain::AppName;
+use sip_proto::b2bua::{Interface, Transport};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,6 +113,14 @@ impl Options {
                 format!("a watchdog limit of {limit:?} cannot be kept: {shortest:?} is the shortest")
             })
         })
+    }
+
+    /// Where we are reached: each address over UDP and TCP.
+    pub(crate) fn interfaces(&self) -> Vec<Interface> {
+        let over = |transport| {
+            self.listen.iter().map(move |address| Interface { transport, address: *address })
+        };
+        over(Transport::Udp).chain(over(Transport::Tcp)).collect()
     }
 
     /// The domains with the listen addresses, as SIP URIs spell them; none where any will do.

@@ -1,52 +1,42 @@
 //! The event loop: which sockets are ready, whose turn it is, what is due. The mode socket goes first in every round,
 //! and a round does a bounded amount of work, so an instruction waits for a few dozen requests at most.
 
-use crate::connection::{Connection, Lent, Turn};
+use crate::agent::Agent;
 use crate::manager::Manager;
 use crate::mode::{Instructed, RunState};
-use crate::options::{MAX_LISTEN, ModeSource, Options};
-use crate::sockets;
+use crate::options::{ModeSource, Options};
+use crate::say::Say;
+use crate::transport::{Letter, Probe, Transports};
 use anyhow::Context;
 use control_link::lifeline::Lifeline;
 use control_link::messages::{FromApplication, ToApplication};
-use control_link::mode_socket::{self, ModeSocketError};
-use domain::{AppName, Epoch, Micros, RefId, RunMode};
-use mio::net::{TcpListener, UdpSocket};
+use domain::{Epoch, Micros, RefId, RunMode};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sip_proto::{Arrival, Duty, Framing, Limits, Reply, Settings, UserAgentServer, parse};
-use std::fmt;
+use sip_proto::b2bua::Flow;
+use sip_proto::{Arrival, Duty, Limits, Reply, Settings, UserAgentServer, parse};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Datagrams of one socket that are answered in one round.
-const DATAGRAMS_PER_ROUND: usize = 64;
-/// Connections that are accepted in one round.
-const ACCEPTS_PER_ROUND: usize = 16;
 /// Instructions that are read in one round: more than the kernel keeps for us, so that after a stall the last one holds
 /// before anything is answered.
 const INSTRUCTIONS_PER_ROUND: usize = 1_024;
 /// Agents that are accepted in one round.
 const AGENTS_PER_ROUND: usize = 16;
-/// Most connections at once; further ones are closed.
-const MAX_CONNECTIONS: usize = 1_024;
 /// Addresses-of-record whose bindings end in one round.
 const EXPIRIES_PER_ROUND: usize = 256;
-/// How often connections are checked against their time limits.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Most events taken from the kernel in one round.
-const EVENTS_PER_ROUND: usize = 256;
+const EVENTS_PER_ROUND: usize = 1_024;
 
 const SIGNALS: Token = Token(0);
 const MODE_LISTENER: Token = Token(1);
 const AGENT: Token = Token(2);
-const DATAGRAMS: usize = 16;
-const LISTENERS: usize = DATAGRAMS + MAX_LISTEN + 1;
-const CONNECTIONS: usize = LISTENERS + MAX_LISTEN;
+const PROBE: Token = Token(3);
+/// All tokens from here on are the transports'.
+const TRANSPORTS: usize = 16;
 
 /// What happened since the start; for the status sentence.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,10 +49,6 @@ pub(crate) struct Counters {
     pub(crate) unanswered: u64,
     /// Datagrams and stretches of a stream that are no SIP.
     pub(crate) not_sip: u64,
-    /// Answers that the kernel did not take: no route, address not held, no room.
-    pub(crate) unsent: u64,
-    /// Datagrams and connections dropped in backup mode.
-    pub(crate) silenced: u64,
 }
 
 impl Counters {
@@ -77,88 +63,47 @@ impl Counters {
     }
 }
 
-/// A UDP socket.
-struct Datagrams {
-    socket: UdpSocket,
-    /// Whether it answers in any run mode.
-    probe: bool,
-    /// Whether it may have more to read.
-    ready: bool,
-}
-
-/// A TCP listener.
-struct Listener {
-    socket: TcpListener,
-    ready: bool,
-}
-
-/// A place for a connection.
-#[derive(Default)]
-struct Slot {
-    connection: Option<Connection>,
-    ready: bool,
-}
-
-/// The application's side of the mode socket.
-struct ModeSocket {
-    listener: mode_socket::Listener,
-    agent: Option<mode_socket::Connection>,
-}
-
 /// The SIP Server.
 pub(crate) struct Server {
-    name: AppName,
+    say: Say,
     poll: Poll,
     signals: SignalFd,
-    mode_socket: Option<ModeSocket>,
+    agent: Agent,
     state: RunState,
     manager: Manager,
     lifeline: Lifeline,
     uas: UserAgentServer,
-    datagrams: Vec<Datagrams>,
-    listeners: Vec<Listener>,
-    slots: Vec<Slot>,
-    next_sweep: Micros,
+    probe: Option<Probe>,
+    transports: Transports,
     counters: Counters,
-    /// Bytes are received here and answers to datagrams written there.
-    buffer: Box<[u8]>,
-    answer: Vec<u8>,
+    answers: Vec<(Flow, Vec<u8>)>,
 }
 
 impl Server {
     /// Binds everything and says that it is ready.
     pub(crate) fn start(options: Options) -> anyhow::Result<Self> {
         options.check()?;
+        let say = Say::new(options.name.clone());
         let signals = block_signals().context("cannot take over signals")?;
         let poll = Poll::new().context("cannot make an event loop")?;
         let registry = poll.registry();
         registry.register(&mut SourceFd(&signals.as_raw_fd()), SIGNALS, Interest::READABLE)?;
 
-        let mut sockets = Vec::new();
-        for address in &options.listen {
-            sockets.push(Datagrams { socket: sockets::datagrams(*address)?, probe: false, ready: true });
-        }
-        if let Some(address) = options.probe_listen {
-            sockets.push(Datagrams { socket: sockets::datagrams(address)?, probe: true, ready: true });
-        }
-        for (index, datagrams) in sockets.iter_mut().enumerate() {
-            registry.register(&mut datagrams.socket, Token(DATAGRAMS + index), Interest::READABLE)?;
-        }
-        let mut listeners = Vec::new();
-        for (index, address) in options.listen.iter().enumerate() {
-            let mut socket = sockets::listener(*address)?;
-            registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            listeners.push(Listener { socket, ready: true });
-        }
-        let (mode_socket, state) = match &options.mode {
-            ModeSource::Standalone => (None, RunState::STANDALONE),
+        let probe = options.probe_listen.map(|address| Probe::bind(address, registry, PROBE)).transpose()?;
+        let registry_of_their_own = registry.try_clone()?;
+        let mut transports =
+            Transports::bind(&options.interfaces(), None, registry_of_their_own, TRANSPORTS)?;
+        let (agent, state) = match &options.mode {
+            ModeSource::Standalone => (Agent::default(), RunState::STANDALONE),
             ModeSource::Socket(path) => {
-                let listener = mode_socket::Listener::bind(path)
+                let agent = Agent::listen(path, registry, MODE_LISTENER)
                     .with_context(|| format!("cannot listen for the agent at {}", path.display()))?;
-                registry.register(&mut SourceFd(&listener.as_raw_fd()), MODE_LISTENER, Interest::READABLE)?;
-                (Some(ModeSocket { listener, agent: None }), RunState::BACKUP)
+                (agent, RunState::BACKUP)
             }
         };
+        if state.duty().is_some() {
+            transports.speak();
+        }
         let settings = Settings {
             server: format!("Takeover/{} ({})", env!("CARGO_PKG_VERSION"), options.name),
             domains: options.all_domains(),
@@ -166,25 +111,22 @@ impl Server {
             calls: false,
         };
         let mut server = Self {
-            name: options.name,
+            say,
             poll,
             signals,
-            mode_socket,
+            agent,
             state,
             lifeline: Lifeline::default(),
             manager: Manager::new(options.notify_socket, options.watchdog),
             uas: UserAgentServer::new(settings),
-            datagrams: sockets,
-            listeners,
-            slots: Vec::new(),
-            next_sweep: Micros(0),
+            probe,
+            transports,
             counters: Counters::default(),
-            buffer: vec![0; sip_proto::MAX_MESSAGE + 1].into_boxed_slice(),
-            answer: Vec::new(),
+            answers: Vec::new(),
         };
         let now = now();
         server.manager.ready(server.status(), now);
-        server.note(format_args!("ready in {} mode", server.state.mode()));
+        server.say.note(format_args!("ready in {} mode", server.state.mode()));
         Ok(server)
     }
 
@@ -201,31 +143,31 @@ impl Server {
                 match event.token() {
                     SIGNALS if self.signalled()? => {
                         self.manager.stopping();
-                        self.note(format_args!("stopping"));
+                        self.say.note(format_args!("stopping"));
                         return Ok(());
                     }
                     SIGNALS => {}
-                    MODE_LISTENER => self.accept_agent(now),
+                    MODE_LISTENER => self.accept_agents(now),
                     AGENT => self.hear_agent(now),
-                    Token(token) => self.mark_ready(token),
+                    PROBE => self.probe.iter_mut().for_each(Probe::mark_ready),
+                    token => self.transports.mark_ready(token),
                 }
             }
-            self.serve_datagrams(now);
-            self.accept_connections(now);
-            self.serve_connections(now);
+            self.serve(now);
+            self.answer_probes(now);
             self.do_what_is_due(now);
         }
     }
 
     fn time_to_wait(&self, now: Micros) -> Option<Duration> {
-        let more = self.datagrams.iter().any(|d| d.ready)
-            || self.listeners.iter().any(|l| l.ready)
-            || self.slots.iter().any(|s| s.ready);
-        if more {
+        if self.transports.has_more() || self.probe.as_ref().is_some_and(Probe::is_ready) {
             return Some(Duration::ZERO);
         }
-        let sweep = self.slots.iter().any(|s| s.connection.is_some()).then_some(self.next_sweep);
-        let deadlines = [self.manager.next_deadline(), self.uas.registrar().next_deadline(), sweep];
+        let deadlines = [
+            self.manager.next_deadline(),
+            self.uas.registrar().next_deadline(),
+            self.transports.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min().map(|deadline| deadline.since(now))
     }
 
@@ -233,89 +175,52 @@ impl Server {
         Ok(self.signals.read_signal().context("cannot read signals")?.is_some())
     }
 
-    fn mark_ready(&mut self, token: usize) {
-        let ready = if token >= CONNECTIONS {
-            self.slots.get_mut(token - CONNECTIONS).map(|slot| &mut slot.ready)
-        } else if token >= LISTENERS {
-            self.listeners.get_mut(token - LISTENERS).map(|listener| &mut listener.ready)
-        } else {
-            self.datagrams.get_mut(token.wrapping_sub(DATAGRAMS)).map(|datagrams| &mut datagrams.ready)
-        };
-        if let Some(ready) = ready {
-            *ready = true;
-        }
-    }
+    // ---- the agent
 
-    // ---- the mode socket
-
-    fn accept_agent(&mut self, now: Micros) {
+    fn accept_agents(&mut self, now: Micros) {
         for _ in 0..AGENTS_PER_ROUND {
-            let Some(mode_socket) = &mut self.mode_socket else { return };
-            match mode_socket.listener.accept() {
-                Ok(Some(agent)) => {
-                    // The newest is the agent: one that was restarted comes before its predecessor is seen to be gone.
-                    let fd = agent.as_raw_fd();
-                    let registered =
-                        self.poll.registry().register(&mut SourceFd(&fd), AGENT, Interest::READABLE);
-                    mode_socket.agent = registered.is_ok().then_some(agent);
-                    self.greet_agent(now);
-                }
-                Ok(None) => return,
-                Err(e) => return self.note(format_args!("cannot accept the agent: {e}")),
+            if !self.agent.accept(self.poll.registry(), AGENT, &self.say) {
+                return;
             }
+            // What it cannot know; then what it has already said.
+            self.tell_agent(&self.run_mode(None));
+            self.tell_agent(&self.synced());
+            self.manager.ready(self.status(), now);
+            self.hear_agent(now);
         }
-    }
-
-    /// Tells a new agent what it cannot know, and hears what it has already sent.
-    fn greet_agent(&mut self, now: Micros) {
-        self.tell_agent(&self.run_mode(None));
-        // There is no replication yet, so there is nothing that a backup could lack.
-        self.tell_agent(&FromApplication::Synced { synced: true, standby: None });
-        self.manager.ready(self.status(), now);
-        self.hear_agent(now);
     }
 
     fn hear_agent(&mut self, now: Micros) {
         for _ in 0..INSTRUCTIONS_PER_ROUND {
-            let Some(agent) = self.mode_socket.as_ref().and_then(|m| m.agent.as_ref()) else { return };
-            match agent.receive_with() {
-                Ok(Some((ToApplication::SetRunMode { ref_id, mode, epoch }, _))) => {
-                    self.instruct(ref_id, mode, epoch, now);
-                }
-                Ok(Some((ToApplication::Suspend, _))) => self.suspend(now),
-                Ok(Some((ToApplication::Lifeline, lifeline))) => self.hold(lifeline),
-                // All that it was told are its arguments.
-                Ok(Some((ToApplication::Reconfigure, _))) => {}
-                Ok(None) => return,
-                Err(e @ (ModeSocketError::Malformed(_) | ModeSocketError::TooLarge { .. })) => {
-                    self.note(format_args!("an instruction was dropped: {e}"));
-                }
-                Err(e) => {
-                    self.note(format_args!("the agent is gone, {} mode stays: {e}", self.state.mode()));
-                    return self.forget_agent();
-                }
+            let Some((message, along)) = self.agent.hear(&self.say) else { return };
+            match message {
+                ToApplication::SetRunMode { ref_id, mode, epoch } => self.instruct(ref_id, mode, epoch, now),
+                ToApplication::Suspend => self.suspend(now),
+                ToApplication::Reconfigure => {}
+                ToApplication::Lifeline => self.hold(along),
             }
         }
         // One that sends so many at once is none of ours; its successor starts afresh.
-        self.note(format_args!("the agent sends too much"));
-        self.forget_agent();
+        self.say.note(format_args!("the agent sends too much"));
+        self.agent.forget();
     }
 
     /// Takes a run mode: silence or service first, then the answer, then the rest.
     fn instruct(&mut self, ref_id: RefId, mode: RunMode, epoch: Epoch, now: Micros) {
         let before = self.state;
         let instructed = self.state.instruct(mode, epoch);
-        if self.state.duty().is_none() {
-            self.abort_connections();
+        match self.state.duty() {
+            Some(_) => self.transports.speak(),
+            None => self.transports.silence(),
         }
         self.tell_agent(&self.run_mode(Some(ref_id)));
         match instructed {
             Instructed::Changed => {
-                self.note(format_args!("{} mode, epoch {epoch}; before: {}", mode, before.mode()));
+                self.say.note(format_args!("{} mode, epoch {epoch}; before: {}", mode, before.mode()));
                 self.manager.status(self.status(), now);
             }
             Instructed::Same => {}
-            Instructed::Stale => self.note(format_args!(
+            Instructed::Stale => self.say.note(format_args!(
                 "{mode} mode for epoch {epoch} was refused: epoch {} holds",
                 before.epoch()
             )),
@@ -328,7 +233,7 @@ impl Server {
         self.tell_agent(&FromApplication::Suspending);
         self.state.suspend();
         self.tell_agent(&FromApplication::Suspended);
-        self.note(format_args!("suspended"));
+        self.say.note(format_args!("suspended"));
         self.manager.status(self.status(), now);
     }
 
@@ -336,7 +241,7 @@ impl Server {
     fn hold(&mut self, lifeline: Option<OwnedFd>) {
         let held = lifeline.map(|lifeline| self.lifeline.hold(lifeline.as_fd()));
         if let Some(Err(e)) = held {
-            self.note(format_args!("the agent's lifeline cannot be held: {e}"));
+            self.say.note(format_args!("the agent's lifeline cannot be held: {e}"));
         }
     }
 
@@ -344,131 +249,57 @@ impl Server {
         FromApplication::RunMode { ref_id, mode: self.state.mode(), epoch: self.state.epoch() }
     }
 
+    /// There is no replication yet, so there is nothing that a backup could lack.
+    fn synced(&self) -> FromApplication {
+        FromApplication::Synced { synced: true, standby: None }
+    }
+
     fn tell_agent(&mut self, message: &FromApplication) {
-        let Some(agent) = self.mode_socket.as_ref().and_then(|m| m.agent.as_ref()) else { return };
-        if let Err(e) = agent.send(message) {
-            // It connects again and is told anew.
-            self.note(format_args!("the agent could not be told: {e}"));
-            self.forget_agent();
-        }
+        self.agent.tell(message, &self.say);
     }
 
-    fn forget_agent(&mut self) {
-        if let Some(mode_socket) = &mut self.mode_socket {
-            mode_socket.agent = None;
-        }
-    }
+    // ---- SIP
 
-    // ---- SIP over UDP
-
-    fn serve_datagrams(&mut self, now: Micros) {
-        for index in 0..self.datagrams.len() {
-            for _ in 0..DATAGRAMS_PER_ROUND {
-                if !self.datagrams[index].ready {
-                    break;
-                }
-                self.serve_datagram(index, now);
-            }
-        }
-    }
-
-    fn serve_datagram(&mut self, index: usize, now: Micros) {
-        let datagrams = &mut self.datagrams[index];
-        let (length, source) = match datagrams.socket.recv_from(&mut self.buffer) {
-            Ok(received) => received,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                datagrams.ready = false;
+    fn serve(&mut self, now: Micros) {
+        let (uas, counters, answers) = (&mut self.uas, &mut self.counters, &mut self.answers);
+        let duty = self.state.duty();
+        self.transports.receive(now, |flow, bytes, framing| {
+            let (Ok(message), Some(duty)) = (parse(bytes, framing), duty) else {
+                counters.not_sip += 1;
                 return;
-            }
-            // An error that was queued for an earlier answer; the next call reads on.
-            Err(_) => return,
-        };
-        let duty = if datagrams.probe { Some(Duty::Probe) } else { self.state.duty() };
-        let Some(duty) = duty else {
-            self.counters.silenced += 1;
-            return;
-        };
-        let Ok(message) = parse(&self.buffer[..length], Framing::Datagram) else {
-            self.counters.not_sip += 1;
-            return;
-        };
-        self.answer.clear();
-        let reply = self.uas.answer(&message, Arrival { source, now, duty }, &mut self.answer);
-        self.counters.count(reply);
-        if let Reply::Answer { to, .. } = reply
-            && datagrams.socket.send_to(&self.answer, to).is_err()
-        {
-            // The client sends its request again, and by then things may be better.
-            self.counters.unsent += 1;
-        }
-    }
-
-    // ---- SIP over TCP
-
-    fn accept_connections(&mut self, now: Micros) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS_PER_ROUND {
-                if !self.listeners[index].ready {
-                    break;
-                }
-                match self.listeners[index].socket.accept() {
-                    Ok((stream, peer)) => self.admit(stream, peer, now),
-                    Err(e) => match e.kind() {
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-                        // Nothing waits; or descriptors have run out, then the next sweep tries again.
-                        _ => self.listeners[index].ready = false,
-                    },
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, stream: mio::net::TcpStream, peer: SocketAddr, now: Micros) {
-        if self.state.duty().is_none() {
-            self.counters.silenced += 1;
-            return sockets::abort_on_close(&stream);
-        }
-        let index = match self.slots.iter().position(|slot| slot.connection.is_none()) {
-            Some(index) => index,
-            None if self.slots.len() < MAX_CONNECTIONS => {
-                self.slots.push(Slot::default());
-                self.slots.len() - 1
-            }
-            None => return,
-        };
-        let mut connection = Connection::new(stream, peer, now);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(connection.source(), Token(CONNECTIONS + index), interest).is_ok() {
-            self.slots[index] = Slot { connection: Some(connection), ready: true };
-        }
-    }
-
-    fn serve_connections(&mut self, now: Micros) {
-        let Some(duty) = self.state.duty() else { return };
-        for slot in self.slots.iter_mut().filter(|slot| slot.ready) {
-            slot.ready = false;
-            let Some(connection) = &mut slot.connection else { continue };
-            let mut lent = Lent {
-                uas: &mut self.uas,
-                counters: &mut self.counters,
-                buffer: &mut self.buffer,
-                duty,
-                now,
             };
-            match connection.turn(&mut lent) {
-                Turn::Waits => {}
-                Turn::More => slot.ready = true,
-                Turn::Ended => slot.connection = None,
+            let mut answer = Vec::new();
+            let reply = uas.answer(&message, Arrival { source: flow.peer, now, duty }, &mut answer);
+            counters.count(reply);
+            if let Reply::Answer { to, .. } = reply {
+                let peer = match framing {
+                    sip_proto::Framing::Datagram => to,
+                    sip_proto::Framing::Stream => flow.peer,
+                };
+                answers.push((Flow { peer, ..flow }, answer));
             }
-        }
+        });
+        let letters = self.answers.iter().map(|(flow, bytes)| Letter { flow: *flow, bytes, ticket: None });
+        self.transports.send(letters, now);
+        self.answers.clear();
+        self.transports.take_unsent();
     }
 
-    fn abort_connections(&mut self) {
-        for slot in self.slots.drain(..) {
-            if let Some(connection) = slot.connection {
-                connection.abort();
+    fn answer_probes(&mut self, now: Micros) {
+        let Some(probe) = &mut self.probe else { return };
+        let (uas, counters) = (&mut self.uas, &mut self.counters);
+        probe.answer(|source, bytes, answer| {
+            let Ok(message) = parse(bytes, sip_proto::Framing::Datagram) else {
+                counters.not_sip += 1;
+                return None;
+            };
+            let reply = uas.answer(&message, Arrival { source, now, duty: Duty::Probe }, answer);
+            counters.count(reply);
+            match reply {
+                Reply::Answer { to, .. } => Some(to),
+                Reply::None(_) => None,
             }
-        }
+        });
     }
 
     // ---- time
@@ -476,34 +307,25 @@ impl Server {
     fn do_what_is_due(&mut self, now: Micros) {
         self.manager.heartbeat(now);
         self.uas.registrar_mut().due(now, EXPIRIES_PER_ROUND);
-        if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_EVERY;
-            self.listeners.iter_mut().for_each(|listener| listener.ready = true);
-            for slot in &mut self.slots {
-                if slot.connection.as_ref().is_some_and(|connection| connection.is_overdue(now)) {
-                    slot.connection = None;
-                }
-            }
-        }
+        self.transports.sweep(now);
         if self.manager.status_is_due(now) {
             self.manager.status(self.status(), now);
         }
     }
 
     fn status(&self) -> String {
-        let Counters { answered, malformed, unanswered, not_sip, unsent, silenced } = self.counters;
+        let Counters { answered, malformed, unanswered, not_sip } = self.counters;
+        let moved = self.transports.counters();
         format!(
             "{} mode, epoch {}; {} registered, {} connections; {answered} answered ({malformed} malformed), \
-             {unanswered} unanswered, {not_sip} not SIP, {unsent} unsent, {silenced} dropped as backup",
+             {unanswered} unanswered, {not_sip} not SIP, {} unsent, {} dropped as backup",
             self.state.mode(),
             self.state.epoch(),
             self.uas.registrar().len(),
-            self.slots.iter().filter(|slot| slot.connection.is_some()).count(),
+            self.transports.connections(),
+            moved.unsent,
+            moved.silenced,
         )
-    }
-
-    fn note(&self, text: fmt::Arguments<'_>) {
-        eprintln!("{}: {text}", self.name);
     }
 }
 
