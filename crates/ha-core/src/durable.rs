@@ -1,8 +1,8 @@
 //! What of the state must survive a restart of the SCS: who is wanted, under which epoch, what operators ordered.
 
 use crate::state::{State, Wish};
-use alarms::Alarms;
-use domain::{AppName, Epoch, Micros, PairName, RunMode};
+use alarms::{Alarms, Source};
+use domain::{AppName, Epoch, Micros, PairName, RunMode, events};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,6 +105,17 @@ impl State {
             }
         }
         self.alarms = durable.alarms;
+        let lost = |alarm: &alarms::ActiveAlarm| match &alarm.source {
+            Source::Application(app) if alarm.event == events::LEASE_LOST => Some(app.clone()),
+            Source::Application(_) | Source::Host(_) | Source::Cluster => None,
+        };
+        for app in self.alarms.active().filter_map(lost) {
+            if let Some((name, _)) = self.cluster.pair_of(&app)
+                && let Some(state) = self.pairs.get_mut(name)
+            {
+                state.lease_lost = Some(now);
+            }
+        }
         self.alarms.skip_numbers(SKIP_ALARMS);
         self.last_ref = durable.last_ref.saturating_add(SKIP_REFS);
         self.last_incident = durable.last_incident;

@@ -130,8 +130,51 @@ impl State {
         }
     }
 
+    /// What an agent says about its lease is about the pair, and so about its first member, whichever of the two says it: the
+    /// lease that one host holds ends the alarm that the other lost it.
+    pub(crate) fn about_its_pair(&self, event: LogEvent) -> LogEvent {
+        if event.id != events::LEASE_LOST && event.id != events::LEASE_HELD {
+            return event;
+        }
+        let pair = event.attributes.get("pair").and_then(|name| PairName::new(name).ok());
+        let pair = pair.and_then(|name| self.cluster.pairs.get(&name));
+        match (pair, &event.host) {
+            (Some(pair), Some(host)) if self.member_on(pair, host).is_some() => event.of(&pair.members[0]),
+            (Some(_) | None, _) => event,
+        }
+    }
+
+    /// A pair's lease was lost, or is held.
+    pub(crate) fn lease_logged(&mut self, name: &PairName, event: &LogEvent, now: Micros) {
+        let Some(state) = self.pairs.get_mut(name) else { return };
+        if event.id == events::LEASE_LOST {
+            state.lease_lost = Some(now);
+        } else if event.id == events::LEASE_HELD {
+            state.lease_lost = None;
+        }
+    }
+
+    /// A host that was cut off tells that it lost the lease when it is back, and the other has long held it: then nobody
+    /// wins it any more, and what is told of it next says that the loss is over.
+    fn watch_lost_lease(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        let Some(lost) = self.pairs[name].lease_lost else { return };
+        let holds = |(app, lease): (&AppName, &Option<(LeaseReport, Micros)>)| {
+            let (lease, _) = lease.as_ref().filter(|(_, told)| *told > lost)?;
+            let host = self.host_of(app).filter(|_| self.reachable(app))?;
+            Some((host.clone(), lease.held?))
+        };
+        let leases = pair.members.iter().zip(&self.pairs[name].leases);
+        let Some((host, epoch)) = leases.filter_map(holds).next() else { return };
+        if let Some(state) = self.pairs.get_mut(name) {
+            state.lease_lost = None;
+        }
+        let event = LogEvent::new(events::LEASE_HELD, now).on(&host).of(&pair.members[0]).because(name);
+        self.log(event.with("pair", name).with("epoch", epoch), out);
+    }
+
     /// Reports a lease that a single loss would end, and one that no kernel enforces.
     pub(crate) fn watch_leases(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
+        self.watch_lost_lease(name, pair, now, out);
         let wanted = self.pairs[name].wanted.clone();
         let host = wanted.as_ref().and_then(|app| self.host_of(app)).cloned();
         let reached = wanted.as_ref().is_some_and(|app| self.reachable(app));

@@ -179,6 +179,8 @@ pub(crate) struct PairState {
     pub leases: [Option<(LeaseReport, Micros)>; 2],
     pub thin: Watch,
     pub ungated: Watch,
+    /// When it was told that the lease was lost, and not since that it is held.
+    pub lease_lost: Option<Micros>,
     /// The reason of the last decision, one sentence.
     pub reason: String,
     pub change: Option<RoleChange>,

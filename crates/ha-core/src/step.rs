@@ -53,7 +53,10 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::PeerReported { host, at: _, peer, heard } => state.peer_reported(&host, peer, heard),
         Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),
         Input::LaunchEnded { host, at, result } => state.launch_ended(&host, at, &result, now, &mut out),
-        Input::EventReported { event } => state.log(event, &mut out),
+        Input::EventReported { event } => {
+            let event = state.about_its_pair(event);
+            state.log(event, &mut out);
+        }
         Input::Ordered { id, order, by } => {
             let outcome = state.order(&order, &by, now, &mut out);
             out.push(Action::Answer(id, outcome));
@@ -332,6 +335,7 @@ impl State {
         }
     }
 
+            self.lease_logged(name, event, now);
     pub(crate) fn handle_alarms(&mut self, happened: Vec<Happened>, now: Micros, out: &mut Vec<Action>) {
         for what in happened {
             self.changed = true;

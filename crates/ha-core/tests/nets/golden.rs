@@ -103,6 +103,13 @@ impl goldenscript::Runner for Script {
             "restart" => forget(world.order(
                 OperatorOrder::Restart { app: app(&word()?), graceful: false },
                 "alice",
+            "loses-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_LOST),
+            "wins-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_HELD),
+            // "tells-lease host1 none", "tells-lease host2 3": how it stands there, by its epoch.
+            "tells-lease" => {
+                let name = host(&word()?);
+                world.tell_lease(&name, word()?.parse().ok().map(Epoch));
+            }
                 "",
             )),
             "acknowledge" => {
@@ -248,3 +255,4 @@ scripts! {
 
 /// The outcome is in the transcript.
 fn forget(_: ha_core::OrderId) {}
+    lease_lost_ends_when_anyone_holds

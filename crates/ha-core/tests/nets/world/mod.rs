@@ -434,6 +434,19 @@ impl World {
         self.feed(Input::LeaseLetGo { pair, app: name.clone(), epoch });
     }
 
+    /// What an agent logs about its lease.
+    pub fn lease_event(&mut self, name: &HostName, id: EventId) {
+        let event = LogEvent::new(id, self.now).on(name).because("sip").with("pair", "sip");
+        self.tell(name, Input::EventReported { event });
+    }
+
+    /// How an agent tells that its lease stands.
+    pub fn tell_lease(&mut self, name: &HostName, held: Option<Epoch>) {
+        let gate = GateReport::Kernel;
+        let lease = LeaseReport { pair: pair("sip"), held, left_us: 0, backing: 2, gate };
+        self.tell(name, Input::LeasesReported { host: name.clone(), leases: vec![lease] });
+    }
+
     /// An agent made its server primary while no SCS was there; it tells when it connects.
     pub fn took_over(&mut self, name: &AppName, epoch: Epoch) {
         let on = self.host_of(name);
