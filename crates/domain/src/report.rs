@@ -86,6 +86,24 @@ pub enum AppStatus {
     StopPending,
 }
 
+impl AppStatus {
+    /// Whether there is a process that has become ready and was not told to end.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        match self {
+            AppStatus::Started
+            | AppStatus::ServiceUnavailable
+            | AppStatus::Suspending
+            | AppStatus::Suspended => true,
+            AppStatus::Unknown
+            | AppStatus::Stopped
+            | AppStatus::StartPending
+            | AppStatus::Initializing
+            | AppStatus::StopPending => false,
+        }
+    }
+}
+
 impl fmt::Display for AppStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

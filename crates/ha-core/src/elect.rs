@@ -426,7 +426,11 @@ impl State {
             return;
         }
         self.pairs.get_mut(name).expect("the caller looked the pair up").failovers.push_back(now);
-        self.grant(name, &to, gone.kind, format!("{}, and {to} is ready", gone.why), now);
+        let reason = match self.in_step(pair, &to) {
+            Ok(()) => format!("{}, and {to} is ready", gone.why),
+            Err(why) => format!("{}, and {to} takes over with what it has: {why}", gone.why),
+        };
+        self.grant(name, &to, gone.kind, reason, now);
         self.open_failure(name, Some(holder.clone()), to, gone, now, out);
     }
 

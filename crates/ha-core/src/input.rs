@@ -4,7 +4,7 @@ use crate::{Incident, Plan};
 use alarms::{ActiveAlarm, Ending};
 use domain::{
     Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
-    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, TakenOver, VipReport,
+    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, Standby, TakenOver, VipReport,
     VipSighting,
 };
 use serde::{Deserialize, Serialize};
@@ -195,6 +195,15 @@ pub enum Input {
         host: HostName,
         /// One for each pair.
         leases: Vec<LeaseReport>,
+    },
+    /// What a member of a hot pair says of the copy that its backup keeps.
+    StandbyReported {
+        /// The agent's host.
+        host: HostName,
+        /// The member.
+        app: AppName,
+        /// The figures.
+        standby: Standby,
     },
     /// A member of a pair let go of its lease because its server failed; told by a voter.
     LeaseLetGo {

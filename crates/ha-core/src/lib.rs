@@ -38,6 +38,7 @@ mod orders;
 mod pairs;
 mod promised;
 mod sightings;
+mod standby;
 mod state;
 mod step;
 mod verify;
@@ -50,6 +51,7 @@ pub use incidents::{Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, 
 pub use input::{Action, By, Input, LaunchRequest, Lost, OperatorOrder, OrderId, OrderOutcome, Record};
 pub use leases::LeaseView;
 pub use orders::{Check, Plan};
+pub use standby::StandbyView;
 pub use state::{State, Wish};
 pub use step::{run, step};
 pub use view::{AppView, HolderView, HostView, MemberView, PairView, SightingView, View, VipPlace, VipView};

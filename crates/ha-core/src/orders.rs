@@ -127,8 +127,9 @@ impl State {
             seen,
             "wait until it has ended",
         );
-        // Without a primary, or with itself as primary, there is nothing to be in step with.
+        // Without a primary there is nothing to be in step with, and one that cannot serve need not be.
         if pair.redundancy == Redundancy::Hot
+            && ready.is_ok()
             && let Some(from) = &from
         {
             let in_step = self.in_step(pair, &to);

@@ -7,7 +7,7 @@ use crate::promised::Promised;
 use crate::sightings::Sighting;
 use crate::verify::{Doubt, Verification};
 use crate::watch::Watch;
-use crate::{Durable, Lost};
+use crate::{Durable, Lost, StandbyView};
 use alarms::Alarms;
 use domain::{
     AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName,
@@ -89,6 +89,8 @@ pub(crate) struct AppState {
     pub goal: Option<(RunMode, Epoch)>,
     /// The last instruction that was refused.
     pub refused: Option<Refusal>,
+    /// What it says of the copy that the backup of its pair keeps.
+    pub standby: Option<StandbyView>,
 }
 
 /// What an operator wants of an application's process.
@@ -177,10 +179,10 @@ pub(crate) struct PairState {
     pub let_go: Option<LetGo>,
     /// How the lease stands at the two members' hosts, and when that was told.
     pub leases: [Option<(LeaseReport, Micros)>; 2],
-    pub thin: Watch,
-    pub ungated: Watch,
     /// When it was told that the lease was lost, and not since that it is held.
     pub lease_lost: Option<Micros>,
+    pub thin: Watch,
+    pub ungated: Watch,
     /// The reason of the last decision, one sentence.
     pub reason: String,
     pub change: Option<RoleChange>,

@@ -65,6 +65,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::TimePassed => state.time_passed(now, &mut out),
         Input::Logged { event } => state.logged(&event, now, &mut out),
         Input::LeasesReported { host, leases } => state.leases_reported(&host, leases, now),
+        Input::StandbyReported { host, app, standby } => state.standby_reported(&host, &app, standby, now),
         Input::LeaseLetGo { pair, app, epoch } => state.let_go(&pair, &app, epoch, now),
         Input::EpochSeen { pair, epoch } => state.epoch_seen(&pair, epoch),
         Input::TookOver { host, taken } => state.taken_over(&host, taken, now, &mut out),
@@ -230,6 +231,9 @@ impl State {
             || state.report.as_ref().is_some_and(|before| before.cause == Some(Cause::Ordered));
         let starting = matches!(report.status, AppStatus::StartPending | AppStatus::Initializing);
         state.starting_by_order = starting && by_order;
+        if !report.status.is_up() {
+            state.standby = None;
+        }
         state.report = Some(report);
         self.touch_app(&app);
         self.see_to_wish(&app, now, out);
@@ -331,11 +335,11 @@ impl State {
         let happened = self.alarms.logged(&cluster.alarm_conditions, event, now);
         self.handle_alarms(happened, now, out);
         if let Some((name, _)) = event.app.as_ref().and_then(|app| cluster.pair_of(app)) {
+            self.lease_logged(name, event, now);
             self.touched.insert(name.clone());
         }
     }
 
-            self.lease_logged(name, event, now);
     pub(crate) fn handle_alarms(&mut self, happened: Vec<Happened>, now: Micros, out: &mut Vec<Action>) {
         for what in happened {
             self.changed = true;

@@ -1,7 +1,7 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
-use crate::LeaseView;
 use crate::state::State;
+use crate::{LeaseView, StandbyView};
 use alarms::ActiveAlarm;
 use domain::{
     AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
@@ -82,6 +82,9 @@ pub struct MemberView {
     /// Whether it could take over now; else why not. In JSON `not_ready`: null, or why not.
     #[serde(rename = "not_ready", with = "not_ready")]
     pub ready: Result<(), String>,
+    /// In a hot pair: how the backup's copy stands; of a backup that it holds, of a primary what it has itself.
+    #[serde(default)]
+    pub standby: Option<StandbyView>,
 }
 
 /// Readiness as JSON has it: `Result` would be `{"Ok":null}`.
@@ -272,6 +275,7 @@ impl State {
             goal: state.goal.map(|(mode, _)| mode),
             current,
             ready: self.ready(pair, app, now),
+            standby: self.standby_of(app),
         }
     }
 

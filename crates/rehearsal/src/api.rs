@@ -59,7 +59,7 @@ impl Api {
     /// # Errors
     /// Refused, with the reason.
     pub fn switch_over(&self, pair: &str, reason: &str) -> anyhow::Result<u64> {
-        let body = SwitchOver { to: None, reason: reason.to_owned(), plan: None };
+        let body = SwitchOver { reason: reason.to_owned(), ..SwitchOver::default() };
         let accepted: Accepted = self.post(&format!("/pairs/{pair}/switchover"), &body)?;
         accepted.incident.context("the switchover has no incident")
     }

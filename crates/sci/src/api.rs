@@ -112,6 +112,8 @@ pub struct SwitchOver {
     pub reason: String,
     /// Hash of the plan that was looked at: refused where the state has moved on since. None: no plan was looked at.
     pub plan: Option<u64>,
+    /// Also where a check fails that may be forced: the backup of a hot pair lacks what is lost then.
+    pub force: bool,
 }
 
 /// `POST /applications/{app}/stop` and `restart`.

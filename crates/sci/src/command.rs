@@ -156,6 +156,9 @@ pub struct Switchover {
     /// Only show what would be done and whether it may; exit code 1 when a check fails
     #[arg(long)]
     pub plan: bool,
+    /// Also where the backup of a hot pair is not synchronized: what it lacks is lost
+    #[arg(long)]
+    pub force: bool,
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,

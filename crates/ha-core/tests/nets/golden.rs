@@ -2,7 +2,7 @@
 //! numbers of the workflow. UPDATE_GOLDENFILES=1 rewrites them: only if you can say why every line moved.
 
 use crate::world::{World, app, host, pair};
-use domain::{AppStatus, Cause, Epoch, VipAddress, parse_duration};
+use domain::{AppStatus, Cause, Epoch, Standby, VipAddress, parse_duration};
 use goldenscript::{Command, Context};
 use ha_core::{Input, OperatorOrder};
 use std::error::Error;
@@ -71,13 +71,30 @@ impl goldenscript::Runner for Script {
             "switchover" => {
                 let to = word().ok().map(|name| app(&name));
                 world.order(
-                    OperatorOrder::SwitchOver { pair: pair("sip"), to, plan: None },
+                    OperatorOrder::SwitchOver { pair: pair("sip"), to, plan: None, force: false },
                     "alice",
                     "maintenance",
                 );
             }
+            "forced-switchover" => {
+                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: true };
+                world.order(order, "alice", "it will never be");
+            }
+            // "holds sip2 412 9 3": so many calls confirmed, ringing, over TCP or TLS.
+            "holds" => {
+                let app = app(&word()?);
+                let standby = Standby {
+                    lag_ms: Some(2),
+                    confirmed: word()?.parse()?,
+                    ringing: word()?.parse()?,
+                    calls_over_streams: word()?.parse()?,
+                    ..Standby::default()
+                };
+                let host = host(if app.as_str() == "sip1" { "host1" } else { "host2" });
+                world.feed(Input::StandbyReported { host, app, standby });
+            }
             "stale-switchover" => {
-                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1) };
+                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1), force: false };
                 world.order(order, "alice", "");
             }
             "neighbours-deaf" => world.mute = true,
@@ -86,6 +103,13 @@ impl goldenscript::Runner for Script {
             "neighbours-listen" => world.mute = false,
             // "hears host2 host1": the agent on host2 hears the agent on host1.
             "hears" => world.peer(&host(&word()?), &host(&word()?), true),
+            "loses-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_LOST),
+            "wins-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_HELD),
+            // "tells-lease host1 none", "tells-lease host2 3": how it stands there, by its epoch.
+            "tells-lease" => {
+                let name = host(&word()?);
+                world.tell_lease(&name, word()?.parse().ok().map(Epoch));
+            }
             "hears-not" => world.peer(&host(&word()?), &host(&word()?), false),
             // The SCS probed a host, and it answers.
             "answers" => world.feed(Input::HostProbed { host: host(&word()?), answers: true }),
@@ -103,13 +127,6 @@ impl goldenscript::Runner for Script {
             "restart" => forget(world.order(
                 OperatorOrder::Restart { app: app(&word()?), graceful: false },
                 "alice",
-            "loses-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_LOST),
-            "wins-lease" => world.lease_event(&host(&word()?), domain::events::LEASE_HELD),
-            // "tells-lease host1 none", "tells-lease host2 3": how it stands there, by its epoch.
-            "tells-lease" => {
-                let name = host(&word()?);
-                world.tell_lease(&name, word()?.parse().ok().map(Epoch));
-            }
                 "",
             )),
             "acknowledge" => {
@@ -151,6 +168,9 @@ fn plan(world: &World) -> Result<String, Box<dyn Error>> {
     }
     for step in &plan.steps {
         writeln!(text, "would {step}")?;
+    }
+    for line in &plan.callers {
+        writeln!(text, "callers: {line}")?;
     }
     Ok(text)
 }
@@ -220,7 +240,8 @@ scripts! {
     backup_not_ready_is_not_elected
     nobody_else_the_failed_one_comes_back
     hung_primary
-    hot_standby_waits_for_sync
+    hot_standby_can_be_forced
+    hot_standby_waits_for_sync_where_it_is_planned
     cold_standby_is_started_when_needed
     cold_standby_switches_over_planned
     flap_guard_holds_back_and_freezes
@@ -250,9 +271,9 @@ scripts! {
     let_go_under_a_later_epoch
     seen_nowhere_or_twice
     agent_of_an_old_release_is_not_asked_who_holds
+    lease_lost_ends_when_anyone_holds
     inquiry_that_fails_is_asked_again_after_a_pause
 }
 
 /// The outcome is in the transcript.
 fn forget(_: ha_core::OrderId) {}
-    lease_lost_ends_when_anyone_holds

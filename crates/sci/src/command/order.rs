@@ -17,8 +17,8 @@ const POLL_EVERY: Duration = Duration::from_millis(250);
 pub(super) async fn switch_over(client: &Client, args: Switchover, out: &Out) -> Result<Exit, Failure> {
     let to: Vec<_> = args.to.iter().map(|to| ("to", to.as_str())).collect();
     let plan: Plan = client.get(&format!("/pairs/{}/plan", args.pair), &to).await?;
-    if args.plan || !plan.passes() {
-        return show_plan(&plan, out);
+    if args.plan || !plan.passes(args.force) {
+        return show_plan(&plan, args.force, out);
     }
     if !out.json {
         out.text(&render::plan(&plan, &out.look))?;
@@ -28,7 +28,12 @@ pub(super) async fn switch_over(client: &Client, args: Switchover, out: &Out) ->
     }
     // Before the order, so that no step escapes.
     let events = client.events().await.ok();
-    let order = api::SwitchOver { to: Some(plan.to.clone()), reason: args.reason, plan: Some(plan.hash) };
+    let order = api::SwitchOver {
+        to: Some(plan.to.clone()),
+        reason: args.reason,
+        plan: Some(plan.hash),
+        force: args.force,
+    };
     let accepted: Accepted = client.post(&format!("/pairs/{}/switchover", plan.pair), &order).await?;
     let Some(id) = accepted.incident else { return say(&accepted, out) };
     let mut following = Following { client, events, id, shown: 0 };
@@ -43,13 +48,13 @@ pub(super) async fn switch_over(client: &Client, args: Switchover, out: &Out) ->
     }
 }
 
-fn show_plan(plan: &Plan, out: &Out) -> Result<Exit, Failure> {
+fn show_plan(plan: &Plan, force: bool, out: &Out) -> Result<Exit, Failure> {
     if out.json {
         out.json(plan)?;
     } else {
         out.text(&render::plan(plan, &out.look))?;
     }
-    if plan.passes() {
+    if plan.passes(force) {
         return Ok(Exit::Done);
     }
     out.remark("error: not switched over, a check fails");

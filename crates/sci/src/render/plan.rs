@@ -22,6 +22,12 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
             let _ = writeln!(out, "        {}", clean(&check.remedy));
         }
     }
+    if !plan.callers.is_empty() {
+        let _ = writeln!(out, "  {}", look.paint(Paint::Dim, "what callers notice:"));
+    }
+    for line in &plan.callers {
+        let _ = writeln!(out, "        {}", clean(line));
+    }
     let _ = writeln!(out, "  {}", look.paint(Paint::Dim, "what is done:"));
     for (number, step) in plan.steps.iter().enumerate() {
         let _ = writeln!(out, "  {:>4}. {}", number + 1, clean(step));

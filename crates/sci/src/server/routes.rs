@@ -182,8 +182,8 @@ async fn switch_over(
     body: Body,
 ) -> Response {
     let order = named("pair", &pair).and_then(|pair| {
-        let SwitchOver { to, reason, plan } = parse(body)?;
-        Ok((OperatorOrder::SwitchOver { pair, to, plan }, reason))
+        let SwitchOver { to, reason, plan, force } = parse(body)?;
+        Ok((OperatorOrder::SwitchOver { pair, to, plan, force }, reason))
     });
     let to = match &order {
         Ok((OperatorOrder::SwitchOver { to: Some(to), .. }, _)) => format!(" to {to}"),

@@ -47,6 +47,7 @@ fn member(n: u8, status: AppStatus, mode: Option<RunMode>, ready: Result<(), Str
         goal: mode,
         current: true,
         ready,
+        standby: None,
     }
 }
 
@@ -242,6 +243,7 @@ fn a_plan_that_fails() {
         passed,
         seen: seen.to_owned(),
         remedy: remedy.to_owned(),
+        may_be_forced: false,
     };
     let plan = Plan {
         pair: "sip".parse().unwrap(),
@@ -260,6 +262,7 @@ fn a_plan_that_fails() {
             "instruct sip1 to go into backup mode".to_owned(),
             "enable 192.0.2.100 on host2".to_owned(),
         ],
+        callers: vec!["go on at sip2: 412 confirmed, 9 ringing; 120 registered (told 0 s ago, 2 ms behind sip1)".to_owned()],
         hash: 1,
     };
     golden("plan.txt", &render::plan(&plan, &PLAIN));

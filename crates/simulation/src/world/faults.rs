@@ -150,7 +150,7 @@ impl World {
                 self.after(for_us, Event::Undo(Undo::ScriptsFail(host)));
             }
             Fault::SwitchOver { pair } => {
-                self.order(OperatorOrder::SwitchOver { pair, to: None, plan: None })
+                self.order(OperatorOrder::SwitchOver { pair, to: None, plan: None, force: false })
             }
             Fault::Stop { app, graceful } => self.order(OperatorOrder::Stop { app, graceful }),
             Fault::Start { app } => self.order(OperatorOrder::Start { app }),

@@ -862,6 +862,7 @@ impl World {
                 format!("<- {host}: {} the agent on {peer}", if *heard { "hears" } else { "does not hear" })
             }
             Input::LeasesReported { host, .. } => format!("<- {host}: leases"),
+            Input::StandbyReported { host, app, standby } => format!("<- {host}: {app}: {standby}"),
             Input::LeaseLetGo { pair, app, epoch } => {
                 format!("<- voter: {app} let go of the lease on {pair}, epoch {epoch}: failed")
             }
