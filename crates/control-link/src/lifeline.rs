@@ -140,7 +140,7 @@ impl Lifeline {
         set_robust_list((&raw mut list.head).cast())?;
         memory.wake();
         // Only now, as the kernel would follow it until then.
-        drop(self.held.replace(Held { memory, list, before }));
+        drop(self.held.replace(Held { _memory: memory, _list: list, before }));
         Ok(())
     }
 }
@@ -156,11 +156,9 @@ impl Drop for Lifeline {
 
 #[derive(Debug)]
 struct Held {
-    /// Both are the kernel's to follow.
-    #[expect(dead_code, reason = "mapped for as long as the kernel may follow the list into it")]
-    memory: Shared,
-    #[expect(dead_code, reason = "lives for as long as the kernel may follow it")]
-    list: Box<List>,
+    /// Both live for as long as the kernel may follow them.
+    _memory: Shared,
+    _list: Box<List>,
     /// The list that was there before.
     before: *mut libc::c_void,
 }

@@ -3,7 +3,7 @@
 //! says by [`FromAgent::validate`] behind that.
 
 use domain::{
-    AnswerOutcome, AppReport, Cause, Cluster, Epoch, GateReport, HostFigures, HostName, Instruction,
+    AnswerOutcome, AppName, AppReport, Cause, Cluster, Epoch, GateReport, HostFigures, HostName, Instruction,
     InterfaceReport, LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LeaseReport, LogEvent,
     MOST_HOLDERS, Micros, PeerReport, RefId, RunMode, Standby, TakenOver, VipReport,
 };
@@ -13,12 +13,18 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Version of the messages that this build speaks. 2: lease messages, links between agents, and what agents report of
-/// either.
-pub const PROTOCOL: u32 = 2;
+/// either. 3: what a hot pair's members say of their copies, and pages of applications.
+pub const PROTOCOL: u32 = 3;
 /// Oldest version that this build still understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 /// First version whose ends understand lease messages, in datagrams and otherwise.
 pub const LEASES_SINCE: u32 = 2;
+/// First version whose ends know [`FromAgent::Standby`], [`ToAgent::Fetch`] and [`FromAgent::Fetched`].
+pub const PAGES_SINCE: u32 = 3;
+/// Largest page of an application that is passed on, bytes: with every byte escaped in JSON it still fits into a frame.
+pub const MAX_PAGE: usize = 128 * 1024;
+/// Longest path of a page, bytes.
+pub const MAX_PATH: usize = 512;
 /// Largest frame on the control connection, bytes. A configuration of 1,000 hosts fits; a peer that announces more is refused.
 pub const MAX_FRAME: usize = 1 << 20;
 /// Greatest epoch: a grant every microsecond for 285 years; a JSON number holds it exactly everywhere.
@@ -118,6 +124,21 @@ pub enum FromAgent {
     Report(Report),
     /// Figures of the host; only the newest matters.
     Figures(HostFigures),
+    /// What a member of a hot pair says of the copy that its backup keeps; only the newest matters. From [`PAGES_SINCE`]
+    /// on.
+    Standby {
+        /// The member.
+        app: AppName,
+        /// The figures.
+        standby: Standby,
+    },
+    /// Answers [`ToAgent::Fetch`].
+    Fetched {
+        /// The question's.
+        number: u64,
+        /// The page, or why there is none.
+        page: Result<String, String>,
+    },
 }
 
 impl FromAgent {
@@ -127,6 +148,7 @@ impl FromAgent {
         match self {
             FromAgent::Hello(_) | FromAgent::Inventory { .. } | FromAgent::Figures(_) => 1,
             FromAgent::Leases { .. } | FromAgent::Lease { .. } => LEASES_SINCE,
+            FromAgent::Standby { .. } | FromAgent::Fetched { .. } => PAGES_SINCE,
             FromAgent::Report(report) => match &report.fact {
                 Fact::App(_)
                 | Fact::Vip(_)
@@ -171,7 +193,9 @@ impl FromAgent {
             }
             FromAgent::Lease { messages } => lease_messages(messages),
             FromAgent::Report(told) => report(told),
-            FromAgent::Figures(_) => Ok(()),
+            FromAgent::Figures(_) | FromAgent::Standby { .. } => Ok(()),
+            FromAgent::Fetched { page: Ok(page), .. } => bound("a page", "bytes", page.len(), MAX_PAGE),
+            FromAgent::Fetched { page: Err(why), .. } => text("why there is no page", why),
         }
     }
 }
@@ -286,6 +310,16 @@ pub enum ToAgent {
     Instruct(Instruction),
     /// Run something once; answered by [`Fact::LaunchEnded`].
     Launch(Box<Launch>),
+    /// Ask an application for one of the pages that it shows at its HTTP address; answered by [`FromAgent::Fetched`], if
+    /// the connection lasts. Changes nothing.
+    Fetch {
+        /// Ties the answer to it.
+        number: u64,
+        /// The application.
+        app: AppName,
+        /// The page, visible ASCII that begins with '/', at most [`MAX_PATH`] bytes.
+        path: String,
+    },
     /// All reports up to this number were taken by the SCS (and wait for its disk at most).
     Acknowledge {
         /// The number.

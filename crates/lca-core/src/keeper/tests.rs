@@ -241,7 +241,7 @@ fn one_that_slept_does_not_take_the_role_again_before_it_has_listened() {
     world.server(Member::First, Server::Ready);
     world.run(Duration::from_millis(300));
     // The first agent is stopped. When it goes on, the first that it finds is that the SCS has given it up.
-    world.now = world.now + Duration::from_millis(900);
+    world.now += Duration::from_millis(900);
     world.act(Member::First, |keeper, now, out| keeper.scs_reached(false, now, out));
     world.run(Duration::from_secs(10));
     assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })));
@@ -274,7 +274,7 @@ fn whatever_one_that_slept_finds_first_it_listens_before_it_takes_a_role() {
         world.server(Member::Second, Server::Ready);
         world.run(Duration::from_millis(600));
         // Stopped, until after it would have taken the role again; meanwhile the other one takes it.
-        world.now = world.now + Duration::from_millis(500);
+        world.now += Duration::from_millis(500);
         world.act(Member::First, first);
         assert!(!world.did(Member::First, |act| matches!(act, Act::TakeOver { .. })), "event {which}");
         world.entitle(Member::Second, 3);
@@ -292,7 +292,7 @@ fn a_failure_is_not_forgotten_by_one_that_slept() {
         // The SCS dies along with the server, and the other agent sleeps before it knows of the former.
         world.scs_up = false;
         world.server(Member::First, FAILED);
-        world.now = world.now + Duration::from_secs(7);
+        world.now += Duration::from_secs(7);
         world.act(Member::Second, |keeper, now, out| keeper.scs_reached(false, now, out));
         world.act(Member::Second, first);
         assert!(!world.did(Member::Second, |act| matches!(act, Act::TakeOver { .. })));

@@ -30,7 +30,8 @@ fn left(address: IpAddr) -> (u32, u32) {
 
 /// Waits until these addresses of `sip0` are gone, in whatever order; what the monitor told until then.
 fn wait_until_gone(monitor: &mut Monitor, gone: &[VipAddress]) -> Vec<NetEvent> {
-    let removed = |VipAddress { address, prefix }| NetEvent::AddressRemoved { interface: sip0(), address, prefix };
+    let removed =
+        |VipAddress { address, prefix }| NetEvent::AddressRemoved { interface: sip0(), address, prefix };
     let mut told = Vec::new();
     wait_for("the end of the addresses", &monitor.as_raw_fd(), || {
         told.extend(drain(monitor));
