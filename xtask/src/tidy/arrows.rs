@@ -7,7 +7,8 @@ use super::metadata::{Metadata, Package};
 use super::{Finding, Source, line_of};
 
 /// Crates that decide and never act: no clock, no socket, no thread.
-pub const PURE: &[&str] = &["domain", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto"];
+pub const PURE: &[&str] =
+    &["domain", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto", "sip-sync"];
 
 /// What a pure crate must not reach, not even through others: operating system, event loops, storage, chance.
 const IMPURE: &[&str] = &[
@@ -37,6 +38,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("lease", Arrows::To(&["domain"])),
     ("ha-core", Arrows::To(&["alarms", "domain", "lease"])),
     ("sip-proto", Arrows::To(&["domain"])),
+    ("sip-sync", Arrows::To(&["domain"])),
     ("config", Arrows::To(&["domain", "lease"])),
     ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
