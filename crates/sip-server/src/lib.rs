@@ -6,6 +6,8 @@
 //! request means is decided in `sip-proto`; which mode holds, in `mode`; here bytes are moved.
 
 mod agent;
+mod beside;
+mod cdr;
 mod manager;
 mod mode;
 mod options;
