@@ -6,13 +6,14 @@ use crate::handle::{Handle, Request};
 use crate::host_probes::HostProbes;
 use crate::inputs::input_of;
 use crate::outbox::Outbox;
+use crate::questions::{Page, Questions};
 use crate::refusals::Refusals;
 use crate::sessions::{Agent, HELLO_LIMIT, Session};
 use crate::stalls::{Slews, Stalls};
 use crate::store::{Health, Store};
 use control_link::messages::{FromAgent, Hello, LEASES_SINCE, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received};
-use domain::{HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, events};
+use domain::{AppName, HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, events};
 use ha_core::{Action, Input, Lost, State};
 use lease::{Message, Witness, Witnessed};
 use mio::net::UdpSocket;
@@ -23,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
+use tokio::sync::oneshot::Sender;
 
 /// The waker of the poll.
 pub(crate) const WAKER: Token = Token(0);
@@ -82,6 +84,7 @@ pub(crate) struct CoreLoop {
     acknowledge_due: Option<Micros>,
     release: &'static str,
     random: SystemRandom,
+    questions: Questions,
 }
 
 /// What the core thread needs to begin.
@@ -135,6 +138,7 @@ impl CoreLoop {
             acknowledge_due: None,
             release: parts.release,
             random: SystemRandom::new(),
+            questions: Questions::default(),
         })
     }
 
@@ -255,8 +259,28 @@ impl CoreLoop {
                 Request::PlanSwitchover { pair, to, plan } => {
                     let _ = plan.send(self.state.plan_switchover(&pair, to.as_ref(), now));
                 }
+                Request::Fetch { app, path, page } => self.fetch(app, path, page),
             }
         }
+    }
+
+    fn fetch(&mut self, app: AppName, path: String, asker: Sender<Page>) {
+        let Some(host) = self.state.cluster().host_of(&app).cloned() else {
+            let _ = asker.send(Err(format!("there is no application {app}")));
+            return;
+        };
+        let agent = self.by_host.get(&host).and_then(|token| self.sessions.get(token)?.agent.as_ref());
+        let why = match agent {
+            None => format!("the agent on {host} is not connected"),
+            Some(agent) if !agent.knows_pages => format!("the agent on {host} is of an older release"),
+            Some(_) => {
+                if let Some(number) = self.questions.ask(&host, asker) {
+                    self.send(&host, &ToAgent::Fetch { number, app, path });
+                }
+                return;
+            }
+        };
+        let _ = asker.send(Err(why));
     }
 
     fn adopt(&mut self, link: Link, now: Micros) {
@@ -339,6 +363,15 @@ impl CoreLoop {
             (FromAgent::Leases { leases }, Some(agent)) => {
                 let host = agent.host.clone();
                 self.feed(Input::LeasesReported { host, leases }, now);
+                Ok(())
+            }
+            (FromAgent::Standby { app, standby }, Some(agent)) => {
+                let host = agent.host.clone();
+                self.feed(Input::StandbyReported { host, app, standby }, now);
+                Ok(())
+            }
+            (FromAgent::Fetched { number, page }, Some(agent)) => {
+                self.questions.answered(&agent.host, number, page);
                 Ok(())
             }
             (FromAgent::Lease { messages }, Some(_)) => {
@@ -451,6 +484,7 @@ impl CoreLoop {
             return;
         }
         self.by_host.remove(&agent.host);
+        self.questions.lost(&agent.host);
         let answers = self.probes.answered_since(&agent.host, now - agent.silence / 2);
         self.probe(&agent.host, PROBE_LOST_EVERY, now);
         self.feed(Input::AgentLost { host: agent.host, how, answers }, now);

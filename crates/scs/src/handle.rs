@@ -34,6 +34,15 @@ pub enum Request {
         /// Where the plan goes; the error says what is wrong with the question.
         plan: oneshot::Sender<Result<Plan, String>>,
     },
+    /// Ask an application for one of its pages.
+    Fetch {
+        /// The application.
+        app: AppName,
+        /// The page.
+        path: String,
+        /// Where the page goes; the error says why there is none.
+        page: oneshot::Sender<Result<String, String>>,
+    },
 }
 
 /// What happens, as it happens.
@@ -124,6 +133,17 @@ impl Handle {
     ) -> Result<Result<Plan, String>, Gone> {
         let (plan, receiver) = oneshot::channel();
         self.ask(Request::PlanSwitchover { pair, to, plan })?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// A page that an application shows at its HTTP address, fetched by its agent. How long to wait is for the caller to
+    /// say.
+    ///
+    /// # Errors
+    /// [`Gone`]; the inner error says why there is no page.
+    pub async fn page(&self, app: AppName, path: String) -> Result<Result<String, String>, Gone> {
+        let (page, receiver) = oneshot::channel();
+        self.ask(Request::Fetch { app, path, page })?;
         receiver.await.map_err(|_| Gone)
     }
 

@@ -16,6 +16,7 @@ pub mod handle;
 mod host_probes;
 mod inputs;
 mod outbox;
+mod questions;
 mod refusals;
 mod sessions;
 mod stalls;

@@ -1,7 +1,7 @@
 //! One connection of an agent: its link, its datagrams with heartbeats and votes, its clock beside ours, and which
 //! reports it still has to be told are safe.
 
-use control_link::messages::{Heartbeat, Hello, LEASES_SINCE};
+use control_link::messages::{Heartbeat, Hello, LEASES_SINCE, PAGES_SINCE};
 use control_link::{Link, Seal};
 use domain::{HostName, Micros, Profile};
 use lease::{Body, Message};
@@ -32,6 +32,8 @@ pub(crate) struct Agent {
     seal: Seal,
     /// Whether it understands lease messages.
     votes: bool,
+    /// Whether it passes applications' pages on.
+    pub knows_pages: bool,
     /// The newest heartbeat, its clock, and when it arrived, ours.
     newest: Option<(Micros, Micros)>,
     /// Whether an answer to a heartbeat is due.
@@ -67,6 +69,7 @@ impl Agent {
             hello_at: hello.at,
             seal,
             votes: hello.protocol >= LEASES_SINCE,
+            knows_pages: hello.protocol >= PAGES_SINCE,
             newest: None,
             answer_due: false,
             outgoing: Vec::new(),

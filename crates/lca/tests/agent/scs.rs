@@ -7,7 +7,7 @@ use control_link::{Acceptor, Identity, Limits, Link, LinkError, Role, ca};
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Application, Cluster, Epoch, Host, HostName,
     Instruction, InterfaceName, Launch, LaunchResult, LaunchWhat, ModeControl, OnHang, Order, PeerReport,
-    RefId, RestartPolicy, RunMode, Script, VipAddress, VipVerb,
+    RefId, RestartPolicy, RunMode, Script, TakenOver, VipAddress, VipVerb,
 };
 use mio::{Events, Interest, Poll, Token};
 use netlab::{Lab, Nic};
@@ -45,6 +45,8 @@ pub struct Scs {
     pub seen: Vec<Fact>,
     /// Which other agents are heard, by the last inventory.
     pub peers: Vec<PeerReport>,
+    /// The roles taken without it, by the last inventory.
+    pub taken_over: Vec<TakenOver>,
 }
 
 impl Scs {
@@ -86,6 +88,7 @@ impl Scs {
             numbers: Vec::new(),
             seen: Vec::new(),
             peers: Vec::new(),
+            taken_over: Vec::new(),
         }
     }
 
@@ -125,8 +128,11 @@ impl Scs {
                     self.peers = peers;
                     return apps;
                 }
-                FromAgent::Figures(_) | FromAgent::Leases { .. } | FromAgent::Lease { .. } => {}
-                other @ (FromAgent::Hello(_) | FromAgent::Report(_)) => {
+                FromAgent::Figures(_)
+                | FromAgent::Standby { .. }
+                | FromAgent::Leases { .. }
+                | FromAgent::Lease { .. } => {}
+                other @ (FromAgent::Hello(_) | FromAgent::Report(_) | FromAgent::Fetched { .. }) => {
                     panic!("the inventory follows the welcome, not {other:?}")
                 }
             }
@@ -253,6 +259,17 @@ impl Scs {
         }
     }
 
+    /// Reads on until something is so.
+    pub fn wait_until(&mut self, so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !so(self) {
+            assert!(Instant::now() < deadline, "it did not become so; seen so far: {:#?}", self.seen);
+            if let Err(e) = self.receive(deadline) {
+                panic!("no message of the agent: {e}; seen so far: {:#?}", self.seen);
+            }
+        }
+    }
+
     /// The next heartbeat of the agent.
     pub fn heartbeat(&mut self) -> Heartbeat {
         self.voice.next()
@@ -291,6 +308,9 @@ impl Scs {
 
     fn took(&mut self, message: &FromAgent) {
         assert!(message.known_since() <= self.protocol, "an older SCS would hang up on {message:?}");
+        if let FromAgent::Inventory { taken_over, .. } = message {
+            self.taken_over.clone_from(taken_over);
+        }
         if let FromAgent::Report(report) = message {
             self.numbers.push(report.seq);
             self.seen.push(report.fact.clone());
