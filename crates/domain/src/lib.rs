@@ -13,6 +13,7 @@ mod mac;
 mod names;
 mod report;
 mod sighting;
+mod sip;
 mod standby;
 mod time;
 
@@ -35,5 +36,9 @@ pub use report::{
     VipReport,
 };
 pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
+pub use sip::{
+    SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute, SipSecret,
+    SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
+};
 pub use standby::Standby;
 pub use time::{Micros, format_duration, parse_duration};
