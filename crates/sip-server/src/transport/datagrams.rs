@@ -53,6 +53,11 @@ impl Datagrams {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
     pub(crate) fn source(&mut self) -> &mut UdpSocket {
         &mut self.socket
     }

@@ -482,3 +482,6 @@ fn source_of(peer: SocketAddr) -> IpAddr {
         v4 @ IpAddr::V4(_) => v4,
     }
 }
+
+#[cfg(test)]
+mod tests;
