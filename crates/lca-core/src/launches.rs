@@ -1,7 +1,9 @@
 //! Which launch runs when. Pure: the same reference runs once; scripts for one VIP run one after another, so that an
 //! enable never overtakes a disable; different VIPs run side by side, up to a bound.
 
-use domain::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, RefId, VipAddress};
+use domain::{
+    LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, LaunchWhat, RefId, VipAddress, VipVerb,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Scripts that run at the same time.
@@ -76,6 +78,18 @@ impl Launches {
         Some(launch)
     }
 
+    /// What the last launch that waits for its turn will do to a VIP; none: none waits.
+    #[must_use]
+    pub fn last_waiting(&self, of: &VipAddress) -> Option<VipVerb> {
+        self.waiting.iter().rev().find_map(|launch| match &launch.what {
+            LaunchWhat::VipControl { vip, verb, .. } if vip == of => Some(*verb),
+            LaunchWhat::VipControl { .. }
+            | LaunchWhat::Announce { .. }
+            | LaunchWhat::FindHolder { .. }
+            | LaunchWhat::Script { .. } => None,
+        })
+    }
+
     /// A launch ended (or never ran): remembers its result.
     pub fn ended(&mut self, result: &LaunchResult) {
         self.running.remove(&result.ref_id);
@@ -120,7 +134,7 @@ fn vip_of(launch: &Launch) -> Option<VipAddress> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{Epoch, InterfaceName, ScriptName, VipVerb};
+    use domain::{Epoch, InterfaceName, ScriptName};
     use std::time::Duration;
 
     fn launch(ref_id: u64, vip: Option<u8>) -> Box<Launch> {
@@ -166,8 +180,10 @@ mod tests {
         for (ref_id, vip) in [(1, Some(1)), (2, Some(1)), (3, Some(2)), (4, None), (5, Some(1))] {
             launches.queue(launch(ref_id, vip)).unwrap();
         }
+        assert_eq!(launches.last_waiting(&"192.0.2.1/24".parse().unwrap()), Some(VipVerb::Enable));
         assert_eq!(next(&mut launches), Some(1));
         assert_eq!(next(&mut launches), Some(3));
+        assert_eq!(launches.last_waiting(&"192.0.2.2/24".parse().unwrap()), None, "its turn has come");
         assert_eq!(next(&mut launches), Some(4));
         assert_eq!(next(&mut launches), None, "2 and 5 wait for 1");
         launches.ended(&result(1));

@@ -396,6 +396,12 @@ impl Supervised {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn app(&self) -> &AppName {
+        &self.app
+    }
+
     /// Its settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {

@@ -1,11 +1,12 @@
 //! The agent's state on the real-time thread, and what each message from the SCS or from the worker leads to.
 //! Applications are in `applications`, launches in `orders`; when this is called is for `real_time`.
 
+use crate::alone::is_own;
 use crate::applications::Controlled;
 use crate::gates::Gates;
 use crate::keepers::Keepers;
 use crate::lease_memory::LeaseMemory;
-use crate::leases::{LeaseBook, is_own};
+use crate::leases::LeaseBook;
 use crate::links::Heard;
 use crate::messages::{Job, News};
 use crate::observer::{Answered, Observer};
@@ -423,6 +424,13 @@ impl Agent {
         }
     }
 
+    /// Tells the SCS anew what is here, where it was told before.
+    pub(crate) fn tell_again(&mut self, now: Micros) {
+        if self.up_to_date {
+            self.send_inventory(now);
+        }
+    }
+
     fn send_inventory(&mut self, now: Micros) {
         let inventory = FromAgent::Inventory {
             apps: self.apps.values().map(|app| app.supervised.report()).collect(),
@@ -512,7 +520,10 @@ impl Agent {
             return self.report(Fact::Answer(answer), now);
         }
         let input = match order {
-            Order::SetRunMode { mode, epoch } => Input::RunModeOrdered { ref_id, mode, epoch },
+            Order::SetRunMode { mode, epoch } => {
+                self.decided_by_scs(&app);
+                Input::RunModeOrdered { ref_id, mode, epoch }
+            }
             Order::Start => {
                 self.stopped.remove(&app);
                 Input::StartOrdered { ref_id }

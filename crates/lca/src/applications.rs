@@ -8,7 +8,7 @@ use crate::real_time::FIRST_PROCESS;
 use crate::scripts::Script;
 use crate::spawn::Running;
 use control_link::messages::{Fact, FromApplication, ToApplication};
-use domain::{AppName, AppReport, Epoch, LogEvent, Micros, ModeControl, RefId, RunMode, Signal};
+use domain::{AppName, AppReport, Epoch, LogEvent, Micros, ModeControl, PairName, RefId, RunMode, Signal};
 use lca_core::supervisor::{Action, Input, Settings, Supervised};
 
 /// Inputs that wait until an application was looked for, which takes a millisecond.
@@ -232,6 +232,9 @@ impl Agent {
             }
             Action::Report(report) => {
                 let released = std::mem::take(&mut self.released);
+                if report.mode == Some(RunMode::Primary) {
+                    self.tend_soon(now);
+                }
                 self.report(Fact::App(AppReport { released, ..*report }), now);
                 self.report_facts(now);
                 self.dirty = true;
@@ -417,9 +420,7 @@ impl Agent {
         }
         let unsettled = std::mem::take(&mut self.unsettled);
         for pair in unsettled {
-            let member = self.apps.values().find(|controlled| {
-                controlled.supervised.settings().pair.as_ref().is_some_and(|(name, _)| *name == pair)
-            });
+            let member = self.member_of_pair(&pair);
             let known = member.is_none_or(|controlled| {
                 controlled.looked_for
                     && controlled.process.as_ref().is_none_or(|process| {
@@ -436,8 +437,20 @@ impl Agent {
                 .filter(|controlled| controlled.supervised.is_primary())
                 .map(|controlled| controlled.supervised.greatest_epoch());
             self.vips.settle(&pair, primary, now, &mut self.facts);
+            if primary.is_some() && !self.keepers.holds(&pair, now) {
+                self.withdraw(&pair, now);
+            }
+            self.tend_soon(now);
         }
         self.report_facts(now);
+    }
+
+    /// This host's member of a pair.
+    pub(crate) fn member_of_pair(&self, pair: &PairName) -> Option<&Controlled> {
+        let of_pair = |member: &&Controlled| {
+            member.supervised.settings().pair.as_ref().is_some_and(|(name, _)| name == pair)
+        };
+        self.apps.values().find(of_pair)
     }
 
     fn process(&self, app: &AppName) -> Option<&Process> {

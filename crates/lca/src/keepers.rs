@@ -188,6 +188,13 @@ impl Keepers {
         Some((me, cluster.host_of(pair.app(me.other()))?.clone()))
     }
 
+    /// The application of a pair has seen this epoch, and refuses orders under smaller ones.
+    pub fn saw(&mut self, pair: &PairName, epoch: Epoch) {
+        if let Some(kept) = self.kept.get_mut(pair) {
+            kept.keeper.saw(epoch);
+        }
+    }
+
     /// What the application of a pair is by now.
     pub fn server(&mut self, pair: &PairName, server: Server, now: Micros, out: &mut Vec<Wanted>) {
         let server = match server {
@@ -201,6 +208,12 @@ impl Keepers {
             | Server::Broken { .. } => server,
         };
         self.with(pair, out, |keeper, acts| keeper.server(server, now, acts));
+    }
+
+    /// What the application of a pair is, as its keeper has it; none: the pair has no member here.
+    #[must_use]
+    pub fn server_is(&self, pair: &PairName) -> Option<Server> {
+        self.kept.get(pair).map(|kept| kept.keeper.server_is())
     }
 
     /// The SCS is reached, or no longer.

@@ -6,19 +6,14 @@ use crate::gates::Disturbed;
 use crate::keepers::{Voter, Wanted};
 use control_link::messages::{Fact, FromAgent};
 use domain::{
-    AppName, Epoch, GateReport, HostName, Launch, LaunchOutcome, LaunchWhat, LeaseReport, LogEvent, Micros,
-    PairName, RefId, RunMode, TakenOver, VipControl, VipVerb, events,
+    AppName, Epoch, GateReport, HostName, Launch, LaunchOutcome, LeaseReport, LogEvent, Micros, PairName,
+    RunMode, TakenOver, events,
 };
-use lca_core::keeper::{Reason, Server};
-use lca_core::supervisor::Input;
+use lca_core::keeper::Server;
 use lease::{Body, Message};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// References of the agent's own orders, above any that an SCS gives out.
-const OWN_REFS: u64 = 1 << 52;
-/// How long a script may run that the agent launches by itself; the script's own limit may be shorter.
-const OWN_LAUNCH_LIMIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether how the leases stand has changed without anything having happened here.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How the leases stand is told at least this often.
@@ -31,11 +26,15 @@ pub struct LeaseBook {
     votes: Vec<(Voter, Message)>,
     /// VIPs to be enabled as soon as the lease is there, and until when that is waited for.
     parked: Vec<(Box<Launch>, Micros)>,
-    /// Roles that this agent took while no SCS was there.
-    taken: BTreeMap<PairName, TakenOver>,
+    /// Roles that this agent took while no SCS was there, under the epochs of their leases.
+    pub(crate) taken: BTreeMap<PairName, TakenOver>,
+    /// Those whose lease is still to be won: nobody hears of them.
+    pub(crate) taking: BTreeMap<PairName, TakenOver>,
     /// Orders of the agent's own, given so far.
-    own_refs: u64,
-    tell_at: Micros,
+    pub(crate) own_refs: u64,
+    /// When it is looked next, without an SCS, whether VIPs are missing.
+    pub(crate) tend_at: Micros,
+    pub(crate) tell_at: Micros,
     told: Vec<LeaseReport>,
     told_at: Micros,
     wanted: Vec<Wanted>,
@@ -55,19 +54,12 @@ impl LeaseBook {
     }
 }
 
-/// Whether a reference is of the agent's own orders, which nobody else waits for.
-pub fn is_own(ref_id: RefId) -> bool {
-    ref_id.0 > OWN_REFS
-}
-
 impl Agent {
     /// When [`Agent::leases_time_passed`] is due next.
     pub(crate) fn lease_deadline(&self) -> Option<Micros> {
         let tell = self.session.is_up().then_some(self.book.tell_at);
-        [self.keepers.next_deadline(), self.book.next_deadline(), self.keepers.gate_deadline(), tell]
-            .into_iter()
-            .flatten()
-            .min()
+        let (keepers, gates) = (self.keepers.next_deadline(), self.keepers.gate_deadline());
+        [keepers, self.book.next_deadline(), gates, tell, self.tend_deadline()].into_iter().flatten().min()
     }
 
     /// Renews what is held, and does what else is due.
@@ -87,6 +79,7 @@ impl Agent {
         if self.keepers.gate_deadline().is_some_and(|at| at <= now) {
             self.look_at_gates(now);
         }
+        self.tend(now);
         self.tell_leases(now);
         self.flush_votes(now);
     }
@@ -113,6 +106,7 @@ impl Agent {
         let Some(controlled) = self.apps.get(app).filter(|controlled| controlled.looked_for) else { return };
         let supervised = &controlled.supervised;
         let Some((pair, _)) = &supervised.settings().pair else { return };
+        self.keepers.saw(pair, supervised.greatest_epoch());
         let server =
             if supervised.is_removed() { Server::Absent { by_order: true } } else { supervised.server() };
         self.keepers.server(pair, server, now, &mut self.book.wanted);
@@ -124,6 +118,7 @@ impl Agent {
         self.keepers.scs_reached(reached, now, &mut self.book.wanted);
         self.book.tell_at = now;
         self.book.told.clear();
+        self.tend_soon(now);
         self.do_wanted(now);
     }
 
@@ -206,6 +201,7 @@ impl Agent {
         if !disturbed.is_empty() {
             // Where a gate is required, whether the lease may be held depends on it.
             self.keep_all(now);
+            self.withdraw_all_exposed(now);
         }
         for what in disturbed {
             let (id, interface, detail) = match &what {
@@ -237,11 +233,14 @@ impl Agent {
                     }
                     Wanted::Won(pair, epoch) => self.won(&pair, epoch, now),
                     Wanted::Lost(pair, epoch) => {
-                        self.gone(&pair, now);
+                        self.withdraw(&pair, now);
                         let event = LogEvent::new(events::LEASE_LOST, now).on(&self.host).because(&pair);
                         self.report(Fact::Log(event.with("pair", &pair).with("epoch", epoch)), now);
                     }
-                    Wanted::Closed(pair) => self.gone(&pair, now),
+                    Wanted::Closed(pair) => {
+                        self.let_go_of_role(&pair);
+                        self.withdraw(&pair, now);
+                    }
                     Wanted::PeerFailed(pair, epoch) => {
                         if let Some(app) = self.peer_app(&pair) {
                             self.report(Fact::LeaseLetGo { pair, app, epoch }, now);
@@ -263,6 +262,10 @@ impl Agent {
     }
 
     fn won(&mut self, pair: &PairName, epoch: Epoch, now: Micros) {
+        // What was done before this may have led to its end.
+        if !self.keepers.holds(pair, now) {
+            return;
+        }
         self.vips.won(pair, now, &mut self.facts);
         self.report_facts(now);
         let event = LogEvent::new(events::LEASE_HELD, now).on(&self.host).because(pair);
@@ -276,78 +279,10 @@ impl Agent {
                 None => self.launch_ready(launch, now),
             }
         }
-        // The lease may have been won under a greater epoch than the role was taken under.
-        let taken = self.book.taken.get(pair).map(|taken| taken.epoch);
-        if let Some(epoch) = taken.filter(|_| !self.session.is_up()) {
-            self.enable_all(pair, epoch, now);
-        }
+        self.enable_missing(pair, now);
+        self.taken_over(pair, epoch, now);
         self.report(Fact::Log(event.with("pair", pair).with("epoch", epoch)), now);
         self.book.tell_at = now;
-    }
-
-    /// The lease is not held any more: lost, or let go.
-    fn gone(&mut self, pair: &PairName, now: Micros) {
-        let exposed = self.keepers.gates().missing(pair).is_some();
-        self.book.taken.remove(pair);
-        self.vips.lost(pair, exposed, now, &mut self.facts);
-        self.report_facts(now);
-        self.book.tell_at = now;
-    }
-
-    /// Without an SCS: what it would order, in the same order.
-    fn take_over(&mut self, pair: PairName, app: AppName, epoch: Epoch, why: Reason, now: Micros) {
-        let peer = self.peer_app(&pair).map_or_else(|| "the other member".to_owned(), |app| app.to_string());
-        let why = match why {
-            Reason::PeerFailed { epoch } => {
-                format!("{peer} failed and let go of epoch {epoch}, {app} is ready")
-            }
-            Reason::BackAgain => format!("{app} had failed, {peer} did not take over, {app} is ready again"),
-        };
-        self.say.notice(format_args!("application {app} becomes primary without an SCS: {why}"));
-        let event = LogEvent::new(events::TOOK_OVER_ALONE, now).on(&self.host).of(&app).because(&why);
-        self.report(Fact::Log(event.with("pair", &pair).with("epoch", epoch)), now);
-        let taken = TakenOver { pair: pair.clone(), app: app.clone(), epoch, at: now, why };
-        self.book.taken.insert(pair.clone(), taken);
-        self.own_order(&app, RunMode::Primary, epoch, now);
-        if self.keepers.holds(&pair, now) {
-            self.enable_all(&pair, epoch, now);
-        }
-    }
-
-    /// Enables all VIPs of a pair, as its reactions would.
-    fn enable_all(&mut self, name: &PairName, epoch: Epoch, now: Micros) {
-        let Some(pair) = self.cluster().pairs.get(name).cloned() else { return };
-        let app = pair.members.iter().find(|app| self.cluster().host_of(app) == Some(&self.host)).cloned();
-        for vip in pair.vips {
-            let Some(interface) = vip.interfaces.get(&self.host).cloned() else { continue };
-            let script = match vip.control {
-                VipControl::BuiltIn => None,
-                VipControl::Script(script) => Some(script),
-            };
-            let launch = Launch {
-                ref_id: self.own_ref(),
-                what: LaunchWhat::VipControl { verb: VipVerb::Enable, vip: vip.address, interface, script },
-                pair: Some(name.clone()),
-                app: app.clone(),
-                mode: Some(RunMode::Primary),
-                epoch,
-                event: Some(events::TOOK_OVER_ALONE),
-                alarm: String::new(),
-                time_limit: OWN_LAUNCH_LIMIT,
-            };
-            self.launch_ready(Box::new(launch), now);
-        }
-    }
-
-    fn own_ref(&mut self) -> RefId {
-        self.book.own_refs += 1;
-        RefId(OWN_REFS + self.book.own_refs)
-    }
-
-    fn own_order(&mut self, app: &AppName, mode: RunMode, epoch: Epoch, now: Micros) {
-        let ref_id = self.own_ref();
-        self.dirty = true;
-        self.step(app, Input::RunModeOrdered { ref_id, mode, epoch }, now);
     }
 
     /// Tells the SCS how the leases stand, when that changed, and now and then.
@@ -391,11 +326,6 @@ impl Agent {
                 }
             })
             .collect()
-    }
-
-    fn peer_app(&self, pair: &PairName) -> Option<AppName> {
-        let pair = self.cluster().pairs.get(pair)?;
-        pair.members.iter().find(|app| self.cluster().host_of(app) != Some(&self.host)).cloned()
     }
 }
 

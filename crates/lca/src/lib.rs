@@ -17,6 +17,7 @@
 //!   finds (`state_file`).
 
 mod agent;
+mod alone;
 mod applications;
 mod cgroup;
 mod clock;

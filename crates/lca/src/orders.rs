@@ -1,6 +1,7 @@
 //! Launches: the built-in VIP control at once and here, users' scripts by the worker and in line.
 
 use crate::agent::Agent;
+use crate::alone::is_own;
 use crate::messages::Job;
 use crate::observer::{Answered, Waiting};
 use crate::scripts::Script;
@@ -35,7 +36,9 @@ impl Agent {
             LaunchWhat::VipControl { script: None, verb, vip, interface } => {
                 let result = match verb {
                     VipVerb::Enable => self.vips.enable(*vip, launch.epoch, now, &mut self.facts),
-                    VipVerb::Disable => self.vips.disable(*vip, interface, now, &mut self.facts),
+                    VipVerb::Disable => {
+                        self.vips.disable(*vip, interface, launch.epoch, now, &mut self.facts)
+                    }
                 };
                 self.built_in_ended(&launch, result, now);
             }
@@ -97,6 +100,10 @@ impl Agent {
                 return None;
             }
         };
+        // Whatever was granted since: what is exposed without its lease is disabled.
+        if verb == VipVerb::Disable && is_own(launch.ref_id) {
+            return None;
+        }
         let member = self.member_of(launch)?;
         let controlled = self.apps.get(&member)?;
         let seen = controlled.supervised.greatest_epoch();
@@ -113,11 +120,8 @@ impl Agent {
 
     /// The application of this host that belongs to the launch's pair.
     fn member_of(&self, launch: &Launch) -> Option<AppName> {
-        let pair = launch.pair.as_ref()?;
-        self.apps
-            .iter()
-            .find(|(_, c)| c.supervised.settings().pair.as_ref().is_some_and(|(name, _)| name == pair))
-            .map(|(name, _)| name.clone())
+        let member = self.member_of_pair(launch.pair.as_ref()?)?;
+        Some(member.supervised.app().clone())
     }
 
     /// Starts the scripts whose turn it is. Bounded: each round takes one out of a bounded queue.
@@ -129,7 +133,9 @@ impl Agent {
             }
             match self.script_of(&launch) {
                 Ok(script) => {
-                    if let LaunchWhat::VipControl { verb, vip, .. } = &launch.what {
+                    if let LaunchWhat::VipControl { verb, vip, .. } = &launch.what
+                        && (*verb == VipVerb::Enable || !is_own(launch.ref_id))
+                    {
                         self.vips.script_started(*vip, *verb == VipVerb::Enable, launch.epoch);
                     }
                     if !self.give(Job::Script(launch.ref_id, script)) {

@@ -1,6 +1,7 @@
 //! The VIPs of this host's pairs: put onto their interfaces and removed, announced, watched, put back. Runs on the
 //! real-time thread and never waits. Whether a VIP *should* be here is the SCS's decision; this keeps to it.
 
+mod lease;
 mod life_time;
 
 use crate::say::Say;
@@ -56,6 +57,10 @@ struct Vip {
     life_time: LifeTime,
     /// Ordered to be here.
     wanted: bool,
+    /// The epoch of the order to disable it, where that was the last order.
+    kept_off: Option<Epoch>,
+    /// Its control script was told to disable it because the lease ended, and not to enable it again since.
+    suspended: bool,
     /// Whether the SCS has been told that it is here.
     present: bool,
     epoch: Epoch,
@@ -127,6 +132,8 @@ impl Vips {
                     valid: life_time::validity(pair.profile),
                     life_time: LifeTime::Unknown,
                     wanted: false,
+                    kept_off: None,
+                    suspended: false,
                     present: false,
                     epoch: Epoch(0),
                     pace: Pace::default(),
@@ -211,8 +218,7 @@ impl Vips {
         let result = tools.controller.enable(&address, &vip.interface, vip.valid);
         let (changed, note) = judge(result)?;
         vip.life_time = LifeTime::Limited;
-        vip.wanted = true;
-        vip.epoch = epoch;
+        vip.ordered(true, epoch);
         vip.try_again = None;
         if !std::mem::replace(&mut vip.present, true) {
             out.push(vip.fact(&address, "built-in control"));
@@ -239,6 +245,7 @@ impl Vips {
         &mut self,
         address: VipAddress,
         interface: &InterfaceName,
+        epoch: Epoch,
         now: Micros,
         out: &mut Facts,
     ) -> Result<String, String> {
@@ -246,7 +253,8 @@ impl Vips {
             Changed::Now => "removed".to_owned(),
             Changed::Already => "was not there".to_owned(),
         };
-        if self.vips.contains_key(&address) {
+        if let Some(vip) = self.vips.get_mut(&address) {
+            vip.ordered(false, epoch);
             return self.remove(address, "built-in control", now, out).map(text);
         }
         let tools = self.tools.as_mut().map_err(|why| why.clone())?;
@@ -271,57 +279,10 @@ impl Vips {
         Ok("announced".to_owned())
     }
 
-    /// This host holds a pair's lease now: what is here is announced, what should be here and is not is put here.
-    pub fn won(&mut self, pair: &PairName, now: Micros, out: &mut Facts) {
-        self.held.insert(pair.clone());
-        let of_pair = |vip: &Vip| vip.pair == *pair && vip.wanted;
-        let wanted: Vec<_> =
-            self.vips.iter().filter(|(_, v)| of_pair(v)).map(|(address, _)| *address).collect();
-        for address in wanted {
-            self.restore(address, now, out);
-            if let Some(vip) = self.vips.get(&address).filter(|vip| vip.present) {
-                self.announcer.start(address, vip.interface.clone(), now);
-            }
-        }
-    }
-
-    /// This host holds a pair's lease as an earlier run of the agent did: its VIPs are to be found here.
-    pub fn still_holds(&mut self, pair: &PairName) {
-        if !self.held.contains(pair) {
-            self.held.insert(pair.clone());
-        }
-    }
-
-    /// Leases that have run out do not count any more, even before it is told that they were lost: after a stall, what
-    /// happened meanwhile must not be judged by them.
-    pub fn hold_only(&mut self, holds: impl Fn(&PairName) -> bool) {
-        self.held.retain(holds);
-    }
-
-    /// This host holds a pair's lease no longer. Where no gate stands between the VIPs and the network (`exposed`), the
-    /// addresses go; they come back with the lease.
-    pub fn lost(&mut self, pair: &PairName, exposed: bool, now: Micros, out: &mut Facts) {
-        self.held.remove(pair);
-        let here: Vec<_> =
-            self.vips.iter().filter(|(_, v)| v.pair == *pair).map(|(address, _)| *address).collect();
-        for address in here {
-            self.announcer.stop(&address);
-            let Some(vip) = self.vips.get(&address) else { continue };
-            if exposed && vip.present && vip.control == VipControl::BuiltIn {
-                let wanted = vip.wanted;
-                self.remove_or_say(address, "the lease ended", now, out);
-                if let Some(vip) = self.vips.get_mut(&address) {
-                    vip.wanted = wanted;
-                }
-            }
-        }
-    }
-
     /// The user's script was started for a VIP: what it is to do is what is wanted from now on.
     pub fn script_started(&mut self, address: VipAddress, wanted: bool, epoch: Epoch) {
         if let Some(vip) = self.vips.get_mut(&address) {
-            vip.wanted = wanted;
-            vip.epoch = epoch;
+            vip.ordered(wanted, epoch);
         }
     }
 
@@ -547,6 +508,7 @@ impl Vips {
         if present || !vip.wanted || vip.control != VipControl::BuiltIn || !self.held.contains(&vip.pair) {
             let why = match (vip.wanted == present, &vip.control) {
                 (true, VipControl::Script(_)) => "VIP control script",
+                (false, VipControl::Script(_)) if vip.suspended => "VIP control script: the lease ended",
                 (_, _) if present => "added by another tool",
                 (_, VipControl::BuiltIn) if vip.wanted => "gone: it is not renewed without the lease",
                 (_, _) => "removed by another tool",
@@ -640,6 +602,11 @@ impl Tools {
 }
 
 impl Vip {
+    fn ordered(&mut self, wanted: bool, epoch: Epoch) {
+        (self.wanted, self.epoch, self.suspended) = (wanted, epoch, false);
+        self.kept_off = (!wanted).then_some(epoch);
+    }
+
     fn report(&self, address: &VipAddress, why: &str) -> VipReport {
         VipReport {
             vip: *address,

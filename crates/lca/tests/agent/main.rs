@@ -4,6 +4,7 @@
 // clippy knows test functions, and not cases of another harness.
 #![allow(clippy::unwrap_used)]
 
+mod alone;
 mod modes;
 mod observer;
 mod peers;
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
         a_watchdog_that_is_none_ends_the_start,
         the_agent_is_small,
         a_host_boots_without_an_scs,
+        alone::a_role_that_was_taken_counts_when_its_lease_is_won,
+        alone::vips_that_the_scs_did_not_get_to_are_enabled_without_it,
+        alone::an_agent_that_comes_back_late_enables_what_ran_out,
+        alone::without_a_gate_the_script_disables_a_vip_when_its_lease_ends,
         modes::run_modes_by_socket_are_confirmed_by_the_application,
         modes::the_mode_socket_is_connected_again_by_the_next_agent,
         modes::a_graceful_stop_waits_for_the_application,

@@ -28,7 +28,7 @@ fn add_host(lab: &mut Lab, host: &str, address: &str) {
 }
 
 /// app1 on host1, and the other member of its pair on `other`.
-fn shared_with(other: &str, address: &str) -> Cluster {
+pub fn shared_with(other: &str, address: &str) -> Cluster {
     let mut cluster = cluster([("app1", modeless())]);
     let host: HostName = other.parse().unwrap();
     cluster.hosts.insert(host.clone(), host_at(address));
@@ -37,7 +37,7 @@ fn shared_with(other: &str, address: &str) -> Cluster {
     cluster
 }
 
-fn peer(fact: &Fact, wanted: &str, is_heard: bool) -> bool {
+pub fn peer(fact: &Fact, wanted: &str, is_heard: bool) -> bool {
     matches!(fact, Fact::Peer(PeerReport { host, heard }) if host.as_str() == wanted && *heard == is_heard)
 }
 
@@ -159,14 +159,14 @@ pub fn an_scs_of_the_older_protocol_gets_heartbeats_alone(lab: &mut Lab) {
 }
 
 /// The agent of host0 played by hand, which dials the one of host1; its link, its datagrams.
-struct Other {
-    link: Link,
+pub struct Other {
+    pub link: Link,
     poll: Poll,
     said: VecDeque<FromPeer>,
 }
 
 impl Other {
-    fn dial(lab: &Lab, identity: &Identity) -> Result<Self, DialError> {
+    pub fn dial(lab: &Lab, identity: &Identity) -> Result<Self, DialError> {
         let to: SocketAddr = "192.0.2.11:7401".parse().unwrap();
         let expected = Expected { role: Role::Agent, name: Some("host1".to_owned()) };
         let link = lab.in_host("host0", || dial(to, identity, &expected, LIMIT)).unwrap()?;
@@ -198,7 +198,7 @@ impl Other {
     }
 
     /// Says hello and hears welcome; what the agent's datagrams are sealed with.
-    fn greet(&mut self, voice: &Voice) {
+    pub fn greet(&mut self, voice: &Voice) {
         self.link.send(&hello(PROTOCOL)).unwrap();
         let FromPeer::Welcome { protocol: PROTOCOL, session, .. } = self.next().unwrap() else {
             panic!("welcome is the answer to hello")
@@ -230,10 +230,15 @@ fn hello(protocol: u32) -> FromPeer {
 
 /// An agent on host1 whose SCS is played, and to which the agent of host0 is to come, also played.
 fn expecting_host0(lab: &mut Lab) -> (Scs, Agent, Voice) {
+    expecting_host0_with(lab, shared_with("host0", "192.0.2.20"))
+}
+
+/// The same with this part of the cluster.
+pub fn expecting_host0_with(lab: &mut Lab, part: Cluster) -> (Scs, Agent, Voice) {
     let mut scs = Scs::start(lab);
     add_host(lab, "host0", "192.0.2.20");
     let agent = Agent::start(lab, &scs);
-    scs.welcome(shared_with("host0", "192.0.2.20"));
+    scs.welcome(part);
     scs.app_is("app1", AppStatus::Started);
     let at: SocketAddr = "192.0.2.20:7401".parse().unwrap();
     let voice = Voice::start(lab.in_host("host0", || UdpSocket::bind(at).unwrap()).unwrap());

@@ -555,6 +555,7 @@ pub fn cluster<const N: usize>(apps: [(&str, Application); N]) -> Cluster {
             failback: domain::Failback::Never,
             flap_guard: domain::FlapGuard::default(),
             vips: Vec::new(),
+            sip: None,
         };
         cluster.applications.insert(pair.members[1].clone(), elsewhere);
         cluster.applications.insert(member, application);

@@ -22,11 +22,14 @@ pub fn vip6() -> VipAddress {
 
 /// app1 with both VIPs.
 pub fn with_vips(app: Application, control: &VipControl) -> Cluster {
-    let mut cluster = cluster([("app1", app)]);
+    add_vips(cluster([("app1", app)]), ["host1", "host2"], control)
+}
+
+/// Both VIPs in the pair of app1, on these hosts.
+pub fn add_vips(mut cluster: Cluster, hosts: [&str; 2], control: &VipControl) -> Cluster {
     let pair = cluster.pairs.get_mut(&"pair-app1".parse().unwrap()).unwrap();
     for address in [vip4(), vip6()] {
-        let interfaces =
-            BTreeMap::from([("host1".parse().unwrap(), eth0()), ("host2".parse().unwrap(), eth0())]);
+        let interfaces = BTreeMap::from(hosts.map(|host| (host.parse().unwrap(), eth0())));
         pair.vips.push(Vip { address, interfaces, control: control.clone() });
     }
     cluster
@@ -38,12 +41,12 @@ pub fn modeless() -> Application {
     app
 }
 
-fn is_here(lab: &Lab, vip: VipAddress) -> bool {
+pub fn is_here(lab: &Lab, vip: VipAddress) -> bool {
     lab.addresses("host1").unwrap().iter().any(|found| found.address == vip.address)
 }
 
 /// Another tool's doing.
-fn by_hand<T: Send>(lab: &Lab, work: impl FnOnce(&mut VipController) -> T + Send) -> T {
+pub fn by_hand<T: Send>(lab: &Lab, work: impl FnOnce(&mut VipController) -> T + Send) -> T {
     lab.in_host("host1", || work(&mut VipController::open().unwrap())).unwrap()
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 pub struct Voice {
     shared: Arc<Mutex<Shared>>,
     stop: Arc<AtomicBool>,
+    stingy: Arc<AtomicBool>,
     socket: UdpSocket,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,6 +25,8 @@ pub struct Voice {
 struct Shared {
     seal: Option<Seal>,
     silent: bool,
+    /// Whoever asks gets no promise.
+    stingy: Arc<AtomicBool>,
     /// Sent in place of an answer.
     replay: Option<Vec<u8>>,
     /// Where the last datagram came from, and what was in it.
@@ -36,7 +39,9 @@ struct Shared {
 impl Voice {
     pub fn start(socket: UdpSocket) -> Self {
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let shared = Arc::new(Mutex::new(Shared::default()));
+        let stingy = Arc::new(AtomicBool::new(false));
+        let shared = Shared { stingy: stingy.clone(), ..Shared::default() };
+        let shared = Arc::new(Mutex::new(shared));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let (shared, stop, socket) = (shared.clone(), stop.clone(), socket.try_clone().unwrap());
@@ -49,12 +54,18 @@ impl Voice {
                 }
             })
         };
-        Self { shared, stop, socket, thread: Some(thread) }
+        Self { shared, stop, stingy, socket, thread: Some(thread) }
     }
 
     /// Speaks on this connection from now on.
     pub fn speak(&self, seal: Seal) {
-        *self.shared.lock().unwrap() = Shared { seal: Some(seal), ..Shared::default() };
+        let stingy = self.stingy.clone();
+        *self.shared.lock().unwrap() = Shared { seal: Some(seal), stingy, ..Shared::default() };
+    }
+
+    /// Promises to whoever asks to hold, which it does from the start; or to nobody.
+    pub fn promise(&self, promise: bool) {
+        self.stingy.store(!promise, Ordering::Relaxed);
     }
 
     /// Hears, and says nothing; or speaks again.
@@ -113,7 +124,9 @@ impl Shared {
         if let Some(replay) = &self.replay {
             let _ = socket.send_to(replay, from);
         } else if !self.silent {
-            let promises: Vec<Message> = messages.iter().filter_map(promise).collect();
+            let stingy = self.stingy.load(Ordering::Relaxed);
+            let asks = messages.iter().filter(|_| !stingy);
+            let promises: Vec<Message> = asks.filter_map(promise).collect();
             // Our clock is one later than the agent's.
             let at = heartbeat.at + Duration::from_micros(1);
             let ours = Heartbeat { at, heard: heartbeat.at, held_us: 0, stall_us: 0 };
