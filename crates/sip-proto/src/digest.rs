@@ -84,6 +84,19 @@ impl HexDigest {
         Self { digits, length: bytes.len() * 2 }
     }
 
+    /// Reads one as it is written: 32 digits for MD5, 64 for SHA-256.
+    #[must_use]
+    pub fn read(algorithm: Algorithm, text: &str) -> Option<Self> {
+        let length = match algorithm {
+            Algorithm::Md5 => 32,
+            Algorithm::Sha256 => 64,
+        };
+        let sound = text.len() == length && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let mut digits = [0; 64];
+        digits.get_mut(..length)?.copy_from_slice(text.to_ascii_lowercase().as_bytes().get(..length)?);
+        sound.then_some(Self { digits, length })
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.digits[..self.length]
     }

@@ -2,6 +2,7 @@
 
 use crate::scan::{Cursor, saturating_number, trim};
 use crate::{HeaderName, Message, NameAddr};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A header field that is missing or cannot be read; the text is a reason phrase for a 400 answer.
@@ -48,7 +49,7 @@ pub(crate) fn max_forwards(value: &[u8]) -> Result<u8, Malformed> {
 }
 
 /// A preference between 0.000 and 1.000, in thousandths (`qvalue`, RFC 3261, section 25.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Qvalue(u16);
 
 impl Qvalue {

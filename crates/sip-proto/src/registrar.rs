@@ -3,8 +3,10 @@
 //! A plain value: time comes in as `now`. A registration is carried out whole or not at all. Bindings are gone for every
 //! reader the moment they expire; [`Registrar::due`] only gives back their memory. Bounded by [`Limits`].
 
+use crate::b2bua::Flow;
 use crate::{Qvalue, Uri};
 use domain::Micros;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +42,7 @@ impl Default for Limits {
 }
 
 /// A contact bound to an address-of-record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
     /// The contact URI as it was sent.
     pub contact: Box<str>,
@@ -52,6 +54,14 @@ pub struct Binding {
     pub cseq: u32,
     /// When it ends.
     pub expires_at: Micros,
+    /// The way that the registration came: a phone behind a NAT is reached there and nowhere else.
+    pub flow: Option<Flow>,
+    /// Which phone it is (`+sip.instance`, RFC 5626): one that comes back by another way takes the place of its old binding.
+    pub instance: Option<Box<str>>,
+    /// Which of the phone's flows (`reg-id`).
+    pub reg_id: Option<u32>,
+    /// What requests to it are routed by (Path, RFC 3327).
+    pub path: Option<Box<str>>,
 }
 
 impl Binding {
@@ -73,6 +83,10 @@ pub struct Registration<'a> {
     pub cseq: u32,
     /// What is asked.
     pub wish: Wish<'a>,
+    /// The way that it came.
+    pub flow: Option<Flow>,
+    /// Path, its values as one list.
+    pub path: Option<&'a str>,
 }
 
 /// What a REGISTER asks.
@@ -95,6 +109,10 @@ pub struct ContactChange<'a> {
     pub q: Option<Qvalue>,
     /// Seconds that it asks for, 0 to remove; none where it does not say.
     pub expires_s: Option<u32>,
+    /// Which phone it is, see [`Binding::instance`].
+    pub instance: Option<&'a str>,
+    /// Which of the phone's flows.
+    pub reg_id: Option<u32>,
 }
 
 /// Why a registration was not carried out. Nothing has changed then.
@@ -169,6 +187,30 @@ impl Registrar {
     pub fn bindings(&self, address_of_record: &str, now: Micros) -> impl Iterator<Item = &Binding> {
         let bindings = self.addresses.get(address_of_record).map_or(&[][..], Vec::as_slice);
         bindings.iter().filter(move |b| b.expires_at > now)
+    }
+
+    /// All of an address-of-record, expired ones included until [`Registrar::due`] ran: what a backup is told.
+    #[must_use]
+    pub fn all(&self, address_of_record: &str) -> &[Binding] {
+        self.addresses.get(address_of_record).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// Up to `most` addresses-of-record behind `after`, with their bindings.
+    pub fn range(&self, after: Option<&str>, most: usize) -> impl Iterator<Item = (&str, &[Binding])> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.addresses.range::<str, _>((from, Bound::Unbounded)).take(most);
+        behind.map(|(address, bindings)| (&**address, bindings.as_slice()))
+    }
+
+    /// The bindings of an address-of-record are these, whatever they were: what a backup is told.
+    pub fn set(&mut self, address_of_record: &str, bindings: Vec<Binding>) {
+        if let Some((address, old)) = self.addresses.remove_entry(address_of_record) {
+            if let Some(end) = first_end(&old) {
+                self.ends.remove(&(end, address));
+            }
+        }
+        self.insert(Arc::from(address_of_record), bindings);
     }
 
     /// How many addresses-of-record have bindings, expired ones included until [`Registrar::due`] ran.
@@ -246,15 +288,26 @@ fn apply(
     limits: &Limits,
     now: Micros,
 ) -> Result<(), Refusal> {
-    if change.text.len() > limits.text_bytes || registration.call_id.len() > limits.text_bytes {
+    let too_long = |text: Option<&str>| text.is_some_and(|text| text.len() > limits.text_bytes);
+    if [Some(change.text), Some(registration.call_id), change.instance, registration.path]
+        .into_iter()
+        .any(too_long)
+    {
         return Err(Refusal::TooLong);
     }
     let expires_s = change.expires_s.unwrap_or(limits.default_expires_s).min(limits.max_expires_s);
     if expires_s != 0 && expires_s < limits.min_expires_s {
         return Err(Refusal::TooBrief { min_expires_s: limits.min_expires_s });
     }
-    let known =
-        bindings.iter().position(|b| Uri::parse(&b.contact).is_ok_and(|uri| uri.is_equivalent(&change.uri)));
+    let same_phone = |b: &Binding| {
+        change.instance.is_some() && b.instance.as_deref() == change.instance && b.reg_id == change.reg_id
+    };
+    // Two that say which phone they are need no other comparison.
+    let same_contact = |b: &Binding| {
+        (change.instance.is_none() || b.instance.is_none())
+            && Uri::parse(&b.contact).is_ok_and(|uri| uri.is_equivalent(&change.uri))
+    };
+    let known = bindings.iter().position(same_phone).or_else(|| bindings.iter().position(same_contact));
     if let Some(known) = known.map(|index| &bindings[index])
         && *known.call_id == *registration.call_id
     {
@@ -278,6 +331,10 @@ fn apply(
         call_id: registration.call_id.into(),
         cseq: registration.cseq,
         expires_at: now + Duration::from_secs(u64::from(expires_s)),
+        flow: registration.flow,
+        instance: change.instance.map(Into::into),
+        reg_id: change.reg_id,
+        path: registration.path.map(Into::into),
     };
     match known {
         Some(known) => bindings[known] = binding,
@@ -295,7 +352,14 @@ mod tests {
     const SECOND: u64 = 1_000_000;
 
     fn change(text: &str, expires_s: Option<u32>) -> ContactChange<'_> {
-        ContactChange { text, uri: Uri::parse(text).unwrap(), q: None, expires_s }
+        ContactChange {
+            text,
+            uri: Uri::parse(text).unwrap(),
+            q: None,
+            expires_s,
+            instance: None,
+            reg_id: None,
+        }
     }
 
     /// A registrar and the requests that it gets, in words.
@@ -318,7 +382,9 @@ mod tests {
         }
 
         fn send(&mut self, aor: &str, id: (&str, u32), wish: Wish<'_>, at_s: u64) -> Result<(), Refusal> {
-            let registration = Registration { address_of_record: aor, call_id: id.0, cseq: id.1, wish };
+            let (call_id, cseq) = id;
+            let registration =
+                Registration { address_of_record: aor, call_id, cseq, wish, flow: None, path: None };
             let result = self.0.register(&registration, Micros(at_s * SECOND));
             self.check();
             result
@@ -369,6 +435,37 @@ mod tests {
         assert_eq!(scene.contacts(3).len(), 1);
         scene.register(("other", 1), "sip:alice@192.0.2.1", 0, 4).unwrap();
         assert_eq!(scene.contacts(4), [], "another Call-ID has no order with the first");
+    }
+
+    #[test]
+    fn a_phone_that_comes_back_by_another_way_takes_the_place_of_its_old_binding() {
+        let mut scene = Scene::new(Limits::default());
+        for (nth, contact) in (1..).zip(["sip:alice@192.0.2.1:1000", "sip:alice@192.0.2.1:2000"]) {
+            let phone = ContactChange { instance: Some("<urn:uuid:1>"), ..change(contact, Some(600)) };
+            let other = ContactChange { reg_id: Some(2), ..phone };
+            let id = format!("call{nth}");
+            scene.send("alice@example.com", (&id, 1), Wish::Change(&[phone]), nth).unwrap();
+            if nth == 1 {
+                scene.send("alice@example.com", (&id, 2), Wish::Change(&[other]), nth).unwrap();
+            }
+        }
+        let contacts: Vec<_> = scene.contacts(3).into_iter().map(|(contact, _)| contact).collect();
+        assert_eq!(contacts, ["sip:alice@192.0.2.1:2000", "sip:alice@192.0.2.1:1000"]);
+    }
+
+    #[test]
+    fn what_a_backup_is_told_is_what_it_has() {
+        let (mut primary, mut backup) = (Scene::new(Limits::default()), Scene::new(Limits::default()));
+        for (at_s, expires_s) in [(0, 600), (10, 60), (20, 0)] {
+            primary
+                .register(("a", u32::try_from(at_s).unwrap() + 1), "sip:alice@192.0.2.1", expires_s, at_s)
+                .unwrap();
+            let told: Vec<_> = primary.0.all("alice@example.com").to_vec();
+            backup.0.set("alice@example.com", told);
+            backup.check();
+            assert_eq!(primary.contacts(at_s), backup.contacts(at_s));
+        }
+        assert!(backup.0.is_empty());
     }
 
     #[test]

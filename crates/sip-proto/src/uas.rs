@@ -2,7 +2,7 @@
 //! else why it is not answered with more. It keeps no transactions: a request that is sent again is answered again in
 //! the same way (section 8.2.7).
 
-use crate::b2bua;
+use crate::b2bua::{self, Flow};
 use crate::draft::{Draft, ToTag, destination, fits, reason_phrase};
 use crate::rejection::{
     Detail, RETRY_AFTER_S, Rejection, bad_request, check_form, check_uri, check_version, malformed, rejection,
@@ -58,6 +58,8 @@ pub struct Arrival {
     pub now: Micros,
     /// What is to be done with it.
     pub duty: Duty,
+    /// The way that it came, to be kept with what it registers.
+    pub flow: Option<Flow>,
 }
 
 /// What became of a message.
@@ -171,14 +173,19 @@ impl UserAgentServer {
         match service {
             Service::Options => Ok(Served::Capabilities),
             Service::Register => {
-                let address_of_record = self.register(message, &uri, arrival.now)?;
+                let address_of_record = self.register(message, &uri, arrival)?;
                 Ok(Served::Registration { address_of_record })
             }
         }
     }
 
     /// Carries out a REGISTER (section 10.3); the key of its address-of-record.
-    fn register(&mut self, message: &Message<'_>, uri: &Uri<'_>, now: Micros) -> Result<String, Rejection> {
+    fn register(
+        &mut self,
+        message: &Message<'_>,
+        uri: &Uri<'_>,
+        arrival: Arrival,
+    ) -> Result<String, Rejection> {
         let to = message.to().map_err(malformed)?.sip_uri().map_err(|e| match e {
             UriError::Syntax => bad_request("Malformed To"),
             UriError::Scheme => rejection(404),
@@ -202,13 +209,16 @@ impl UserAgentServer {
                 Wish::Change(&changes)
             }
         };
+        let path = path(message)?;
         let registration = Registration {
             address_of_record: &address_of_record,
             call_id: message.call_id().map_err(malformed)?,
             cseq: message.cseq().map_err(malformed)?.number,
             wish,
+            flow: arrival.flow,
+            path: path.as_deref(),
         };
-        self.registrar.register(&registration, now).map_err(refused)?;
+        self.registrar.register(&registration, arrival.now).map_err(refused)?;
         Ok(address_of_record)
     }
 
@@ -270,9 +280,10 @@ fn check_method(method: Method, allow: &'static str) -> Result<Service, Rejectio
     }
 }
 
-/// No extension is supported, so each that is required is one too many (section 8.2.2.3).
+/// Each extension that is required and not known is one too many (section 8.2.2.3).
 fn check_extensions(message: &Message<'_>) -> Result<(), Rejection> {
-    match message.tokens(HeaderName::Require).next() {
+    let known = |tag: &[u8]| tag.eq_ignore_ascii_case(b"path");
+    match message.tokens(HeaderName::Require).find(|tag| !known(tag)) {
         None => Ok(()),
         Some(_) => Err(Rejection { detail: Detail::Unsupported, ..rejection(420) }),
     }
@@ -290,7 +301,25 @@ fn contact_change<'a>(
     let own = contact.param("expires").and_then(saturating_number);
     let q =
         contact.param("q").map(|q| Qvalue::read(q).ok_or(bad_request("Malformed Contact"))).transpose()?;
-    Ok(ContactChange { text: contact.uri, uri, q, expires_s: own.or(expires_s) })
+    let instance = contact.param("+sip.instance").and_then(|value| std::str::from_utf8(value).ok());
+    let reg_id = contact.param("reg-id").and_then(saturating_number);
+    Ok(ContactChange { text: contact.uri, uri, q, expires_s: own.or(expires_s), instance, reg_id })
+}
+
+/// All values of Path as one (RFC 3327, section 5.3); a proxy puts itself on top.
+fn path(message: &Message<'_>) -> Result<Option<String>, Rejection> {
+    let mut path: Option<String> = None;
+    for value in message.values(HeaderName::Path) {
+        let value = std::str::from_utf8(value).map_err(|_| bad_request("Malformed Path"))?;
+        match &mut path {
+            Some(path) => {
+                path.push_str(", ");
+                path.push_str(value);
+            }
+            None => path = Some(value.to_owned()),
+        }
+    }
+    Ok(path)
 }
 
 fn refused(refusal: Refusal) -> Rejection {

@@ -59,7 +59,7 @@ fn server() -> UserAgentServer {
 }
 
 fn arrival() -> Arrival {
-    Arrival { source: "192.0.2.200:5060".parse().unwrap(), now: Micros(0), duty: Duty::Serve }
+    Arrival { source: "192.0.2.200:5060".parse().unwrap(), now: Micros(0), duty: Duty::Serve, flow: None }
 }
 
 fn outcome(bytes: &[u8]) -> String {

@@ -22,7 +22,7 @@ impl Scene {
             calls: false,
         };
         let source = "192.0.2.9:40000".parse().unwrap();
-        let arrival = Arrival { source, now: Micros(0), duty: Duty::Serve };
+        let arrival = Arrival { source, now: Micros(0), duty: Duty::Serve, flow: None };
         Self { server: UserAgentServer::new(settings), arrival }
     }
 

@@ -293,7 +293,7 @@ impl Server {
                 counters.not_sip += 1;
                 return None;
             };
-            let reply = uas.answer(&message, Arrival { source, now, duty: Duty::Probe }, answer);
+            let reply = uas.answer(&message, Arrival { source, now, duty: Duty::Probe, flow: None }, answer);
             counters.count(reply);
             match reply {
                 Reply::Answer { to, .. } => Some(to),

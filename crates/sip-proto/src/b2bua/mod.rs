@@ -110,6 +110,8 @@ pub struct Calls {
     unsettled: BTreeSet<CallKey>,
     /// Of these, those that another host began and we have not looked at yet.
     to_resume: Vec<CallKey>,
+    /// Calls that a resynchronisation has not come to yet.
+    stale: BTreeSet<CallKey>,
     /// How many calls were made here; part of what makes keys.
     made: u64,
     refusing: bool,
@@ -133,6 +135,7 @@ impl Calls {
             invites: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             to_resume: Vec::new(),
+            stale: BTreeSet::new(),
             made: 0,
             refusing: false,
             scratch: Vec::with_capacity(2_048),
@@ -248,14 +251,17 @@ impl Calls {
         self.heard_clock(delta.at, now);
         match delta.change {
             Change::Removed => {
+                self.stale.remove(&delta.call);
                 let call = self.calls.remove(&delta.call).ok_or(ApplyError::Unknown)?;
                 self.unlist(&call);
             }
             Change::Parts(parts) => {
-                if let Some(call) = self.calls.get_mut(&delta.call).filter(|_| !parts.whole) {
+                let fresh = |_: &&mut Box<Call>| !parts.whole && !self.stale.contains(&delta.call);
+                if let Some(call) = self.calls.get_mut(&delta.call).filter(fresh) {
                     call.apply(*parts);
                 } else if parts.whole {
                     let call = Call::of_parts(delta.call, *parts).ok_or(ApplyError::NotWhole)?;
+                    self.stale.remove(&delta.call);
                     if let Some(old) = self.calls.insert(delta.call, Box::new(call)) {
                         self.unlist(&old);
                     }
@@ -291,10 +297,26 @@ impl Calls {
         self.calls.range((from, Bound::Unbounded)).take(most).map(|(_, call)| call.snapshot(at)).collect()
     }
 
+    /// A backup that knows calls from before is to get them all anew. They are kept, since they are better than none should
+    /// it have to take over before the end, but until a call comes whole its changes are [`ApplyError::Unknown`].
+    pub fn begin_resync(&mut self) {
+        self.stale = self.calls.keys().copied().collect();
+    }
+
+    /// All calls that there are have come: those that did not are over.
+    pub fn end_resync(&mut self) {
+        for key in std::mem::take(&mut self.stale) {
+            if let Some(call) = self.calls.remove(&key) {
+                self.unlist(&call);
+            }
+        }
+    }
+
     /// From now on these calls are ours. Calls with something under way are looked at in the next steps, a few at a time;
     /// all others wait until something happens to them.
     pub fn take_over(&mut self, epoch: Epoch) {
         self.epoch = epoch;
+        self.stale.clear();
         self.to_resume = self.unsettled.iter().rev().copied().collect();
     }
 

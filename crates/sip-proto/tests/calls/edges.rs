@@ -186,6 +186,44 @@ fn a_backup_that_does_not_know_a_call_learns_it_whole() {
 }
 
 #[test]
+fn a_resynchronisation_brings_calls_up_to_date_and_drops_those_that_are_over() {
+    let mut scene = Scene::new(|_| {});
+    let (one, two) = (scene.call("1", "").unwrap(), scene.call("2", "").unwrap());
+    let mut backup = Calls::new(settings(Transport::Udp, 2));
+    for delta in scene.calls.snapshot(None, 10, scene.now) {
+        backup.apply(delta, scene.now).unwrap();
+    }
+    // What happens now the backup does not hear.
+    scene.step(Input::Ordered(Order::Refuse { call: one, status: 404, retry_after_s: None }));
+    scene.receive(&invite("1", "").replace("INVITE", "ACK"), ALICE);
+    scene.now += Duration::from_secs(60);
+    scene.step(Input::Due);
+    assert_eq!(scene.calls.list().map(|call| call.call).collect::<Vec<_>>(), [two]);
+    let three = scene.call("3", "").unwrap();
+
+    backup.begin_resync();
+    scene.route(two, vec![vec![target(2)]]);
+    for delta in scene.out.deltas.drain(..) {
+        assert_eq!(backup.apply(delta, scene.now), Err(ApplyError::Unknown), "it would be a mixture");
+    }
+    assert_eq!(backup.len(), 2, "what there was is kept until the end");
+    let (mut after, mut rounds) = (None, 0);
+    while let Some(delta) = scene.calls.snapshot(after, 1, scene.now).pop() {
+        after = Some(delta.call);
+        backup.apply(delta, scene.now).unwrap();
+        rounds += 1;
+    }
+    assert_eq!((rounds, backup.len()), (2, 3));
+    scene.step(Input::Ordered(Order::HangUp { call: three }));
+    for delta in scene.out.deltas.drain(..) {
+        backup.apply(delta, scene.now).unwrap();
+    }
+    backup.end_resync();
+    assert!(backup == scene.calls);
+    backup.check();
+}
+
+#[test]
 fn an_answer_goes_back_the_way_that_the_via_says() {
     let mut scene = Scene::new(|_| {});
     scene.receive(&invite("1", ""), "192.0.2.77:40000");
