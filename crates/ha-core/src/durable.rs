@@ -106,13 +106,13 @@ impl State {
         }
         self.alarms = durable.alarms;
         let lost = |alarm: &alarms::ActiveAlarm| match &alarm.source {
-            Source::Application(app) if alarm.event == events::LEASE_LOST => Some(app.clone()),
+            Source::Application(app) if alarm.event == events::LEASE_LOST => self.pair_of(app),
             Source::Application(_) | Source::Host(_) | Source::Cluster => None,
         };
-        for app in self.alarms.active().filter_map(lost) {
-            if let Some((name, _)) = self.cluster.pair_of(&app)
-                && let Some(state) = self.pairs.get_mut(name)
-            {
+        let lost: Vec<PairName> =
+            self.alarms.active().filter_map(lost).map(|(name, _)| name.clone()).collect();
+        for name in lost {
+            if let Some(state) = self.pairs.get_mut(&name) {
                 state.lease_lost = Some(now);
             }
         }

@@ -94,7 +94,7 @@ impl State {
         let lost = IncidentKind::Disconnected;
         // The peer's agent may hear what the SCS does not: then only what it knows to have failed is gone.
         let peer_hears = self.heard_by_peer(pair, host_name);
-        let name = self.cluster.pair_of(app).map(|(name, _)| name);
+        let name = self.pair_of(app).map(|(name, _)| name);
         let let_go = name.and_then(|name| self.known_to_have_let_go(name, app));
         if host.status != HostStatus::Up
             && let Some(at) = let_go

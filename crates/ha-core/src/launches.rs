@@ -298,7 +298,7 @@ impl State {
             }
             Reaction::Launch { script, host: at } => {
                 let Some(host) = at.clone().or(host) else { return };
-                let pair = app.as_ref().and_then(|a| self.cluster.pair_of(a)).map(|(name, _)| name.clone());
+                let pair = app.as_ref().and_then(|a| self.pair_of(a)).map(|(name, _)| name.clone());
                 let what = LaunchWhat::Script { script: script.clone() };
                 self.push_request(LaunchRequest {
                     host,

@@ -253,7 +253,7 @@ impl State {
         if pair.gate != GatePolicy::Required {
             return None;
         }
-        let (name, _) = self.cluster.pair_of(app)?;
+        let (name, _) = self.pair_of(app)?;
         let at = usize::from(pair.member(app)? == Member::Second);
         match &self.pairs.get(name)?.leases[at].as_ref()?.0.gate {
             GateReport::Agent { why } => Some(why.clone()),

@@ -31,6 +31,7 @@
 mod durable;
 mod elect;
 mod incidents;
+mod index;
 mod input;
 mod launches;
 mod leases;

@@ -290,7 +290,7 @@ impl State {
             return accepted(format!("{app} is stopped already and will stay so"));
         }
         let verb = if restart { "restarted" } else { "stopped" };
-        let note = match self.cluster.pair_of(app) {
+        let note = match self.pair_of(app) {
             Some((pair, _)) if was_primary => {
                 format!(
                     "; {app} is primary of {pair}, which has no primary until it is back: nothing fails over by order"
@@ -349,7 +349,7 @@ impl State {
 
     /// Stopped by an order that this SCS does not know (it lost its state): the order stands, and is shown.
     fn adopt_stop(&mut self, app: &AppName) {
-        let cold = self.cluster.pair_of(app).is_some_and(|(_, p)| p.redundancy == Redundancy::Cold);
+        let cold = self.pair_of(app).is_some_and(|(_, p)| p.redundancy == Redundancy::Cold);
         let under_way = self.outstanding.values().any(|o| &o.app == app);
         let report = self.apps.get(app).and_then(|a| a.report.as_ref());
         let stopped =

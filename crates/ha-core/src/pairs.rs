@@ -38,6 +38,7 @@ impl State {
         self.finish_change(name, pair, now, out);
         self.watch_faults(name, pair, now, out);
         self.watch_leases(name, pair, now, out);
+        self.deadlines.set(name, self.pair_deadline(name));
     }
 
     /// Whether `app` is wanted as primary and has confirmed it under the pair's epoch.
@@ -195,8 +196,7 @@ impl State {
             Outstanding { host: host.clone(), app: app.clone(), order, sent: now, attempts: 1, retry_at },
         );
         if order == Order::Start
-            && let Some(epoch) =
-                self.cluster.pair_of(app).and_then(|(name, _)| self.pairs.get(name)).map(|p| p.epoch)
+            && let Some(epoch) = self.pair_of(app).and_then(|(name, _)| self.pairs.get(name)).map(|p| p.epoch)
             && let Some(state) = self.apps.get_mut(app)
         {
             state.started_for = epoch;
@@ -211,7 +211,7 @@ impl State {
     }
 
     fn note_instruction(&mut self, app: &AppName, host: &HostName, mode: RunMode, now: Micros) {
-        let Some(name) = self.cluster.pair_of(app).map(|(name, _)| name.clone()) else { return };
+        let Some(name) = self.pair_of(app).map(|(name, _)| name.clone()) else { return };
         let phase = match mode {
             RunMode::Primary => Phase::PrimaryInstructed,
             RunMode::Backup | RunMode::Exiting => Phase::BackupInstructed,
@@ -318,7 +318,8 @@ impl State {
     /// A host is back: what its members run as is discovered (workflow "Reconnection", steps 1 and 2).
     pub(crate) fn discover(&mut self, host: &HostName, now: Micros, out: &mut Vec<Action>) {
         let cluster = Arc::clone(&self.cluster);
-        for (name, pair) in &cluster.pairs {
+        for name in self.index.pairs_on(host).to_vec() {
+            let (name, pair) = (&name, &cluster.pairs[&name]);
             let Some(app) = self.member_on(pair, host).cloned() else { continue };
             let state = &self.pairs[name];
             let Some(wanted) = state.wanted.clone().filter(|w| w != &app) else { continue };
@@ -466,6 +467,7 @@ impl State {
             .chain(self.vip_deadline(name, &self.cluster.pairs[name]))
             .chain(self.lease_deadline(name))
             .chain(self.verification_deadline(name))
+            .chain(state.promised.deadline())
             .min()
     }
 }

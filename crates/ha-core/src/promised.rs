@@ -39,6 +39,11 @@ impl Promised {
         over
     }
 
+    /// When the last of the longer ones has run out.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.shorter_from
+    }
+
     /// The longest one that may be out.
     pub fn longest(&self) -> Duration {
         self.longest
@@ -53,8 +58,7 @@ impl State {
         Recorded { seen: self.greatest_epoch(name), promise }
     }
 
-    /// Promises that were longer than today's are forgotten when they have run out. Looked at when the pair is settled and
-    /// not by the clock: that an SCS which starts waits a little too long does no harm.
+    /// Promises that were longer than today's are forgotten when they have run out.
     pub(crate) fn forget_longer_promises(&mut self, name: &PairName, profile: Profile, now: Micros) {
         if self.pairs.get_mut(name).is_some_and(|state| state.promised.time_passed(profile, now)) {
             self.changed = true;

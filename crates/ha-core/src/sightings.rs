@@ -27,10 +27,7 @@ impl State {
             let before = self.sightings.get(&(vip, host.clone())).map_or(0, |seen| seen.odd);
             let odd = if holders.len() == 1 { 0 } else { before.saturating_add(1) };
             self.sightings.insert((vip, host), Sighting { asked, at, told: now, holders, odd });
-            let has = |pair: &domain::Pair| pair.vips.iter().any(|v| v.address == vip);
-            let touched =
-                self.cluster.pairs.iter().filter(|(_, pair)| has(pair)).map(|(name, _)| name.clone());
-            self.touched.extend(touched);
+            self.touched.extend(self.index.pair_with(&vip).cloned());
         }
     }
 

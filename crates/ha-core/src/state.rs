@@ -2,6 +2,7 @@
 
 use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
+use crate::index::{Deadlines, Index};
 use crate::leases::LetGo;
 use crate::promised::Promised;
 use crate::sightings::Sighting;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct State {
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) index: Index,
     pub(crate) started_at: Micros,
     pub(crate) hosts: BTreeMap<HostName, HostState>,
     pub(crate) apps: BTreeMap<AppName, AppState>,
@@ -36,6 +38,8 @@ pub struct State {
     pub(crate) last_incident: u64,
     /// Set when something in [`Durable`] changed in this step.
     pub(crate) changed: bool,
+    /// When the pairs are to be settled though nothing happens.
+    pub(crate) deadlines: Deadlines,
     /// Pairs that this step must settle.
     pub(crate) touched: BTreeSet<PairName>,
     /// Pairs that were settled since the caller asked last ([`State::take_settled`]).
@@ -265,6 +269,7 @@ impl State {
     pub fn new(cluster: Cluster, durable: Durable, now: Micros) -> Self {
         let mut state = Self {
             cluster: Arc::new(Cluster::default()),
+            index: Index::default(),
             started_at: now,
             hosts: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -277,6 +282,7 @@ impl State {
             last_ref: 0,
             last_incident: 0,
             changed: false,
+            deadlines: Deadlines::default(),
             touched: BTreeSet::new(),
             settled: BTreeSet::new(),
             noted: BTreeSet::new(),
@@ -329,6 +335,8 @@ impl State {
             self.apps.entry(name.clone()).or_insert_with(|| AppState { since: now, ..AppState::default() });
         }
         self.pairs.retain(|name, _| cluster.pairs.contains_key(name));
+        // Each pair is settled in the step that comes.
+        self.deadlines = Deadlines::default();
         for (name, pair) in &cluster.pairs {
             let state = self.pairs.entry(name.clone()).or_default();
             state.promised.by(pair.profile, now);
@@ -353,6 +361,7 @@ impl State {
         }
         self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
         self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
+        self.index = Index::of(&cluster);
         self.cluster = Arc::new(cluster);
         // How long promises last is kept.
         self.changed = true;
@@ -365,15 +374,11 @@ impl State {
     }
 
     pub(crate) fn touch_host(&mut self, host: &HostName) {
-        let cluster = Arc::clone(&self.cluster);
-        let on_host = |app: &AppName| cluster.host_of(app) == Some(host);
-        let pairs =
-            cluster.pairs.iter().filter(|(_, p)| p.members.iter().any(on_host)).map(|(name, _)| name.clone());
-        self.touched.extend(pairs);
+        self.touched.extend(self.index.pairs_on(host).iter().cloned());
     }
 
     pub(crate) fn touch_app(&mut self, app: &AppName) {
-        if let Some((name, _)) = self.cluster.pair_of(app) {
+        if let Some((name, _)) = self.pair_of(app) {
             let name = name.clone();
             self.touched.insert(name);
         }

@@ -82,10 +82,16 @@ impl State {
     /// When [`Input::TimePassed`] is due next, if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
-        let pairs = self.pairs.keys().filter_map(|name| self.pair_deadline(name));
+        debug_assert!(
+            self.pairs
+                .keys()
+                .all(|name| self.touched.contains(name) || self.deadlines.is(name, self.pair_deadline(name))),
+            "what a pair's deadline follows from has changed, and the pair was not touched"
+        );
+        let pairs = self.deadlines.first();
         let instructions = self.outstanding.values().map(|o| o.retry_at);
         let launches = self.launches.values().filter_map(|l| l.retry_at);
-        pairs.chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
+        pairs.into_iter().chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
     }
 
     fn agent_connected(
@@ -184,17 +190,18 @@ impl State {
 
     /// What was known of a host's applications and addresses is not known any more.
     fn forget_reports_of(&mut self, host: &HostName) {
-        let cluster = Arc::clone(&self.cluster);
-        for (name, state) in &mut self.apps {
-            if cluster.host_of(name) == Some(host) {
+        for name in self.index.apps_on(host) {
+            if let Some(state) = self.apps.get_mut(name) {
                 state.report = None;
                 state.refused = None;
             }
         }
-        for ((on, _), place) in &mut self.vips {
-            if on == host {
-                place.last = place.present.take().or(place.last);
-                place.misplaced = None;
+        for name in self.index.pairs_on(host) {
+            for vip in &self.cluster.pairs[name].vips {
+                if let Some(place) = self.vips.get_mut(&(host.clone(), vip.address)) {
+                    place.last = place.present.take().or(place.last);
+                    place.misplaced = None;
+                }
             }
         }
         if let Some(state) = self.hosts.get_mut(host) {
@@ -241,9 +248,7 @@ impl State {
 
     fn vip_reported(&mut self, host: &HostName, report: &VipReport) {
         self.set_vip(host, report.vip, report.present);
-        let cluster = Arc::clone(&self.cluster);
-        let has = |name: &&PairName| cluster.pairs[*name].vips.iter().any(|v| v.address == report.vip);
-        self.touched.extend(cluster.pairs.keys().filter(has).cloned());
+        self.touched.extend(self.index.pair_with(&report.vip).cloned());
     }
 
     fn set_vip(&mut self, host: &HostName, vip: VipAddress, present: bool) {
@@ -290,7 +295,7 @@ impl State {
             AnswerOutcome::Stale { seen } => {
                 let text = format!("{app}: {}: its epoch is older than {seen}", outstanding.order);
                 self.log(LogEvent::new(events::INSTRUCTION_REFUSED, at).because(text).on(host).of(&app), out);
-                if let Some(name) = self.cluster.pair_of(&app).map(|(name, _)| name.clone()) {
+                if let Some(name) = self.pair_of(&app).map(|(name, _)| name.clone()) {
                     self.outbid(&name, *seen, now);
                 }
             }
@@ -326,7 +331,7 @@ impl State {
         self.handle_alarms(ended, now, out);
         self.retry_instructions(now, out);
         self.retry_launches(now, out);
-        self.touched.extend(cluster.pairs.keys().cloned());
+        self.touched.extend(self.deadlines.due(now).cloned());
     }
 
     /// A log event came back through the inbox: alarms and their reactions.
@@ -334,9 +339,10 @@ impl State {
         let cluster = Arc::clone(&self.cluster);
         let happened = self.alarms.logged(&cluster.alarm_conditions, event, now);
         self.handle_alarms(happened, now, out);
-        if let Some((name, _)) = event.app.as_ref().and_then(|app| cluster.pair_of(app)) {
-            self.lease_logged(name, event, now);
-            self.touched.insert(name.clone());
+        if let Some(name) = event.app.as_ref().and_then(|app| self.pair_of(app)).map(|(name, _)| name.clone())
+        {
+            self.lease_logged(&name, event, now);
+            self.touched.insert(name);
         }
     }
 
@@ -382,7 +388,7 @@ impl State {
             return;
         }
         let alarms::Source::Application(app) = &alarm.source else { return };
-        let Some(name) = self.cluster.pair_of(app).map(|(name, _)| name.clone()) else { return };
+        let Some(name) = self.pair_of(app).map(|(name, _)| name.clone()) else { return };
         let text = format!("Alarm Condition {:?} activates for {app}", alarm.condition);
         self.note(&name, crate::Phase::AlarmActivated, now, None, text);
     }

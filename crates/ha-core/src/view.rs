@@ -287,7 +287,7 @@ impl State {
         Some(AppView {
             name: name.clone(),
             host: self.host_of(name)?.clone(),
-            pair: self.cluster.pair_of(name).map(|(pair, _)| pair.clone()),
+            pair: self.pair_of(name).map(|(pair, _)| pair.clone()),
             status: state.status(),
             since: state.since,
             mode: state.mode(),

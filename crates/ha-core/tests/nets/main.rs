@@ -5,5 +5,6 @@
 
 mod exhaustive;
 mod golden;
+mod scale;
 mod seeded;
 mod world;
