@@ -17,6 +17,8 @@ pub struct Gates {
     pairs: BTreeMap<PairName, Managed>,
     /// Interfaces on which the gate does not stand, and why.
     holes: BTreeMap<InterfaceName, String>,
+    /// VIPs that the gate does not manage, for want of room, and its words.
+    without: BTreeMap<VipAddress, String>,
     look_at: Micros,
     say: Say,
 }
@@ -62,7 +64,14 @@ impl Gates {
                 say.warning(format_args!("no gate in this kernel, leases alone protect the VIPs: {why}"))
             }
         }
-        Self { gate, pairs: BTreeMap::new(), holes: BTreeMap::new(), look_at: Micros(0), say: say.clone() }
+        Self {
+            gate,
+            pairs: BTreeMap::new(),
+            holes: BTreeMap::new(),
+            without: BTreeMap::new(),
+            look_at: Micros(0),
+            say: say.clone(),
+        }
     }
 
     /// Manages the VIPs of a pair: closed until a lease says otherwise. Those that are not configured any more are not.
@@ -72,13 +81,8 @@ impl Gates {
             .iter()
             .filter_map(|vip| Some((vip.address, vip.interfaces.get(host)?.clone())))
             .collect();
-        if let Ok(gate) = &mut self.gate {
-            for (vip, interface) in &vips {
-                if let Err(e) = gate.manage(vip, interface) {
-                    self.say.error(format_args!("the gate of {vip} on {interface}: {e}"));
-                    self.holes.insert(interface.clone(), e.to_string());
-                }
-            }
+        for (vip, interface) in &vips {
+            self.guard(vip, interface);
         }
         self.close_moved(name, &vips);
         let before = self.pairs.insert(name.clone(), Managed { policy: pair.gate, vips });
@@ -131,8 +135,10 @@ impl Gates {
         match &self.gate {
             Err(why) => Some(why),
             Ok(_) => {
-                let pair = self.pairs.get(name)?;
-                pair.vips.iter().find_map(|(_, interface)| self.holes.get(interface)).map(String::as_str)
+                let hole = |(vip, interface): &(VipAddress, InterfaceName)| {
+                    self.without.get(vip).or_else(|| self.holes.get(interface))
+                };
+                self.pairs.get(name)?.vips.iter().find_map(hole).map(String::as_str)
             }
         }
     }
@@ -140,7 +146,8 @@ impl Gates {
     /// Lets the VIPs' traffic through until `until`.
     pub fn authorise(&mut self, vips: &[VipAddress], epoch: Epoch, until: Micros) {
         if let Ok(gate) = &mut self.gate {
-            for vip in vips {
+            // One without a gate is open anyhow.
+            for vip in vips.iter().filter(|vip| !self.without.contains_key(vip)) {
                 if let Err(e) = gate.authorise(vip, epoch, until) {
                     self.say.error(format_args!("the gate of {vip}: {e}"));
                 }
@@ -151,7 +158,7 @@ impl Gates {
     /// Closes the VIPs' gate, for good under this epoch and all before it.
     pub fn close_and_fence(&mut self, vips: &[VipAddress], epoch: Epoch) {
         if let Ok(gate) = &mut self.gate {
-            for vip in vips {
+            for vip in vips.iter().filter(|vip| !self.without.contains_key(vip)) {
                 if let Err(e) = gate.close_and_fence(vip, epoch) {
                     self.say.error(format_args!("the gate of {vip}: {e}"));
                 }
@@ -168,6 +175,7 @@ impl Gates {
     /// Looks whether the gate stands, and puts it up again where it does not.
     pub fn look(&mut self, now: Micros, out: &mut Vec<Disturbed>) {
         self.look_at = now + LOOK_EVERY;
+        self.try_again();
         let Ok(gate) = &mut self.gate else { return };
         let mut holes = BTreeMap::new();
         for hole in gate.check() {
@@ -199,6 +207,40 @@ impl Gates {
         self.holes = holes;
     }
 
+    /// Closes the gate to a VIP that is not managed yet, if there is room.
+    fn guard(&mut self, vip: &VipAddress, interface: &InterfaceName) {
+        let Ok(gate) = &mut self.gate else { return };
+        let failed = gate.manage(vip, interface).err();
+        let managed = gate.fence(vip).is_some();
+        match failed {
+            Some(e) if !managed => {
+                if self.without.insert(*vip, format!("{vip}: {e}")).is_none() {
+                    self.say.error(format_args!("no gate for {vip}: {e}"));
+                }
+            }
+            Some(e) => {
+                self.say.error(format_args!("the gate of {vip} on {interface}: {e}"));
+                self.holes.insert(interface.clone(), e.to_string());
+            }
+            None => {}
+        }
+        if managed && self.without.remove(vip).is_some() {
+            self.say.notice(format_args!("there is a gate for {vip} now, closed until the lease is renewed"));
+        }
+    }
+
+    /// Others may have gone, and left room.
+    fn try_again(&mut self) {
+        if self.without.is_empty() {
+            return;
+        }
+        let managed = self.pairs.values().flat_map(|pair| &pair.vips);
+        let without = managed.filter(|(vip, _)| self.without.contains_key(vip));
+        for (vip, interface) in without.cloned().collect::<Vec<_>>() {
+            self.guard(&vip, &interface);
+        }
+    }
+
     /// Closes those of a pair's VIPs that another pair had until now: its lease says nothing about this one's.
     fn close_moved(&mut self, name: &PairName, vips: &[(VipAddress, InterfaceName)]) {
         let Ok(gate) = &mut self.gate else { return };
@@ -207,7 +249,7 @@ impl Gates {
             others.flat_map(|(_, managed)| &managed.vips).map(|(vip, _)| *vip).collect();
         for (vip, _) in vips.iter().filter(|(vip, _)| theirs.contains(vip)) {
             // What it is open under is never above its fence.
-            let fence = gate.fence(vip).unwrap_or_default();
+            let Some(fence) = gate.fence(vip) else { continue };
             if let Err(e) = gate.close_and_fence(vip, fence) {
                 self.say.error(format_args!("the gate of {vip}: {e}"));
             }
@@ -222,6 +264,7 @@ impl Gates {
         let still: BTreeSet<VipAddress> = self.addresses().copied().collect();
         if let Ok(gate) = &mut self.gate {
             for (vip, _) in gone.vips.iter().filter(|(vip, _)| !still.contains(vip)) {
+                self.without.remove(vip);
                 if let Err(e) = gate.unmanage(vip) {
                     self.say.error(format_args!("the gate of {vip}: {e}"));
                 }

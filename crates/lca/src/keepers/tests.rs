@@ -7,6 +7,7 @@ use domain::{
     Vip, VipControl,
 };
 use lease::{Body, Kind};
+use vip_control::gate::MOST_VIPS;
 
 const SETTLED: Micros = Micros(10_000_000);
 
@@ -133,4 +134,31 @@ fn a_vip_that_changes_its_pair_is_closed() {
     assert_eq!(keepers.gates().fenced_off(&vips), Some(Epoch(4)), "what the other pair's lease had opened");
     let (_, keeper) = keepers.iter().next().unwrap();
     assert!(keeper.machine().seen() > Epoch(4), "and it is asked for above");
+}
+
+#[test]
+fn a_vip_that_the_gate_has_no_room_for_has_none() {
+    let hosts = ["host1", "host2"];
+    let fill: Vec<String> = (0..MOST_VIPS).map(|n| format!("10.0.{}.{}/16", n / 256, n % 256)).collect();
+    let fill: Vec<&str> = fill.iter().map(String::as_str).collect();
+    let mut keepers = keepers(gates(), None);
+    keepers.configure(&cluster(&[("a", hosts, &fill)]), Micros(0), &mut Vec::new());
+    let (a, b): (PairName, PairName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    let without = |keepers: &mut Keepers, pair: &PairName| {
+        keepers.gates().missing(pair).is_some_and(|why| why.contains("10.1.0.1/16: "))
+    };
+    if keepers.gates().fenced_off(&["10.0.0.0/16".parse().unwrap()]).is_none() {
+        return println!("skipped: {}", keepers.gates().missing(&a).unwrap_or_default());
+    }
+    let full = cluster(&[("a", hosts, &fill), ("b", hosts, &["10.1.0.1/16"])]);
+    keepers.configure(&full, Micros(1), &mut Vec::new());
+    assert!(without(&mut keepers, &b) && !without(&mut keepers, &a));
+    keepers.gates().look(Micros(2), &mut Vec::new());
+    assert!(without(&mut keepers, &b), "that it stands on its interface changes nothing");
+    let report = &keepers.gate_reports()[1];
+    assert!(matches!(report, GateReport::Agent { why } if why.contains("10.1.0.1/16")), "{report:?}");
+    // One that goes leaves room.
+    keepers.configure(&cluster(&[("b", hosts, &["10.1.0.1/16"])]), Micros(3), &mut Vec::new());
+    keepers.gates().look(Micros(4), &mut Vec::new());
+    assert!(!without(&mut keepers, &b));
 }
