@@ -162,7 +162,7 @@ fn leaf(peer: &PeerName) -> Result<CertificateParams, CaError> {
     Ok(params)
 }
 
-fn params(validity: Duration) -> Result<CertificateParams, CaError> {
+pub(crate) fn params(validity: Duration) -> Result<CertificateParams, CaError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     let start = SystemTime::now() - BACKDATED;
@@ -180,11 +180,11 @@ fn random_serial() -> Result<SerialNumber, CaError> {
     Ok(SerialNumber::from_slice(&serial))
 }
 
-fn new_key() -> Result<KeyPair, CaError> {
+pub(crate) fn new_key() -> Result<KeyPair, CaError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(crypto)
 }
 
-fn load_issuer(
+pub(crate) fn load_issuer(
     cert_path: &Path,
     cert_pem: &str,
     key_path: &Path,
@@ -207,7 +207,7 @@ fn load_issuer(
     Issuer::from_ca_cert_der(&der, key).map_err(|e| content(e.to_string()))
 }
 
-fn make_private_dir(dir: &Path) -> Result<(), CaError> {
+pub(crate) fn make_private_dir(dir: &Path) -> Result<(), CaError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -222,7 +222,7 @@ fn refuse_existing(paths: &[&Path]) -> Result<(), CaError> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, CaError> {
+pub(crate) fn read_text(path: &Path) -> Result<String, CaError> {
     fs::read_to_string(path).map_err(|source| CaError::File { path: path.to_owned(), source })
 }
 
@@ -239,6 +239,18 @@ fn write_new(path: &Path, mode: u32, content: &[u8]) -> Result<(), CaError> {
         .map_err(|source| CaError::File { path: path.to_owned(), source })
 }
 
-fn crypto(error: rcgen::Error) -> CaError {
+/// Writes a file whether it is there or not; who reads it meanwhile gets the old one or the new one.
+pub(crate) fn replace(path: &Path, mode: u32, content: &[u8]) -> Result<(), CaError> {
+    let new = path.with_extension("new");
+    let failed = |source| CaError::File { path: path.to_owned(), source };
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&new, mode, content)?;
+    fs::rename(&new, path).map_err(failed)
+}
+
+pub(crate) fn crypto(error: rcgen::Error) -> CaError {
     CaError::Crypto(error.to_string())
 }

@@ -2,7 +2,7 @@
 //! takes the dialing one. In TLS 1.3 the dialer is done before its certificate was looked at; without that frame it
 //! would learn of a refusal, with luck, at its first message.
 
-use crate::identity::{ALPN, Identity};
+use crate::identity::Identity;
 use crate::link::{Link, LinkError};
 use crate::peer::PeerName;
 use crate::reason;
@@ -45,6 +45,8 @@ pub(crate) struct Handshake {
     tls: Connection,
     stream: TcpStream,
     peer_address: SocketAddr,
+    alpn: &'static [u8],
+    named_by: usize,
 }
 
 /// How far a handshake is.
@@ -64,7 +66,7 @@ impl Handshake {
     ) -> Result<Self, rustls::Error> {
         let name = ServerName::IpAddress(to.ip().into());
         let tls = ClientConnection::new(identity.client.clone(), name)?;
-        Ok(Self { tls: tls.into(), stream, peer_address: to })
+        Ok(Self::over(identity, tls.into(), stream, to))
     }
 
     pub(crate) fn accepting(
@@ -73,7 +75,11 @@ impl Handshake {
         from: SocketAddr,
     ) -> Result<Self, rustls::Error> {
         let tls = ServerConnection::new(identity.server.clone())?;
-        Ok(Self { tls: tls.into(), stream, peer_address: from })
+        Ok(Self::over(identity, tls.into(), stream, from))
+    }
+
+    fn over(identity: &Identity, tls: Connection, stream: TcpStream, peer_address: SocketAddr) -> Self {
+        Self { tls, stream, peer_address, alpn: identity.alpn, named_by: identity.named_by }
     }
 
     pub(crate) fn source(&mut self) -> &mut TcpStream {
@@ -125,13 +131,16 @@ impl Handshake {
     /// The link, once [`Progress::Done`]. Its peer has a certificate of the cluster's CA; whether it is the right peer
     /// is for the caller to say.
     pub(crate) fn into_link(self) -> Result<Link, HandshakeError> {
-        if self.tls.alpn_protocol() != Some(ALPN) {
+        if self.tls.alpn_protocol() != Some(self.alpn) {
             return Err(HandshakeError::Tls(rustls::Error::NoApplicationProtocol));
         }
-        let certificate = self.tls.peer_certificates().and_then(<[_]>::first);
+        let certificate = self.tls.peer_certificates().and_then(|chain| chain.get(self.named_by));
         let certificate = certificate.ok_or(HandshakeError::Tls(rustls::Error::NoCertificatesPresented))?;
         let peer = PeerName::of_certificate(certificate).map_err(HandshakeError::Name)?;
-        Ok(Link::new(self.tls, self.stream, peer, self.peer_address))
+        let mut link = Link::new(self.tls, self.stream, peer, self.peer_address);
+        // What came with the end of the handshake was read with it; the socket will not announce it again.
+        link.take_plaintext()?;
+        Ok(link)
     }
 }
 

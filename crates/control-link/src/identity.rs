@@ -88,9 +88,13 @@ pub enum IdentityError {
 /// Certificate, key and trusted CA of one part of the cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
-    name: PeerName,
-    not_before: SystemTime,
-    not_after: SystemTime,
+    pub(crate) name: PeerName,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+    /// The application protocol that connections must have agreed upon.
+    pub(crate) alpn: &'static [u8],
+    /// Which certificate of the peer's chain names it.
+    pub(crate) named_by: usize,
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
 }
@@ -107,11 +111,7 @@ impl Identity {
     pub fn load(certificate: &Path, key: &Path, ca: &Path) -> Result<Self, IdentityError> {
         let chain = read_certificates(certificate, "a certificate in PEM form")?;
         let private_key = read_key(key)?;
-        let mut roots = RootCertStore::empty();
-        for root in read_certificates(ca, "the certificate of a CA in PEM form")? {
-            roots.add(root).map_err(|e| content(ca, "the certificate of a CA in PEM form", e.to_string()))?;
-        }
-        let roots = Arc::new(roots);
+        let roots = read_roots(ca)?;
         let [leaf, intermediates @ ..] = chain.as_slice() else {
             return Err(content(certificate, "a certificate in PEM form", "it is empty".to_owned()));
         };
@@ -132,16 +132,19 @@ impl Identity {
             .verify_client_cert(leaf, intermediates, unix_time(checked_at))
             .map_err(|e| not_issued(own_certificate(&e)))?;
 
-        let unusable = |e: rustls::Error| match e {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                IdentityError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
-            }
-            other => content(key, "a usable private key", other.to_string()),
-        };
+        let unusable = |e| unusable_key(certificate, key, e);
         let client =
             client_config(&provider, roots, chain.clone(), private_key.clone_key()).map_err(unusable)?;
         let server = server_config(&provider, client_verifier, chain, private_key).map_err(unusable)?;
-        Ok(Self { name, not_before, not_after, client: Arc::new(client), server: Arc::new(server) })
+        Ok(Self {
+            name,
+            not_before,
+            not_after,
+            alpn: ALPN,
+            named_by: 0,
+            client: Arc::new(client),
+            server: Arc::new(server),
+        })
     }
 
     /// Role and name in the certificate.
@@ -273,7 +276,27 @@ impl ServerCertVerifier for IssuedByCluster {
     }
 }
 
-fn read_certificates(
+/// Why rustls does not take our own certificate and key.
+pub(crate) fn unusable_key(certificate: &Path, key: &Path, error: rustls::Error) -> IdentityError {
+    match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            IdentityError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        other => content(key, "a usable private key", other.to_string()),
+    }
+}
+
+/// The CAs that are trusted.
+pub(crate) fn read_roots(ca: &Path) -> Result<Arc<RootCertStore>, IdentityError> {
+    let expected = "the certificate of a CA in PEM form";
+    let mut roots = RootCertStore::empty();
+    for root in read_certificates(ca, expected)? {
+        roots.add(root).map_err(|e| content(ca, expected, e.to_string()))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+pub(crate) fn read_certificates(
     path: &Path,
     expected: &'static str,
 ) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
@@ -287,7 +310,7 @@ fn read_certificates(
     Ok(certificates)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let metadata =
         fs::metadata(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })?;
     let mode = metadata.permissions().mode() & 0o7777;
@@ -307,7 +330,7 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(failed)
 }
 
-fn content(path: &Path, expected: &'static str, why: String) -> IdentityError {
+pub(crate) fn content(path: &Path, expected: &'static str, why: String) -> IdentityError {
     IdentityError::Content { path: path.to_owned(), expected, why }
 }
 

@@ -14,6 +14,7 @@
 
 mod acceptor;
 pub mod ca;
+pub mod delegation;
 mod dial;
 mod handshake;
 mod identity;

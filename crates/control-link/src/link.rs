@@ -178,6 +178,47 @@ impl Link {
         }
     }
 
+    /// Encrypts bytes and writes as much as the socket takes at once; the rest waits for [`Link::flush`]. For protocols
+    /// with frames of their own, instead of [`Link::send`].
+    ///
+    /// # Errors
+    /// [`LinkError::Overflow`]: nothing was sent, the link is as it was. Otherwise the link is dead.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        let wanted = in_records(bytes.len());
+        if self.queued + wanted > MAX_QUEUE {
+            return Err(LinkError::Overflow { queued: self.queued, wanted });
+        }
+        self.tls.writer().write_all(bytes)?;
+        self.queued += wanted;
+        self.flush()
+    }
+
+    /// Takes what has arrived, up to a bound, and appends it to `out`. Instead of [`Link::receive`].
+    ///
+    /// # Errors
+    /// The link is dead. What arrived before is in `out` all the same.
+    pub fn receive_bytes(&mut self, out: &mut Vec<u8>) -> Result<Received, LinkError> {
+        let mut left = RECEIVE_BUDGET;
+        loop {
+            out.append(&mut self.incoming);
+            if left == 0 {
+                return Ok(Received::More);
+            }
+            let read = self.read_records();
+            out.append(&mut self.incoming);
+            match read? {
+                0 => return Ok(Received::All),
+                read => left = left.saturating_sub(read),
+            }
+        }
+    }
+
+    /// Bytes that wait for the socket.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// One message, if a whole one has arrived. For the greeting: leaves the next ones to [`Link::receive`].
     pub(crate) fn receive_one<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
         let mut total = 0;
@@ -265,7 +306,7 @@ impl Link {
 
     /// Moves decrypted bytes from rustls to `incoming`, which thereby holds at most one unfinished frame and what one
     /// read brought.
-    fn take_plaintext(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn take_plaintext(&mut self) -> Result<(), LinkError> {
         let mut reader = self.tls.reader();
         loop {
             let taken = match reader.fill_buf() {

@@ -71,7 +71,7 @@ impl PeerName {
 
     /// The name as it stands in a certificate.
     pub(crate) fn to_uri(&self) -> String {
-        format!("{SCHEME}{}/{}", self.role, self.name)
+        uri(&format!("{}/{}", self.role, self.name))
     }
 
     /// Reads the name out of a certificate (DER) whose signature was checked before.
@@ -79,21 +79,7 @@ impl PeerName {
     /// # Errors
     /// A sentence that says why it is not a certificate of a cluster.
     pub fn of_certificate(der: &[u8]) -> Result<Self, String> {
-        let (_, certificate) =
-            X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate".to_owned())?;
-        let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
-        let mut uris =
-            alternatives.iter().flat_map(|a| &a.value.general_names).filter_map(|name| match name {
-                GeneralName::URI(uri) => uri.strip_prefix(SCHEME),
-                _ => None,
-            });
-        match (uris.next(), uris.next()) {
-            (Some(rest), None) => Self::parse(rest),
-            (Some(_), Some(_)) => {
-                Err("it carries more than one name of the form takeover://ROLE/NAME".to_owned())
-            }
-            (None, _) => Err("it carries no name of the form takeover://ROLE/NAME".to_owned()),
-        }
+        Self::parse(&name_in(der)?)
     }
 
     fn parse(rest: &str) -> Result<Self, String> {
@@ -106,6 +92,29 @@ impl PeerName {
 impl fmt::Display for PeerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.role, self.name)
+    }
+}
+
+/// A name of the cluster as certificates carry it.
+pub(crate) fn uri(name: &str) -> String {
+    format!("{SCHEME}{name}")
+}
+
+/// The name of the cluster that a certificate carries, without the scheme.
+pub(crate) fn name_in(der: &[u8]) -> Result<String, String> {
+    let (_, certificate) =
+        X509Certificate::from_der(der).map_err(|_| "it is not an X.509 certificate".to_owned())?;
+    let alternatives = certificate.subject_alternative_name().map_err(|e| e.to_string())?;
+    let mut uris = alternatives.iter().flat_map(|a| &a.value.general_names).filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(SCHEME),
+        _ => None,
+    });
+    match (uris.next(), uris.next()) {
+        (Some(name), None) => Ok(name.to_owned()),
+        (Some(_), Some(_)) => {
+            Err("it carries more than one name of the form takeover://ROLE/NAME".to_owned())
+        }
+        (None, _) => Err("it carries no name of the form takeover://ROLE/NAME".to_owned()),
     }
 }
 

@@ -78,9 +78,10 @@ impl Lab {
         let mut config = match who {
             None => builder.with_no_client_auth(),
             Some(issued) => {
-                let certificate = CertificateDer::from_pem_file(&issued.certificate).unwrap();
+                let chain = CertificateDer::pem_file_iter(&issued.certificate).unwrap();
+                let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
                 let key = PrivateKeyDer::from_pem_file(&issued.key).unwrap();
-                builder.with_client_auth_cert(vec![certificate], key).unwrap()
+                builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();

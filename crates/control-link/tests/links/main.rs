@@ -3,6 +3,7 @@
 // clippy.toml allows it in tests; clippy does not know that helpers of an integration test are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod delegation;
 mod lab;
 
 use control_link::messages::{FromAgent, Heartbeat, MAX_FRAME};
