@@ -2,7 +2,7 @@
 //! written, then it is told, in this order and by this thread alone (R4, R5, R6).
 
 use crate::gates::Gates;
-use crate::lease_memory::{LeaseMemory, Slot};
+use crate::lease_memory::{LeaseMemory, Remembered, SeatId, Slot};
 use domain::{AppName, Cluster, Epoch, GateReport, HostName, Member, Micros, Pair, PairName, VipAddress};
 use lca_core::keeper::{Act, Keeper, Reason, Server};
 use lease::{Message, PairId, Seat, Timing};
@@ -128,11 +128,19 @@ impl Keepers {
                     known
                 }
                 None => {
-                    let found = self.memory.as_mut().and_then(|memory| memory.find(id));
-                    let (slot, memory) = found.map_or((None, None), |(slot, memory)| (Some(slot), memory));
+                    let seat = SeatId::of(me, &self.host, &peer);
+                    let found = self.memory.as_mut().and_then(|memory| memory.find(id, seat));
+                    let (slot, memory, bound) = match found {
+                        None => (None, None, None),
+                        Some((slot, Remembered::Nothing)) => (Some(slot), None, None),
+                        Some((slot, Remembered::Ours(memory))) => (Some(slot), Some(memory), None),
+                        Some((slot, Remembered::OfAnotherSeat(memory))) => {
+                            (Some(slot), None, memory.binds_until().map(|until| until.since(now)))
+                        }
+                    };
                     let mut keeper = Keeper::new(me, timing, memory.as_ref(), now, &mut self.acts);
-                    if let Some(promise) = quiet.remove(name) {
-                        keeper = keeper.quiet_for(promise, now);
+                    if let Some(bound) = quiet.remove(name).max(bound) {
+                        keeper = keeper.quiet_for(bound, now);
                     }
                     keeper.scs_reached(self.scs_reached, now, &mut self.acts);
                     keeper.peer_heard(self.heard.contains(&peer), now, &mut self.acts);
@@ -169,13 +177,15 @@ impl Keepers {
             kept.keeper.server(Server::Absent { by_order: true }, now, &mut self.acts);
             self.carry_out(&name, out);
             let Some(gone) = self.kept.remove(&name) else { continue };
+            if seats.is_some() {
+                let bound = gone.keeper.machine().memory().binds_until().map(|until| until.since(now));
+                let promise = gone.keeper.machine().timing().promise();
+                quiet.insert(name, promise.max(bound.unwrap_or_default()));
+                continue;
+            }
+            self.gates.unmanage(&name);
             if let (Some(memory), Some(slot)) = (&mut self.memory, gone.slot) {
                 memory.forget(slot);
-            }
-            if seats.is_some() {
-                quiet.insert(name, gone.keeper.machine().timing().promise());
-            } else {
-                self.gates.unmanage(&name);
             }
         }
         quiet

@@ -3,11 +3,15 @@
 //!
 //! ```text
 //!  "TKLEASE1" boot id (36 bytes) ...  | slot | slot | ...                       64 bytes, then 512 for each slot
-//!  slot: pair (8 bytes) ... | copy | copy     copy: number (8 bytes), memory    written in turns
+//!  slot: pair, seat (8 bytes each) | copy | copy     copy: number (8 bytes), memory    written in turns
 //! ```
+//! What was promised in one seat says nothing in another: a pair whose members have changed places or hosts has lost its
+//! memory, but for how long that binds.
+//!
 //! A process can be killed in the middle of a store: the copy that is half written has a wrong checksum, and the other one
 //! is what was remembered before it. Nothing was done yet of what the half-written one would have said.
 
+use domain::{HostName, Member};
 use lease::{MEMORY_LEN, Memory, PairId};
 use memmap2::MmapMut;
 use std::fs::OpenOptions;
@@ -22,6 +26,7 @@ const HEADER: usize = 64;
 const BOOT_ID: usize = 36;
 const SLOT: usize = 512;
 const COPY: usize = 8 + MEMORY_LEN;
+const SEAT: usize = 8;
 const FIRST_COPY: usize = 16;
 /// Most pairs of one host.
 const SLOTS: usize = 1_024;
@@ -34,10 +39,42 @@ pub struct LeaseMemory {
     map: MmapMut,
 }
 
+/// In whose place something is remembered: as which member, on which host, and with which other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeatId(u64);
+
+impl SeatId {
+    /// The id of a seat.
+    #[must_use]
+    pub fn of(me: Member, here: &HostName, peer: &HostName) -> Self {
+        let member = match me {
+            Member::First => b'1',
+            Member::Second => b'2',
+        };
+        // FNV-1a; no name of a host has a zero in it.
+        let names = here.as_str().bytes().chain([0]).chain(peer.as_str().bytes());
+        SeatId([member].into_iter().chain(names).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
+}
+
+/// What is remembered of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    /// Nothing.
+    Nothing,
+    /// What was kept in this seat.
+    Ours(Memory),
+    /// What was kept in another.
+    OfAnotherSeat(Memory),
+}
+
 /// A pair's place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     index: usize,
+    seat: SeatId,
     /// The number of the newest copy.
     number: u64,
 }
@@ -73,18 +110,24 @@ impl LeaseMemory {
     }
 
     /// The place of a pair, and what is remembered of it. None: there is no room for another pair.
-    pub fn find(&mut self, pair: PairId) -> Option<(Slot, Option<Memory>)> {
+    pub fn find(&mut self, pair: PairId, seat: SeatId) -> Option<(Slot, Remembered)> {
         let id = pair.0.to_be_bytes();
         let of = |index: usize| HEADER + index * SLOT;
         if let Some(index) = (0..SLOTS).find(|index| self.map[of(*index)..of(*index) + 8] == id) {
             let copies = [self.copy(index, 0), self.copy(index, 1)];
             let newest = copies.into_iter().flatten().max_by_key(|(number, _)| *number);
             let number = newest.map_or(0, |(number, _)| number);
-            return Some((Slot { index, number }, newest.map(|(_, memory)| memory)));
+            let kept_in = &self.map[of(index) + SEAT..of(index) + FIRST_COPY];
+            let remembered = match newest {
+                None => Remembered::Nothing,
+                Some((_, memory)) if kept_in == seat.0.to_be_bytes() => Remembered::Ours(memory),
+                Some((_, memory)) => Remembered::OfAnotherSeat(memory),
+            };
+            return Some((Slot { index, seat, number }, remembered));
         }
         let index = (0..SLOTS).find(|index| self.map[of(*index)..of(*index) + 8] == [0; 8])?;
         self.map[of(index)..of(index) + 8].copy_from_slice(&id);
-        Some((Slot { index, number: 0 }, None))
+        Some((Slot { index, seat, number: 0 }, Remembered::Nothing))
     }
 
     /// Remembers.
@@ -96,6 +139,9 @@ impl LeaseMemory {
         compiler_fence(Ordering::SeqCst);
         self.map[at..at + 8].copy_from_slice(&slot.number.to_le_bytes());
         compiler_fence(Ordering::SeqCst);
+        // The first time, what another seat has left is in the other copy: not ours before there is a newer one.
+        let seat = HEADER + slot.index * SLOT + SEAT;
+        self.map[seat..seat + 8].copy_from_slice(&slot.seat.0.to_be_bytes());
     }
 
     /// Gives the place of a pair that is no longer configured to the next one.
@@ -120,7 +166,7 @@ fn place(index: usize, number: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::{Epoch, Member, Micros};
+    use domain::{Epoch, Micros};
     use lease::{Machine, Seat, Timing};
 
     fn memory(seen: u64) -> Memory {
@@ -128,27 +174,58 @@ mod tests {
         Machine::new(Seat::Member(Member::First), timing, Epoch(seen), Micros(seen)).memory()
     }
 
+    fn seat(me: Member, here: &str, peer: &str) -> SeatId {
+        SeatId::of(me, &here.parse().unwrap(), &peer.parse().unwrap())
+    }
+
+    fn ours() -> SeatId {
+        seat(Member::First, "host1", "host2")
+    }
+
     #[test]
     fn what_was_kept_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("leases");
         let mut first = LeaseMemory::open(&path, "boot-1").unwrap();
-        let (mut one, nothing) = first.find(PairId(1)).unwrap();
-        let (mut two, _) = first.find(PairId(2)).unwrap();
-        assert_eq!(nothing, None);
+        let (mut one, nothing) = first.find(PairId(1), ours()).unwrap();
+        let (mut two, _) = first.find(PairId(2), ours()).unwrap();
+        assert_eq!(nothing, Remembered::Nothing);
         for n in 1..=5 {
             first.keep(&mut one, &memory(n));
             first.keep(&mut two, &memory(100 + n));
         }
         drop(first);
         let mut second = LeaseMemory::open(&path, "boot-1").unwrap();
-        assert_eq!(second.find(PairId(1)), Some((one, Some(memory(5)))));
-        assert_eq!(second.find(PairId(2)), Some((two, Some(memory(105)))));
+        assert_eq!(second.find(PairId(1), ours()), Some((one, Remembered::Ours(memory(5)))));
+        assert_eq!(second.find(PairId(2), ours()), Some((two, Remembered::Ours(memory(105)))));
         second.forget(one);
-        assert_eq!(second.find(PairId(1)).unwrap().1, None);
+        assert_eq!(second.find(PairId(1), ours()).unwrap().1, Remembered::Nothing);
         drop(second);
         let mut rebooted = LeaseMemory::open(&path, "boot-2").unwrap();
-        assert_eq!(rebooted.find(PairId(2)).unwrap().1, None);
+        assert_eq!(rebooted.find(PairId(2), ours()).unwrap().1, Remembered::Nothing);
+    }
+
+    #[test]
+    fn what_was_kept_in_another_seat_is_not_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = LeaseMemory::open(&directory.path().join("leases"), "boot").unwrap();
+        let (mut slot, _) = file.find(PairId(1), ours()).unwrap();
+        for n in 1..=3 {
+            file.keep(&mut slot, &memory(n));
+        }
+        for other in [
+            seat(Member::Second, "host1", "host2"),
+            seat(Member::First, "host1", "host3"),
+            seat(Member::First, "host2", "host1"),
+        ] {
+            let (_, found) = file.find(PairId(1), other).unwrap();
+            assert_eq!(found, Remembered::OfAnotherSeat(memory(3)));
+        }
+        let other = seat(Member::Second, "host1", "host2");
+        let (mut slot, _) = file.find(PairId(1), other).unwrap();
+        file.keep(&mut slot, &memory(9));
+        assert_eq!(file.find(PairId(1), other).unwrap().1, Remembered::Ours(memory(9)));
+        assert_eq!(file.find(PairId(1), ours()).unwrap().1, Remembered::OfAnotherSeat(memory(9)));
     }
 
     #[test]
@@ -156,15 +233,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("leases");
         let mut file = LeaseMemory::open(&path, "boot-1").unwrap();
-        let (mut slot, _) = file.find(PairId(7)).unwrap();
+        let (mut slot, _) = file.find(PairId(7), ours()).unwrap();
         file.keep(&mut slot, &memory(1));
         file.keep(&mut slot, &memory(2));
         let newer = memory(3).to_bytes();
         let at = place(slot.index, slot.number + 1);
         for torn in 1..MEMORY_LEN - 8 {
             file.map[at + 8..at + 8 + torn].copy_from_slice(&newer[..torn]);
-            let (_, found) = file.find(PairId(7)).unwrap();
-            assert_eq!(found, Some(memory(2)), "{torn} bytes were written");
+            let (_, found) = file.find(PairId(7), ours()).unwrap();
+            assert_eq!(found, Remembered::Ours(memory(2)), "{torn} bytes were written");
         }
     }
 
@@ -173,8 +250,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut file = LeaseMemory::open(&directory.path().join("leases"), "boot").unwrap();
         for pair in 1..=SLOTS as u64 {
-            assert!(file.find(PairId(pair)).is_some());
+            assert!(file.find(PairId(pair), ours()).is_some());
         }
-        assert_eq!(file.find(PairId(0xffff)), None);
+        assert_eq!(file.find(PairId(0xffff), ours()), None);
     }
 }

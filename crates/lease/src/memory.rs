@@ -33,6 +33,12 @@ impl Memory {
         self.held.map(|held| (held.epoch, held.until))
     }
 
+    /// Until when it binds whoever has it: a promise, or a quarantine.
+    #[must_use]
+    pub fn binds_until(&self) -> Option<Micros> {
+        self.quarantine.max(self.given.map(|given| given.until))
+    }
+
     /// As bytes, with a checksum behind: half a memory is none.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; MEMORY_LEN] {
@@ -139,6 +145,8 @@ mod tests {
             anchors: [Some(Micros(1)), None, Some(Micros(3))],
             held: Some(Held { epoch: Epoch(8), until: Micros(451) }),
         };
+        assert_eq!(memory.binds_until(), Some(Micros(99)));
+        assert_eq!(Memory { quarantine: Some(Micros(100)), ..memory }.binds_until(), Some(Micros(100)));
         let bytes = memory.to_bytes();
         assert_eq!(Memory::from_bytes(&bytes), Some(memory));
         assert_eq!(Memory::from_bytes(&Memory::default().to_bytes()), Some(Memory::default()));

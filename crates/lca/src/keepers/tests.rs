@@ -100,6 +100,41 @@ fn members_that_changed_places_do_not_vote_by_what_was_promised_in_the_other_sea
     assert!(out.iter().any(ask));
 }
 
+/// The agent is killed, and told of the change before its next run has begun.
+#[test]
+fn what_an_earlier_run_remembers_of_another_seat_is_no_memory_but_binds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases");
+    let memory = || Some(LeaseMemory::open(&path, "boot").unwrap());
+    let (mut first, mut out) = (keepers(gates(), memory()), Vec::new());
+    let mut slow = cluster(&[("pair", ["host1", "host2"], &[])]);
+    slow.pairs.values_mut().for_each(|pair| pair.profile = Profile::Wan);
+    first.configure(&slow, Micros(0), &mut out);
+    let (pair, peer) = ("pair".parse().unwrap(), Voter::Peer("host2".parse().unwrap()));
+    first.time_passed(SETTLED, &mut out);
+    let kind = Kind::Hold { granted: Epoch(3) };
+    let body = Body::Ask { epoch: Epoch(3), at: Micros(1), hold_us: 3_000_000, kind };
+    first.hear(&peer, &Message { pair: PairId::of(&pair), body }, SETTLED, &mut out);
+    let promised = |wanted: &Wanted| {
+        matches!(wanted, Wanted::Vote(_, Message { body: Body::Promise { epoch: Epoch(3), .. }, .. }))
+    };
+    assert!(out.iter().any(promised));
+    drop(first);
+
+    let mut second = keepers(gates(), memory());
+    second.configure(&cluster(&[("pair", ["host2", "host1"], &[])]), SETTLED, &mut Vec::new());
+    let machine = |keepers: &Keepers| keepers.iter().next().unwrap().1.machine().clone();
+    assert_eq!(machine(&second).promised_to(), None, "a promise of the second seat is not one of the first");
+    let until = SETTLED + Timing::from(Profile::Wan).promise();
+    assert_eq!(machine(&second).memory().binds_until(), Some(until), "but it is waited for");
+    // What is remembered from now on is of this seat.
+    drop(second);
+    let mut third = keepers(gates(), memory());
+    third.configure(&cluster(&[("pair", ["host2", "host1"], &[])]), until, &mut Vec::new());
+    third.time_passed(until, &mut Vec::new());
+    assert_eq!(machine(&third).memory().binds_until(), None, "no quarantine: it is remembered");
+}
+
 #[test]
 fn what_the_gate_refuses_is_not_asked_for_by_an_agent_without_memory() {
     let part = cluster(&[("pair", ["host1", "host2"], &["192.0.2.10/24"])]);
@@ -147,7 +182,9 @@ fn a_vip_that_the_gate_has_no_room_for_has_none() {
     let without = |keepers: &mut Keepers, pair: &PairName| {
         keepers.gates().missing(pair).is_some_and(|why| why.contains("10.1.0.1/16: "))
     };
-    if keepers.gates().fenced_off(&["10.0.0.0/16".parse().unwrap()]).is_none() {
+    let first = ["10.0.0.0/16".parse().unwrap()];
+    keepers.gates().close_and_fence(&first, Epoch(8));
+    if keepers.gates().fenced_off(&first).is_none() {
         return println!("skipped: {}", keepers.gates().missing(&a).unwrap_or_default());
     }
     let full = cluster(&[("a", hosts, &fill), ("b", hosts, &["10.1.0.1/16"])]);
