@@ -36,6 +36,9 @@ pub struct Recorded {
 #[derive(Debug, Clone, Default)]
 pub struct Witness {
     pairs: BTreeMap<PairId, Seated>,
+    /// No pair has something to do before; one that was renewed since has it later. So that not every message costs a
+    /// look at all pairs.
+    not_before: Option<Micros>,
     outputs: Vec<Output>,
 }
 
@@ -72,6 +75,7 @@ impl Witness {
             pairs.insert(id, seated);
         }
         self.pairs = pairs;
+        self.look_at_all();
     }
 
     /// Takes in a message from a host's agent. What is not about a pair of that host is ignored.
@@ -83,7 +87,9 @@ impl Witness {
             None => return,
         };
         seated.machine.hear(Seat::Member(member), message.body, now, &mut self.outputs);
+        let due = seated.machine.next_deadline();
         tell(message.pair, &mut self.outputs, out);
+        self.may_be_due(due);
     }
 
     /// Whom the core wants as holder of a pair's lease.
@@ -91,24 +97,46 @@ impl Witness {
         let id = PairId::of(pair);
         if let Some(seated) = self.pairs.get_mut(&id) {
             seated.machine.entitle(entitled, now, &mut self.outputs);
+            let due = seated.machine.next_deadline();
             tell(id, &mut self.outputs, out);
+            self.may_be_due(due);
         }
     }
 
     /// Does what is due.
     pub fn time_passed(&mut self, now: Micros, out: &mut Vec<Witnessed>) {
+        if self.not_before.is_none_or(|at| now < at) {
+            return;
+        }
         for (id, seated) in &mut self.pairs {
             if seated.machine.next_deadline().is_some_and(|at| at <= now) {
                 seated.machine.time_passed(now, &mut self.outputs);
                 tell(*id, &mut self.outputs, out);
             }
         }
+        self.look_at_all();
     }
 
-    /// When [`Witness::time_passed`] is due next.
+    /// When [`Witness::time_passed`] is to be called next. It may find nothing to do yet.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Micros> {
+        debug_assert!(
+            self.earliest().is_none_or(|at| self.not_before.is_some_and(|bound| bound <= at)),
+            "a pair has something to do before that was not noticed"
+        );
+        self.not_before
+    }
+
+    fn look_at_all(&mut self) {
+        self.not_before = self.earliest();
+    }
+
+    fn earliest(&self) -> Option<Micros> {
         self.pairs.values().filter_map(|seated| seated.machine.next_deadline()).min()
+    }
+
+    fn may_be_due(&mut self, at: Option<Micros>) {
+        self.not_before = self.not_before.into_iter().chain(at).min();
     }
 
     /// The pair of this id.

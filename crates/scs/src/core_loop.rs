@@ -72,6 +72,8 @@ pub(crate) struct CoreLoop {
     incoming: Receiver<Incoming>,
     requests: Receiver<Request>,
     next_token: usize,
+    /// Nobody has been silent for long enough before, whoever is heard meanwhile: until then sessions are not gone through.
+    look_at_sessions: Option<Micros>,
     /// Links with more to read than they had a turn for: the poll does not announce that again.
     unread: BTreeSet<Token>,
     refusals: Refusals,
@@ -119,6 +121,7 @@ impl CoreLoop {
             by_host: BTreeMap::new(),
             by_session: BTreeMap::new(),
             next_token: DATAGRAMS + datagrams.len(),
+            look_at_sessions: Some(Micros(0)),
             unread: BTreeSet::new(),
             refusals: Refusals::default(),
             stalls: Stalls::default(),
@@ -286,6 +289,7 @@ impl CoreLoop {
     fn adopt(&mut self, link: Link, now: Micros) {
         let token = self.token();
         let mut session = Session { link, begun: now, agent: None };
+        self.look_at_sessions = self.look_at_sessions.into_iter().chain([session.look_at(now)]).min();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(e) = self.poll.registry().register(session.link.source(), token, interest) {
             eprintln!("takeover scs: a connection could not be watched: {e}");
@@ -440,6 +444,7 @@ impl CoreLoop {
         agent.taken = known.map_or(0, |(_, seq)| *seq);
         self.taken.insert(hello.host.clone(), (hello.boot_id.clone(), agent.taken));
         session.agent = Some(agent);
+        self.look_at_sessions = self.look_at_sessions.into_iter().chain([session.look_at(now)]).min();
         self.by_session.insert(session_id, token);
         // The same agent again, before its old link was seen to be dead: the new one counts.
         if let Some(old) = self.by_host.insert(hello.host.clone(), token) {
@@ -516,6 +521,9 @@ impl CoreLoop {
     /// A loop that slept cannot tell who was silent meanwhile.
     fn forgive_if_stalled(&mut self, deadline: Option<Micros>, now: Micros) {
         let late = deadline.map_or(Duration::ZERO, |at| now.since(at));
+        if late.is_zero() {
+            return;
+        }
         // Short patience is used up by a short sleep.
         for agent in self.sessions.values_mut().filter_map(|s| s.agent.as_mut()) {
             if late >= STALL.min(agent.silence / 4) {
@@ -537,6 +545,35 @@ impl CoreLoop {
             self.read_datagrams(socket);
         }
         let now = self.clock.now();
+        if self.look_at_sessions.is_some_and(|at| at <= now) {
+            self.look_for_silence(now);
+        }
+        let mut next_token = self.next_token;
+        self.probes.attempt(
+            self.poll.registry(),
+            || {
+                next_token += 1;
+                Token(next_token)
+            },
+            now,
+        );
+        self.next_token = next_token;
+        for (host, answers) in self.probes.verdicts(now) {
+            // While its agent is connected a probe only prepares the verdict for when it is lost.
+            if !self.by_host.contains_key(&host) {
+                self.host_verdict(host, answers, now);
+            }
+        }
+        if self.core_deadline.is_some_and(|at| at <= now) {
+            self.feed(Input::TimePassed, now);
+        }
+        self.votes_time_passed(now);
+        self.acknowledge(now);
+        self.outbox.work(&self.state, now);
+    }
+
+    /// Whose agent has been silent for too long is lost; whose for half of that is probed, so that more is known by then.
+    fn look_for_silence(&mut self, now: Micros) {
         let mut lost = Vec::new();
         let mut suspicious = Vec::new();
         for (token, session) in &self.sessions {
@@ -561,28 +598,7 @@ impl CoreLoop {
             self.probe(&host, every, now);
         }
         self.probe_unheard(now);
-        let mut next_token = self.next_token;
-        self.probes.attempt(
-            self.poll.registry(),
-            || {
-                next_token += 1;
-                Token(next_token)
-            },
-            now,
-        );
-        self.next_token = next_token;
-        for (host, answers) in self.probes.verdicts(now) {
-            // While its agent is connected a probe only prepares the verdict for when it is lost.
-            if !self.by_host.contains_key(&host) {
-                self.host_verdict(host, answers, now);
-            }
-        }
-        if self.core_deadline.is_some_and(|at| at <= now) {
-            self.feed(Input::TimePassed, now);
-        }
-        self.votes_time_passed(now);
-        self.acknowledge(now);
-        self.outbox.work(&self.state, now);
+        self.look_at_sessions = self.sessions.values().map(|session| session.look_at(now)).min();
     }
 
     fn host_verdict(&mut self, host: HostName, answers: bool, now: Micros) {
@@ -633,13 +649,9 @@ impl CoreLoop {
     }
 
     fn next_deadline(&self, now: Micros) -> Option<Micros> {
-        let sessions = self.sessions.values().map(|s| match &s.agent {
-            None => s.begun + HELLO_LIMIT,
-            Some(agent) if now < agent.suspicious_at() => agent.suspicious_at(),
-            Some(agent) => agent.silent_at(),
-        });
         let unheard = self.boot_grace_ends();
-        sessions
+        self.look_at_sessions
+            .into_iter()
             .chain(self.core_deadline)
             .chain(self.witness.next_deadline())
             .chain(self.probes.next_deadline())

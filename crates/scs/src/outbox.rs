@@ -15,6 +15,10 @@ const VIEW_DELAY: Duration = Duration::from_millis(10);
 const VIEW_SHARE: u32 = 20;
 /// How soon behind a change the durable state is handed to the store.
 const DURABLE_DELAY: Duration = Duration::from_millis(5);
+/// The same where writing it out takes long.
+const DURABLE_MOST: Duration = Duration::from_millis(100);
+/// Share of the core thread's time that writing it out may take: one in this many.
+const DURABLE_SHARE: u32 = 10;
 
 /// What leaves the core thread for others than agents.
 #[derive(Debug)]
@@ -26,6 +30,7 @@ pub(crate) struct Outbox {
     view_due: Option<Micros>,
     view_cost: Duration,
     durable_due: Option<Micros>,
+    durable_cost: Duration,
 }
 
 impl Outbox {
@@ -38,6 +43,7 @@ impl Outbox {
             view_due: None,
             view_cost: Duration::ZERO,
             durable_due: None,
+            durable_cost: Duration::ZERO,
         }
     }
 
@@ -82,14 +88,17 @@ impl Outbox {
 
     /// Something changed that must survive.
     pub(crate) fn remember(&mut self, now: Micros) {
-        self.durable_due.get_or_insert(now + DURABLE_DELAY);
+        self.durable_due
+            .get_or_insert(now + (self.durable_cost * DURABLE_SHARE).clamp(DURABLE_DELAY, DURABLE_MOST));
     }
 
     /// Does what is due.
     pub(crate) fn work(&mut self, state: &State, now: Micros) {
         if self.durable_due.is_some_and(|at| at <= now) {
             self.durable_due = None;
+            let begun = Instant::now();
             self.keep(state);
+            self.durable_cost = begun.elapsed();
         }
         if self.view_due.is_some_and(|at| at <= now) {
             self.view_due = None;

@@ -23,6 +23,21 @@ pub(crate) struct Session {
     pub agent: Option<Agent>,
 }
 
+impl Session {
+    /// When its silence means something next, if nothing is heard until then.
+    pub(crate) fn look_at(&self, now: Micros) -> Micros {
+        let greeted_by = self.begun + HELLO_LIMIT;
+        match &self.agent {
+            None => greeted_by,
+            Some(agent) => {
+                let silence =
+                    if now < agent.suspicious_at() { agent.suspicious_at() } else { agent.silent_at() };
+                if agent.heard_inventory { silence } else { silence.min(greeted_by) }
+            }
+        }
+    }
+}
+
 /// An agent whose hello was accepted.
 #[derive(Debug)]
 pub(crate) struct Agent {
