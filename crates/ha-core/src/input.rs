@@ -4,8 +4,8 @@ use crate::{Incident, Plan};
 use alarms::{ActiveAlarm, Ending};
 use domain::{
     Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
-    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, Standby, TakenOver, VipReport,
-    VipSighting,
+    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, Standby, TakenOver,
+    VipReport, VipSighting,
 };
 use serde::{Deserialize, Serialize};
 

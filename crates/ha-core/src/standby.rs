@@ -41,7 +41,8 @@ impl State {
         let (Some(from), Redundancy::Hot) = (from, pair.redundancy) else { return Vec::new() };
         let mut lines = Vec::new();
         if let Some(view) = self.standby_of(to) {
-            let behind = view.standby.lag_ms.map_or_else(String::new, |lag| format!(", {lag} ms behind {from}"));
+            let behind =
+                view.standby.lag_ms.map_or_else(String::new, |lag| format!(", {lag} ms behind {from}"));
             let age = now.since(view.told).as_secs();
             lines.push(format!("go on at {to}: {} (told {age} s ago{behind})", view.standby));
         }

@@ -19,7 +19,11 @@ const COMMANDS: &[Command] = &[
     ("heal host1", |w| w.heal(&host("host1"))),
     ("heal host2", |w| w.heal(&host("host2"))),
     ("switchover", |w| {
-        w.order(OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: false }, "alice", "");
+        w.order(
+            OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: false },
+            "alice",
+            "",
+        );
     }),
     ("restart the SCS", World::restart_scs),
 ];

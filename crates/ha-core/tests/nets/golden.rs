@@ -77,7 +77,8 @@ impl goldenscript::Runner for Script {
                 );
             }
             "forced-switchover" => {
-                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: true };
+                let order =
+                    OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: true };
                 world.order(order, "alice", "it will never be");
             }
             // "holds sip2 412 9 3": so many calls confirmed, ringing, over TCP or TLS.
@@ -94,7 +95,8 @@ impl goldenscript::Runner for Script {
                 world.feed(Input::StandbyReported { host, app, standby });
             }
             "stale-switchover" => {
-                let order = OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1), force: false };
+                let order =
+                    OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1), force: false };
                 world.order(order, "alice", "");
             }
             "neighbours-deaf" => world.mute = true,

@@ -79,7 +79,11 @@ fn fault(world: &mut World, random: &mut Random) {
         14 if random.below(4) == 0 => world.restart_scs_forgetful(),
         14 => world.restart_scs(),
         15 => {
-            world.order(OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: false }, "alice", "");
+            world.order(
+                OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: None, force: false },
+                "alice",
+                "",
+            );
         }
         16 => match random.below(4) {
             0 => forget(world.order(
