@@ -5,6 +5,7 @@ use crate::names::{Names, named};
 use crate::pair::AddressBook;
 use crate::reader::{Finding, Sink, Table, shown};
 use crate::report::Report;
+use crate::sip_ports::Ports;
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
 use crate::values::{self, DAY, HOUR, SECOND};
 use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair};
@@ -170,7 +171,7 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
     let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses, &taken));
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
-    let pairs = pair::pairs(root, &names, &mut addresses);
+    let pairs = pair::pairs(root, &names, &mut addresses, Ports::new(&hosts, &taken));
     let alarm_conditions = condition::conditions(root, &names, &pairs);
     // With errors elsewhere, what these miss may be in what could not be read.
     if !sink.has_errors() {

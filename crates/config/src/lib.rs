@@ -15,6 +15,8 @@ mod reader;
 mod report;
 mod schema;
 mod shipped;
+mod sip;
+mod sip_ports;
 mod size;
 mod values;
 

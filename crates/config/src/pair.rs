@@ -4,6 +4,8 @@
 use crate::names::{Names, named};
 use crate::reader::{Field, Span, Table, did_you_mean, shown};
 use crate::schema::{FLAP_GUARD, PAIR, PROFILE, VIP};
+use crate::sip;
+use crate::sip_ports::Ports;
 use crate::values::{DAY, HOUR, SECOND};
 use domain::{
     AppName, Failback, FlapGuard, GatePolicy, HostName, InterfaceName, Pair, PairName, Profile, Redundancy,
@@ -51,14 +53,16 @@ pub(crate) fn pairs(
     root: &Table<'_>,
     names: &Names,
     addresses: &mut AddressBook,
+    ports: Ports<'_>,
 ) -> BTreeMap<PairName, Pair> {
-    let mut reader = Reader { names, addresses, taken: BTreeMap::new(), ids: BTreeMap::new() };
+    let mut reader = Reader { names, addresses, ports, taken: BTreeMap::new(), ids: BTreeMap::new() };
     named(root, "pairs", "pair", &PAIR, |name, table| reader.pair(name, table))
 }
 
 struct Reader<'a> {
     names: &'a Names,
     addresses: &'a mut AddressBook,
+    ports: Ports<'a>,
     /// Applications that are in a pair, with the pair and the place that says so.
     taken: BTreeMap<AppName, (PairName, Span)>,
     /// Pairs by what lease messages call them.
@@ -80,9 +84,16 @@ impl Reader<'_> {
                     ("cold", Redundancy::Cold),
                 ])
             })
-            .unwrap_or(Redundancy::Warm);
+            // Our own SIP Servers keep a copy.
+            .unwrap_or(if table.get("sip").is_some() { Redundancy::Hot } else { Redundancy::Warm });
         let hosts = members.as_ref().and_then(|members| self.hosts(members));
         let vips = self.vips(name, table, hosts.as_ref());
+        let sip = table.get("sip").and_then(|field| {
+            let settings = sip::settings(name, &field, &vips)?;
+            self.ports.claim(name, hosts.as_ref(), &settings, &field);
+            self.warn_without_copy(name, redundancy, &field);
+            Some(Box::new(settings))
+        });
         let pair = Pair {
             redundancy,
             profile: table.get("profile").and_then(|field| profile(name, &field)).unwrap_or_default(),
@@ -97,6 +108,7 @@ impl Reader<'_> {
                 .get("flap-guard")
                 .map_or_else(FlapGuard::default, |field| flap_guard(name, &field)),
             vips,
+            sip,
             members: members?,
         };
         if pair.vips.is_empty() && table.get("vips").is_none() {
@@ -106,6 +118,18 @@ impl Reader<'_> {
             );
         }
         Some(pair)
+    }
+
+    fn warn_without_copy(&self, name: &PairName, redundancy: Redundancy, field: &Field<'_>) {
+        let label = match redundancy {
+            Redundancy::Hot => return,
+            Redundancy::Warm => "a planned switchover does not wait until the backup has the calls",
+            Redundancy::Cold => "there is no backup that could keep a copy of the calls",
+        };
+        field.key_warning(
+            || format!("pair \"{name}\" of SIP Servers is in {redundancy} standby"),
+            |f| f.label(label).help("redundancy = \"hot\" is the default where there is `sip`".to_owned()),
+        );
     }
 
     /// Two pairs of one id would vote for each other. It takes intent: 2^64 ids.

@@ -213,7 +213,7 @@ fn compare_application(c: &mut Comparison<'_>, old: &Application, new: &Applicat
 }
 
 fn compare_pair(c: &mut Comparison<'_>, old: &Pair, new: &Pair) {
-    let Pair { members, redundancy, profile, gate, failback, flap_guard, vips } = old;
+    let Pair { members, redundancy, profile, gate, failback, flap_guard, vips, sip: _ } = old;
     let show = |members: &[domain::AppName; 2]| format!("{}, {}", members[0], members[1]);
     let anew = "the primary is elected anew among them; service may move";
     c.values("members", &show(members), &show(&new.members), anew);

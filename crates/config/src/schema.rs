@@ -33,10 +33,25 @@ sections! {
     MODE_SIGNAL = "applications.NAME.mode-control.signal" ["primary" "backup"];
     RESTART = "applications.NAME.restart" ["auto" "delay" "attempts"];
     PROBE = "applications.NAME.probe" ["kind" "target" "path" "command" "every" "timeout" "failures"];
-    PAIR = "pairs.NAME" ["members" "redundancy" "profile" "gate" "failback" "flap-guard" "vips"];
+    PAIR = "pairs.NAME" ["members" "redundancy" "profile" "gate" "failback" "flap-guard" "vips" "sip"];
     PROFILE = "pairs.NAME.profile" ["heartbeat" "lease"];
     FLAP_GUARD = "pairs.NAME.flap-guard" ["free" "window" "hold-down" "freeze-after"];
     VIP = "pairs.NAME.vips" ["address" "interface" "control"];
+    SIP = "pairs.NAME.sip" [
+        "domains" "listen" "tls" "registrations" "users" "trunks" "routes" "limits" "timers" "replication" "http-port"
+        "cdr-directory"
+    ];
+    SIP_TLS = "pairs.NAME.sip.tls" ["certificate" "key" "ca"];
+    SIP_REGISTRATIONS = "pairs.NAME.sip.registrations" ["min-expires" "default-expires" "max-expires" "contacts"];
+    SIP_USER = "pairs.NAME.sip.users.NAME" ["sha256" "md5" "password-file" "calls" "outside"];
+    SIP_TRUNK = "pairs.NAME.sip.trunks.NAME" [
+        "host" "port" "transport" "from" "username" "password-file" "sources" "probe" "probe-failures" "calls"
+    ];
+    SIP_ROUTE = "pairs.NAME.sip.routes" ["prefix" "strip" "add" "trunks"];
+    SIP_CHOICE = "pairs.NAME.sip.routes.trunks" ["trunk" "priority" "weight"];
+    SIP_LIMITS = "pairs.NAME.sip.limits" ["calls" "source-rate" "source-burst" "refusals" "silence"];
+    SIP_TIMERS = "pairs.NAME.sip.timers" ["ringing" "session-expires" "min-session"];
+    SIP_REPLICATION = "pairs.NAME.sip.replication" ["port" "lag"];
     SCRIPT = "scripts.NAME" ["command" "time-limit"];
     CONDITION = "alarm-conditions.NAME" [
         "category" "detect" "application" "host" "cancel" "clearance-timeout" "reactions" "clearance-reactions"

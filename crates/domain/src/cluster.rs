@@ -1,7 +1,9 @@
 //! The cluster as configured: hosts, applications, pairs, VIPs, scripts, alarm conditions. Plain data, the same for the
 //! SCS (all of it) and an agent (its part); `config` makes it from a file and checks what a single type cannot.
 
-use crate::{AppName, EventId, HostName, InterfaceName, PairName, ScriptName, VipAddress, format_duration};
+use crate::{
+    AppName, EventId, HostName, InterfaceName, PairName, ScriptName, SipSettings, VipAddress, format_duration,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -241,6 +243,9 @@ pub struct Pair {
     pub flap_guard: FlapGuard,
     /// VIPs; they move together.
     pub vips: Vec<Vip>,
+    /// Settings of its members, where they are our own SIP Servers and are told by file; none: by their arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip: Option<Box<SipSettings>>,
 }
 
 /// Redundancy type.

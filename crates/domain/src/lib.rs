@@ -14,6 +14,7 @@ mod names;
 mod report;
 mod sighting;
 mod sip;
+mod sip_assignment;
 mod standby;
 mod time;
 
@@ -40,5 +41,6 @@ pub use sip::{
     SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute, SipSecret,
     SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
 };
+pub use sip_assignment::{SIP_SETTINGS_VARIABLE, SipAssignment, SipIdentity, SipMember};
 pub use standby::Standby;
 pub use time::{Micros, format_duration, parse_duration};

@@ -14,6 +14,7 @@ use crate::peers::Peers;
 use crate::real_time::Rights;
 use crate::say::Say;
 use crate::session::{Change, Session};
+use crate::sip_servers::SipServers;
 use crate::spawn::Found;
 use crate::state_file::{Files, RunState};
 use crate::vips::{Facts, Vips};
@@ -75,6 +76,7 @@ pub struct Agent {
     pub(crate) keepers: Keepers,
     pub(crate) book: LeaseBook,
     pub(crate) launches: Launches,
+    pub(crate) sip_servers: SipServers,
     pub(crate) apps: BTreeMap<AppName, Controlled>,
     pub(crate) runs: BTreeMap<usize, AppName>,
     pub(crate) next_run: usize,
@@ -133,6 +135,7 @@ impl Agent {
             peers,
             heard: Heard::default(),
             launches,
+            sip_servers: SipServers::default(),
             apps: BTreeMap::new(),
             runs: BTreeMap::new(),
             next_run: 0,
@@ -246,6 +249,7 @@ impl Agent {
                 }
                 ToAgent::Instruct(instruction) => self.instructed(instruction, now),
                 ToAgent::Launch(launch) => self.launch_ordered(launch, now),
+                ToAgent::Fetch { number, app, path } => self.fetch(number, &app, path, now),
                 ToAgent::Acknowledge { seq } => self.journal.acknowledge(seq),
             }
         }
@@ -262,6 +266,8 @@ impl Agent {
             }
             News::ScriptEnded(result) => self.script_ended(result, now),
             News::Saved => self.saving = false,
+            News::SipSettingsKept(app, changed) => self.sip_settings_kept(&app, changed),
+            News::Fetched(number, page) => self.fetched(number, page, now),
             News::Figures(figures) => self.figures(*figures, now),
             News::Linked(link) => self.session.linked(link, &self.registry, now),
             News::PeerLinked(link) => self.peer_linked(link, now),
@@ -414,6 +420,7 @@ impl Agent {
         }
         self.changed(change, now);
         self.up_to_date = self.session.is_up();
+        self.send_copies(now);
         self.report(Fact::Log(LogEvent::new(events::CONNECTED, now).on(&self.host).because("SCS")), now);
     }
 
@@ -448,6 +455,8 @@ impl Agent {
     fn configure(&mut self, cluster: Cluster, now: Micros) {
         self.pulse.outlast(&cluster);
         self.cluster = cluster;
+        // Before a server is started that wants its file.
+        self.configure_sip_servers();
         let here: Vec<(AppName, Settings)> = self
             .cluster
             .applications
@@ -550,6 +559,7 @@ impl Agent {
         };
         let change = self.session.send(&FromAgent::Figures(figures), now);
         self.changed(change, now);
+        self.send_copies(now);
     }
 }
 

@@ -368,6 +368,7 @@ impl Agent {
         let process = self.apps.get_mut(app).and_then(|controlled| controlled.process.as_mut());
         if process.is_some_and(|process| process.connect(now, soon, registry)) {
             self.step(app, Input::ModeSocket { connected: true }, now);
+            self.tell_to_reconfigure(app);
             // What it sent right after it accepted may be there before the poll watched.
             self.mode_messages(app, now);
         }
@@ -399,7 +400,12 @@ impl Agent {
                 }
                 Input::ModeTold { ref_id, mode, epoch }
             }
-            FromApplication::Synced { synced, standby: _ } => Input::Synced(synced),
+            FromApplication::Synced { synced, standby } => {
+                if let Some(standby) = standby {
+                    self.copy_told(app, standby, now);
+                }
+                Input::Synced(synced)
+            }
             FromApplication::Suspending => Input::SuspendingTold,
             FromApplication::Suspended => Input::SuspendedTold,
             FromApplication::Log { event } => {
@@ -453,7 +459,7 @@ impl Agent {
         self.apps.values().find(of_pair)
     }
 
-    fn process(&self, app: &AppName) -> Option<&Process> {
+    pub(crate) fn process(&self, app: &AppName) -> Option<&Process> {
         self.apps.get(app)?.process.as_ref()
     }
 }

@@ -5,10 +5,11 @@ use crate::scripts::Script;
 use crate::spawn::{Found, Running};
 use crate::state_file::RunState;
 use control_link::Link;
-use domain::{AppName, Cluster, HostFigures, LaunchResult, Probe, RefId};
+use domain::{AppName, Cluster, HostFigures, LaunchResult, Probe, RefId, SipAssignment};
 use lca_core::supervisor::Settings;
 use mio::net::UdpSocket;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// Real-time thread to worker: what may take milliseconds.
 #[derive(Debug)]
@@ -40,6 +41,24 @@ pub enum Job {
     Save(Box<RunState>, BTreeSet<AppName>),
     /// Keep the agent's part of the cluster.
     SaveCluster(Box<Cluster>),
+    /// Write what a SIP Server is told, or remove it; answered by [`News::SipSettingsKept`].
+    KeepSipSettings {
+        /// The application.
+        app: AppName,
+        /// What it is told; none: nothing any more.
+        assignment: Option<Box<SipAssignment>>,
+        /// The user whose it is.
+        user: Option<String>,
+    },
+    /// Fetch a page of an application; answered by [`News::Fetched`].
+    Fetch {
+        /// The question's.
+        number: u64,
+        /// Where it shows its pages.
+        target: SocketAddr,
+        /// Which.
+        path: String,
+    },
 }
 
 /// Worker, and those who make connections, to real-time thread.
@@ -64,6 +83,10 @@ pub enum News {
     ScriptEnded(LaunchResult),
     /// Answers [`Job::Save`].
     Saved,
+    /// Answers [`Job::KeepSipSettings`]: whether that changed anything.
+    SipSettingsKept(AppName, Result<bool, String>),
+    /// Answers [`Job::Fetch`]: the page, or why there is none.
+    Fetched(u64, Result<String, String>),
     /// New figures of the host.
     Figures(Box<HostFigures>),
     /// A connection to an SCS.

@@ -17,6 +17,7 @@ use crate::state_file::{Files, RunState, boot_id};
 use crate::watchdog::{Pulse, Watchdog};
 use crate::{real_time, sys, worker};
 use anyhow::{Context, bail};
+use control_link::ca::Issued;
 use control_link::notify::{Notifier, State};
 use control_link::{Expected, Identity, Role};
 use domain::HostName;
@@ -111,6 +112,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let (mailbox, news) = Mailbox::new(Waker::new(poll.registry(), WAKER)?);
     let (jobs, waiting) = mpsc::channel(JOBS);
     let (dial, orders) = sync_channel(1);
+    let own = Issued { certificate: certificate.clone(), key: key.clone(), ca: ca.clone() };
     let credentials = Credentials { certificate, key, ca };
     let (meet, meetings) = sync_channel(ORDERS);
     let meeting = Meeting::new(identity.clone(), credentials.clone(), mailbox.clone(), say.clone());
@@ -142,7 +144,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let manager = Notifier::from_env().context("cannot reach the service manager (NOTIFY_SOCKET)")?;
     tell(manager.as_ref(), State::Ready, &say);
     let cgroups = options.cgroup.then(|| cgroups(&files, &say)).flatten();
-    let spawner = Spawner { files, host, boot_id, cgroups, memory_lock_limit };
+    let spawner = Spawner { files, host, boot_id, cgroups, agent: own, memory_lock_limit };
     // Ends when the real-time thread has: the queue of jobs is closed then.
     worker::run(spawner, waiting, mailbox, say.clone()).context("the worker broke")?;
     match loop_thread.join() {
@@ -166,7 +168,7 @@ fn tell(manager: Option<&Notifier>, state: State<'_>, say: &Say) {
 }
 
 /// Two agents on one run directory would start everything twice.
-fn lock(files: &Files) -> anyhow::Result<File> {
+pub(crate) fn lock(files: &Files) -> anyhow::Result<File> {
     let path = files.run.join("lca.lock");
     let file = File::options()
         .create(true)

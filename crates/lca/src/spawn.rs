@@ -4,7 +4,9 @@
 use crate::cgroup::{Cgroup, Cgroups};
 use crate::state_file::{Files, ProcessFile, start_time};
 use crate::sys;
-use domain::{AppName, Application, HostName, PairName};
+use control_link::ca::Issued;
+use control_link::delegation::delegate;
+use domain::{AppName, Application, HostName, PairName, SIP_SETTINGS_VARIABLE, SipAssignment};
 use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -14,6 +16,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 /// Output of an application above which its file is put aside when it starts anew, bytes.
 const OUTPUT_LIMIT: u64 = 10 << 20;
@@ -33,6 +36,8 @@ pub struct Spawner {
     pub boot_id: String,
     /// Control groups, where they may be used.
     pub cgroups: Option<Cgroups>,
+    /// Certificate, key and authority of the agent, which vouches for its SIP Servers.
+    pub agent: Issued,
     /// The limit for locked memory that the agent was started with; its own is lifted.
     pub memory_lock_limit: libc::rlimit,
 }
@@ -79,6 +84,9 @@ impl Spawner {
         let user = settings.user.as_deref().map(User::find).transpose()?;
         self.mode_directory(app, user.as_ref())
             .map_err(|e| format!("the directory of its mode socket: {e}"))?;
+        if self.files.sip_settings(app).exists() {
+            self.vouch(app, user.as_ref())?;
+        }
         let (program, arguments) = settings.command.split_first().ok_or("no command is configured")?;
 
         let mut command = Command::new(program);
@@ -152,6 +160,45 @@ impl Spawner {
         let notify = self.notify_socket(app, settings).map_err(|e| format!("its notify socket: {e}"))?;
         let cgroup = self.cgroups.as_ref().map(|cgroups| cgroups.of(app));
         Ok(Found::Alive(Running { pid: file.pid, pidfd, notify, cgroup }))
+    }
+
+    /// Writes what a SIP Server is told, readable by its user alone, or removes it; whether that changed anything.
+    ///
+    /// # Errors
+    /// A sentence; the file is as it was.
+    pub fn keep_sip_settings(
+        &self,
+        app: &AppName,
+        assignment: Option<&SipAssignment>,
+        user: Option<&str>,
+    ) -> Result<bool, String> {
+        let Some(assignment) = assignment else {
+            return self.files.forget_sip_settings(app).map_err(|e| e.to_string());
+        };
+        let user = user.map(User::find).transpose()?;
+        let mut changed = false;
+        // A process that runs has its certificate; another one follows the agent's own.
+        if modified(&assignment.identity.certificate) < modified(&self.agent.certificate) {
+            self.vouch(app, user.as_ref())?;
+            changed = true;
+        }
+        let owner = user.map(|user| (user.uid, user.gid));
+        let written = self.files.keep_sip_settings(app, assignment, owner).map_err(|e| e.to_string())?;
+        Ok(written || changed)
+    }
+
+    /// Makes a key for a SIP Server, and signs its certificate.
+    fn vouch(&self, app: &AppName, user: Option<&User>) -> Result<(), String> {
+        let failed = |e: &dyn std::fmt::Display| format!("its certificate: {e}");
+        let directory = self.files.identity_directory(app);
+        let Issued { certificate, key, ca } = &self.agent;
+        let made = delegate(certificate, key, ca, app, &directory).map_err(|e| failed(&e))?;
+        if let Some(user) = user {
+            for path in [&made.certificate, &made.key, &made.ca, &directory] {
+                lchown(path, Some(user.uid), Some(user.gid)).map_err(|e| failed(&e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Kills what is left of an application whose main process has ended.
@@ -245,7 +292,16 @@ impl Spawner {
         if let Some(pair) = pair {
             command.env("TAKEOVER_PAIR", pair.as_str());
         }
+        let settings = self.files.sip_settings(app);
+        if settings.exists() {
+            command.env(SIP_SETTINGS_VARIABLE, settings);
+        }
     }
+}
+
+/// When a file was changed last; none: it is not there.
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|found| found.modified()).ok()
 }
 
 /// A zombie has ended: nobody but the agent's last run could have reaped it.

@@ -1,13 +1,14 @@
 //! What the agent knows again after its own restart, in files that are whole or not there: its part of the cluster and
 //! what operators stopped (state directory, survives a reboot), the run state and one file per process (run directory).
 
-use domain::{AppName, Cluster, LaunchOutcome, RefId};
+use domain::{AppName, Cluster, LaunchOutcome, RefId, SipAssignment, SipIdentity};
 use lca_core::supervisor::Saved;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Largest file that is read.
@@ -124,6 +125,65 @@ impl Files {
         let _ = fs::remove_file(self.of(app, "process.json"));
     }
 
+    /// What a SIP Server is told.
+    #[must_use]
+    pub fn sip_settings(&self, app: &AppName) -> PathBuf {
+        self.of(app, "sip.json")
+    }
+
+    /// Where its certificate and key are, which the agent makes.
+    #[must_use]
+    pub fn identity(&self, app: &AppName) -> SipIdentity {
+        let directory = self.identity_directory(app);
+        SipIdentity {
+            certificate: directory.join(format!("{app}.pem")),
+            key: directory.join(format!("{app}.key")),
+            ca: directory.join("ca.pem"),
+        }
+    }
+
+    /// The directory of the certificate of a SIP Server; its user's.
+    #[must_use]
+    pub fn identity_directory(&self, app: &AppName) -> PathBuf {
+        self.of(app, "tls")
+    }
+
+    /// Keeps what a SIP Server is told, for its user (id and group) alone; whether it is something else than before.
+    ///
+    /// # Errors
+    /// It could not be written; the old file is as it was.
+    pub fn keep_sip_settings(
+        &self,
+        app: &AppName,
+        assignment: &SipAssignment,
+        owner: Option<(u32, u32)>,
+    ) -> io::Result<bool> {
+        let path = self.sip_settings(app);
+        // What cannot be read is written anew.
+        let same = read(&path).is_ok_and(|found: Option<SipAssignment>| found.as_ref() == Some(assignment));
+        // SAFETY: system calls that cannot fail.
+        let own = unsafe { (libc::geteuid(), libc::getegid()) };
+        let owner = owner.unwrap_or(own);
+        let owned = fs::metadata(&path).is_ok_and(|found| (found.uid(), found.gid()) == owner);
+        if same && owned {
+            return Ok(false);
+        }
+        write_for(&path, assignment, false, Some(owner).filter(|owner| *owner != own))?;
+        Ok(!same)
+    }
+
+    /// Removes what a SIP Server was told; whether there was anything.
+    ///
+    /// # Errors
+    /// It is there and cannot be removed.
+    pub fn forget_sip_settings(&self, app: &AppName) -> io::Result<bool> {
+        match fs::remove_file(self.sip_settings(app)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The socket for sd_notify messages of an application.
     #[must_use]
     pub fn notify_socket(&self, app: &AppName) -> PathBuf {
@@ -199,12 +259,32 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     serde_json::from_slice(&text).map(Some).map_err(|e| explain(e.into()))
 }
 
-/// Writes a file whole: beside it, then renamed over it (rename(2) is atomic). `durable` waits for the disk.
+/// Writes a file whole, for the agent's own user.
 fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> io::Result<()> {
+    write_for(path, value, durable, None)
+}
+
+/// Writes a file whole: beside it, then renamed over it (rename(2) is atomic). `durable` waits for the disk. Nobody but
+/// `owner` (id and group; none: the agent's own) may read it: the cluster has secrets of SIP users in it.
+fn write_for<T: Serialize>(
+    path: &Path,
+    value: &T,
+    durable: bool,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     let beside = path.with_extension("new");
     let explain = |e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display()));
     let text = serde_json::to_vec(value).map_err(|e| explain(e.into()))?;
-    let mut file = File::create(&beside).map_err(explain)?;
+    // Anew: one that was left there may be readable for others, or a link to somewhere else.
+    match fs::remove_file(&beside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(explain(e)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(&beside).map_err(explain)?;
+    if let Some((user, group)) = owner {
+        fchown(&file, Some(user), Some(group)).map_err(explain)?;
+    }
     file.write_all(&text).map_err(explain)?;
     if durable {
         file.sync_all().map_err(explain)?;

@@ -6,19 +6,23 @@ use crate::mailbox::Mailbox;
 use crate::messages::{Job, News};
 use crate::say::Say;
 use crate::spawn::Spawner;
-use crate::{probes, scripts};
+use crate::{pages, probes, scripts};
 use domain::{AppName, LaunchOutcome, LaunchResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Time between figures.
 const FIGURES: Duration = Duration::from_secs(5);
+/// Most pages that are fetched at once.
+const PAGES: usize = 8;
 
 /// Works until the other side is gone, or SIGTERM or SIGINT came and the state is saved.
 ///
@@ -26,7 +30,7 @@ const FIGURES: Duration = Duration::from_secs(5);
 /// The event loop could not be set up.
 pub fn run(spawner: Spawner, jobs: Receiver<Job>, mailbox: Mailbox, say: Say) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let worker = Worker { spawner, mailbox, say, probes: BTreeMap::new(), stopped: None };
+    let worker = Worker { spawner, mailbox, say, probes: BTreeMap::new(), stopped: None, pages: Arc::new(Semaphore::new(PAGES)) };
     LocalSet::new().block_on(&runtime, worker.work(jobs))
 }
 
@@ -37,6 +41,8 @@ struct Worker {
     probes: BTreeMap<AppName, AbortHandle>,
     /// As written last.
     stopped: Option<BTreeSet<AppName>>,
+    /// Places for pages that are being fetched.
+    pages: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -110,6 +116,22 @@ impl Worker {
                 }
                 self.complain(result);
                 self.mailbox.send(News::Saved);
+            }
+            Job::KeepSipSettings { app, assignment, user } => {
+                let kept = self.spawner.keep_sip_settings(&app, assignment.as_deref(), user.as_deref());
+                self.mailbox.send(News::SipSettingsKept(app, kept));
+            }
+            Job::Fetch { number, target, path } => {
+                let Ok(place) = Arc::clone(&self.pages).try_acquire_owned() else {
+                    let why = "too many pages are being fetched; try again".to_owned();
+                    return self.mailbox.send(News::Fetched(number, Err(why)));
+                };
+                let mailbox = self.mailbox.clone();
+                spawn_local(async move {
+                    let page = pages::fetch(target, &path).await;
+                    mailbox.send(News::Fetched(number, page));
+                    drop(place);
+                });
             }
             Job::SaveCluster(cluster) => {
                 let result = self.spawner.files.keep_cluster(&cluster);

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("ha-core", Arrows::To(&["alarms", "domain", "lease"])),
     ("sip-proto", Arrows::To(&["domain"])),
     ("sip-sync", Arrows::To(&["domain"])),
-    ("config", Arrows::To(&["domain", "lease"])),
+    ("config", Arrows::To(&["domain", "lease", "sip-proto"])),
     ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
     ("doctor", Arrows::To(&["control-link", "domain", "lease", "vip-control"])),

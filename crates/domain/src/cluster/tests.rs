@@ -31,6 +31,7 @@ fn with_pairs(pairs: &[(&str, &str, &str, &str, Profile)]) -> Cluster {
             failback: Failback::Never,
             flap_guard: FlapGuard::default(),
             vips: Vec::new(),
+            sip: None,
         };
         cluster.pairs.insert(format!("{one}-{other}").parse().unwrap(), pair);
     }

@@ -33,6 +33,7 @@ fn cluster(pairs: &[(&str, [&str; 2], &[&str])]) -> Cluster {
             failback: Failback::Never,
             flap_guard: FlapGuard::default(),
             vips: vips.iter().map(vip).collect(),
+            sip: None,
         };
         cluster.pairs.insert(name.parse().unwrap(), pair);
     }
