@@ -8,7 +8,7 @@ use super::{Finding, Source, line_of};
 
 /// Crates that decide and never act: no clock, no socket, no thread.
 pub const PURE: &[&str] =
-    &["domain", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto", "sip-sync"];
+    &["domain", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto", "sip-sync", "sip-core"];
 
 /// What a pure crate must not reach, not even through others: operating system, event loops, storage, chance.
 const IMPURE: &[&str] = &[
@@ -39,6 +39,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("ha-core", Arrows::To(&["alarms", "domain", "lease"])),
     ("sip-proto", Arrows::To(&["domain"])),
     ("sip-sync", Arrows::To(&["domain"])),
+    ("sip-core", Arrows::To(&["domain", "sip-proto", "sip-sync"])),
     ("config", Arrows::To(&["domain", "lease", "sip-proto"])),
     ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
@@ -47,7 +48,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("lca", Arrows::To(&["config", "control-link", "domain", "lca-core", "lease", "vip-control"])),
     ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease"])),
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
-    ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto"])),
+    ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto", "sip-sync", "sip-core"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
     ("lease-model", Arrows::To(&["domain", "lease"])),
     ("simulation", Arrows::To(&["config", "domain", "ha-core", "lca-core", "lease"])),

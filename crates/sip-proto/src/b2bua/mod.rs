@@ -72,6 +72,12 @@ impl CallKey {
         sound.then(|| u64::from_str_radix(text, 16).ok().map(Self))?
     }
 
+    /// The number: as random as the name.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// The one that a tag of ours begins with.
     fn of_tag(tag: &[u8]) -> Option<Self> {
         std::str::from_utf8(tag.get(..Self::DIGITS)?).ok().and_then(Self::read)
@@ -218,21 +224,21 @@ impl Calls {
         self.calls.get(&call)?.invitation.as_ref()?.request.as_ref()
     }
 
+    /// Whether a request is an INVITE that began one of the calls, sent again.
+    #[must_use]
+    pub fn is_begun_by(&self, message: &Message<'_>) -> bool {
+        ServerKey::of(message).is_ok_and(|key| self.invites.contains_key(&key))
+    }
+
     /// The calls, with how far each is.
     pub fn list(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.calls.values().map(|call| Listed {
-            call: call.key,
-            call_id: &call.head.call_id,
-            called: &call.head.called,
-            answered_by: call.head.answered_by.as_deref(),
-            began_at: call.head.began_at,
-            stage: match call.head.phase {
-                Phase::Routing { .. } => Stage::Routing,
-                Phase::Calling { .. } => Stage::Calling,
-                Phase::Established { .. } => Stage::Established,
-                Phase::Over { .. } => Stage::Over,
-            },
-        })
+        self.calls.values().map(|call| Listed::of(call))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn listed(&self, call: CallKey) -> Option<Listed<'_>> {
+        self.calls.get(&call).map(|call| Listed::of(call))
     }
 
     /// How long ago something was, given a time that an event or a record carries.
@@ -272,6 +278,13 @@ impl Calls {
             }
         }
         Ok(())
+    }
+
+    /// Forgets a call that the primary has no longer.
+    pub fn forget(&mut self, call: CallKey) {
+        if let Some(call) = self.calls.remove(&call) {
+            self.unlist(&call);
+        }
     }
 
     /// The primary said what time it is on the clock of its calls. Changes say so too; where there are none for long, this
@@ -589,6 +602,37 @@ pub struct Listed<'a> {
     pub began_at: Micros,
     /// How far it is.
     pub stage: Stage,
+    /// The ways to the caller, and to the callee or the first of those who are called.
+    pub flows: [Option<Flow>; 2],
+}
+
+impl<'a> Listed<'a> {
+    fn of(call: &'a Call) -> Self {
+        let head = &call.head;
+        let begun = call.invitation.as_ref().map(|invitation| invitation.flow);
+        let called = || call.branches.iter().map(|(_, branch)| branch.outbound.flow).next();
+        let (stage, flows) = match head.phase {
+            Phase::Routing { .. } => (Stage::Routing, [begun, None]),
+            Phase::Calling { .. } => (Stage::Calling, [begun, called()]),
+            Phase::Established { pair } => {
+                let legs = call.pairs.get(pair);
+                let flows = legs.map_or([begun, None], |pair| {
+                    [pair.caller.as_ref().map(|leg| leg.flow), Some(pair.callee.flow)]
+                });
+                (Stage::Established, flows)
+            }
+            Phase::Over { .. } => (Stage::Over, [begun, None]),
+        };
+        Self {
+            call: call.key,
+            call_id: &head.call_id,
+            called: &head.called,
+            answered_by: head.answered_by.as_deref(),
+            began_at: head.began_at,
+            stage,
+            flows,
+        }
+    }
 }
 
 /// How far a call is.

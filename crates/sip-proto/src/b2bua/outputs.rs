@@ -136,6 +136,23 @@ pub struct Delta {
     pub(super) change: Change,
 }
 
+impl Delta {
+    /// Whether it has all of the call, so that nothing needs to be known of it before.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match &self.change {
+            Change::Parts(parts) => parts.whole,
+            Change::Removed => false,
+        }
+    }
+
+    /// Whether the call is forgotten.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        self.change == Change::Removed
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Change {
     /// Parts of it are as given here.

@@ -1,0 +1,137 @@
+//! What the backup is told, and how it takes it.
+
+use crate::SipCore;
+use domain::Micros;
+use serde::{Deserialize, Serialize};
+use sip_proto::Binding;
+use sip_proto::b2bua::{CallKey, Delta};
+use sip_sync::{Replica, Unknown};
+
+/// A change of one item: a call, who called in it, or the bindings of an address-of-record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Of a call.
+    Call(Box<Delta>),
+    /// Who calls; comes behind the first change of the call.
+    Caller {
+        /// The call.
+        call: CallKey,
+        /// A label; none where nobody is asked.
+        caller: Option<Box<str>>,
+    },
+    /// All bindings of an address-of-record; none: it is forgotten.
+    Bindings {
+        /// The address-of-record.
+        address: Box<str>,
+        /// Its bindings.
+        bindings: Vec<Binding>,
+    },
+}
+
+/// How far a snapshot has come: bindings first, since calls need them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cursor {
+    /// Behind the bindings of this address-of-record.
+    Address(Box<str>),
+    /// All bindings, and the calls up to this one.
+    Call(Option<CallKey>),
+}
+
+impl Replica for SipCore {
+    type Change = Change;
+    type Cursor = Cursor;
+
+    fn clock(&self, now: Micros) -> Micros {
+        self.calls.clock(now)
+    }
+
+    fn heard_clock(&mut self, at: Micros, now: Micros) {
+        self.calls.heard_clock(at, now);
+    }
+
+    fn snapshot(
+        &self,
+        after: Option<&Cursor>,
+        most: usize,
+        now: Micros,
+        out: &mut Vec<Change>,
+    ) -> Option<Cursor> {
+        let address = match after {
+            None => None,
+            Some(Cursor::Address(address)) => Some(&**address),
+            Some(Cursor::Call(call)) => return self.snapshot_of_calls(*call, most, now, out),
+        };
+        let mut last = None;
+        for (address, bindings) in self.uas.registrar().range(address, most) {
+            last = Some(address.into());
+            out.push(Change::Bindings { address: address.into(), bindings: bindings.to_vec() });
+        }
+        Some(last.map_or(Cursor::Call(None), Cursor::Address))
+    }
+
+    fn begin_resync(&mut self) {
+        self.stale_calls = self.calls.list().map(|listed| listed.call).collect();
+        self.stale_addresses =
+            self.uas.registrar().range(None, usize::MAX).map(|(address, _)| address.into()).collect();
+    }
+
+    fn apply(&mut self, change: Change, now: Micros) -> Result<(), Unknown> {
+        match change {
+            Change::Call(delta) => {
+                let (call, whole, removed) = (delta.call, delta.is_whole(), delta.is_removal());
+                if !whole && !removed && self.stale_calls.contains(&call) {
+                    return Err(Unknown);
+                }
+                let result = self.calls.apply(*delta, now);
+                self.stale_calls.remove(&call);
+                if removed {
+                    self.forget_call(call);
+                } else {
+                    self.note_answerer(call);
+                }
+                // That it is gone is what was to be reached.
+                if removed { Ok(()) } else { result.map_err(|_| Unknown) }
+            }
+            Change::Caller { call, caller } => {
+                self.note_caller(call, caller);
+                Ok(())
+            }
+            Change::Bindings { address, bindings } => {
+                self.stale_addresses.remove(&address);
+                self.uas.registrar_mut().set(&address, bindings);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_resync(&mut self) {
+        for call in std::mem::take(&mut self.stale_calls) {
+            self.calls.forget(call);
+            self.forget_call(call);
+        }
+        for address in std::mem::take(&mut self.stale_addresses) {
+            self.uas.registrar_mut().set(&address, Vec::new());
+        }
+    }
+}
+
+impl SipCore {
+    fn snapshot_of_calls(
+        &self,
+        after: Option<CallKey>,
+        most: usize,
+        now: Micros,
+        out: &mut Vec<Change>,
+    ) -> Option<Cursor> {
+        let mut last = None;
+        for delta in self.calls.snapshot(after, most, now) {
+            let call = delta.call;
+            last = Some(call);
+            out.push(Change::Call(Box::new(delta)));
+            if let Some(caller) = self.callers.get(&call) {
+                out.push(Change::Caller { call, caller: caller.clone() });
+            }
+        }
+        last.map(|call| Cursor::Call(Some(call)))
+    }
+}
