@@ -344,7 +344,7 @@ impl SipCore {
         let to = message.to().ok().and_then(|to| to.sip_uri().ok());
         // Users register themselves and nobody else (RFC 3261, section 10.3, step 4).
         if let Some(user) = &user
-            && !to.is_some_and(|to| to.userinfo.and_then(|info| info.split(':').next()) == Some(&**user))
+            && to.is_none_or(|to| to.userinfo.and_then(|info| info.split(':').next()) != Some(&**user))
         {
             self.count_refusal(flow, now, out);
             return self.refuse(message, flow, 403, out);

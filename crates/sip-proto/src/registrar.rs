@@ -205,10 +205,10 @@ impl Registrar {
 
     /// The bindings of an address-of-record are these, whatever they were: what a backup is told.
     pub fn set(&mut self, address_of_record: &str, bindings: Vec<Binding>) {
-        if let Some((address, old)) = self.addresses.remove_entry(address_of_record) {
-            if let Some(end) = first_end(&old) {
-                self.ends.remove(&(end, address));
-            }
+        if let Some((address, old)) = self.addresses.remove_entry(address_of_record)
+            && let Some(end) = first_end(&old)
+        {
+            self.ends.remove(&(end, address));
         }
         self.insert(Arc::from(address_of_record), bindings);
     }
