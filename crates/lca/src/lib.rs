@@ -25,6 +25,7 @@ mod controlled;
 mod datagrams;
 mod death_watch;
 mod dialer;
+mod farewell;
 mod figures;
 mod gates;
 mod keepers;
@@ -52,4 +53,5 @@ mod vips;
 mod watchdog;
 mod worker;
 
+pub use farewell::remove_gate;
 pub use run::{Options, run};

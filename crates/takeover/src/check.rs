@@ -1,13 +1,17 @@
 //! `takeover check`, and starting the agent from its host file: files are read, checked and reported here.
 
+use crate::doctor::RUN_DIRECTORY;
 use crate::guarantee::Guarantee;
-use anyhow::bail;
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Where an agent's host file is.
+const HOST_FILE: &str = "/etc/takeover/host.toml";
 
 /// Arguments of `takeover check`.
 #[derive(Debug, Args)]
@@ -41,8 +45,31 @@ SIGTERM ends the agent and leaves applications and VIPs as they are; the next ag
 Example: takeover lca --config /etc/takeover/host.toml")]
 pub struct AgentArguments {
     /// The host file
-    #[arg(long, default_value = "/etc/takeover/host.toml", value_name = "FILE")]
+    #[arg(long, global = true, default_value = HOST_FILE, value_name = "FILE")]
     config: PathBuf,
+    #[command(subcommand)]
+    deed: Option<AgentDeed>,
+}
+
+/// What `takeover lca` does beside running the agent.
+#[derive(Debug, Subcommand)]
+enum AgentDeed {
+    /// Take the gate of this host's VIPs down, for good: this host leaves the installation
+    #[command(after_help = "\
+The gate outlives the agent on purpose: a VIP of a host whose agent is gone stays closed there until the next boot. This
+removes its two filters from each interface, so that whatever has the address answers again. Other filters stay, and so does
+the clsact qdisc.
+It refuses while an agent runs (stop it first: its next look would put the gate up again), and while a VIP is still on an
+interface, since this host would answer for it whoever holds the lease. Root's rights are needed, in the host's own network
+namespace. A gate that is gone is no error.
+Exit codes: 0 there is no gate any more, 1 it was not removed.
+Example:
+  systemctl disable --now takeover-lca && sleep 12 && takeover lca remove-gate")]
+    RemoveGate {
+        /// Also while a VIP is on an interface, or where it cannot be read which VIPs there are
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// What is said of a file.
@@ -101,8 +128,11 @@ pub fn require<T>(checked: config::Checked<T>) -> anyhow::Result<T> {
     }
 }
 
-/// Runs the agent.
+/// Runs the agent, or what else is to be done for it.
 pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
+    if let Some(AgentDeed::RemoveGate { force }) = arguments.deed {
+        return remove_gate(arguments, force);
+    }
     let file = require(config::load_agent(&arguments.config))?;
     lca::run(lca::Options {
         host: file.host,
@@ -116,5 +146,23 @@ pub fn run_agent(arguments: &AgentArguments) -> anyhow::Result<ExitCode> {
         cgroup: file.cgroup,
         watchdog: file.watchdog,
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes the gate down. The host file may be gone already: then the agent's lock is where it is by default.
+fn remove_gate(arguments: &AgentArguments, force: bool) -> anyhow::Result<ExitCode> {
+    let by_default = arguments.config == Path::new(HOST_FILE) && !arguments.config.try_exists()?;
+    let run_directory = if by_default {
+        PathBuf::from(RUN_DIRECTORY)
+    } else {
+        require(config::load_agent(&arguments.config))?.run_directory
+    };
+    let interfaces = lca::remove_gate(&run_directory, force).context("the gate was not removed")?;
+    if interfaces.is_empty() {
+        println!("there is no gate on this host");
+    }
+    for interface in interfaces {
+        println!("the gate on {interface} is removed: VIPs pass");
+    }
     Ok(ExitCode::SUCCESS)
 }

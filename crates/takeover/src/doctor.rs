@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Where an agent's run directory is, where there is no host file.
-const RUN_DIRECTORY: &str = "/run/takeover";
+pub(crate) const RUN_DIRECTORY: &str = "/run/takeover";
 
 /// Arguments of `takeover doctor`.
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vip_control::gate::{Gate, MOST_VIPS, support};
+use vip_control::gate::{Gate, MOST_VIPS, left, support};
 use vip_control::{Validity, VipController};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -121,7 +121,8 @@ fn costs() -> Outcome<()> {
         println!(
             "{count} VIPs of {MOST_VIPS}: authorise {authorised:?}, close {closed:?}, check {checked:?}, open {opened:?}"
         );
-        gate.remove()?;
+        drop(gate);
+        left()?.remove()?;
     }
     println!();
     Ok(())

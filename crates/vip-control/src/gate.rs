@@ -18,6 +18,7 @@ mod assembler;
 mod bpf;
 mod error;
 pub(crate) mod filters;
+mod left;
 mod program;
 mod slots;
 mod support;
@@ -25,6 +26,7 @@ mod support;
 mod tests;
 
 pub use error::{GateError, Refusal};
+pub use left::{Left, left};
 pub use support::{Part, Support, support};
 
 use crate::netlink::RouteSocket;
@@ -277,24 +279,6 @@ impl Gate {
             holes.push(Hole { interface, fault, remains });
         }
         holes
-    }
-
-    /// Takes the gate down everywhere: all VIPs' traffic passes. For good-bye only.
-    ///
-    /// # Errors
-    /// [`GateError::Kernel`], [`GateError::NoPermission`].
-    pub fn remove(mut self) -> Result<(), GateError> {
-        let guarded = std::mem::take(&mut self.guarded);
-        for interface in &guarded {
-            let Some(index) = self.index(interface)? else { continue };
-            for way in Way::BOTH {
-                match filters::detach(&mut self.route, index, way) {
-                    Err(e) if !is_absent(&e) => return Err(GateError::route("remove a filter", e)),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
-        Ok(())
     }
 
     fn slot(&self, vip: &VipAddress) -> Option<&Slot> {

@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         vips::carrier_and_the_return_of_the_interface_are_told,
         vips::a_leftover_vip_is_removed_at_the_start,
         vips::the_next_agent_keeps_the_vips_of_a_primary,
+        vips::the_gate_is_removed_when_neither_agent_nor_vip_is_there,
         vips::a_script_of_the_users_controls_vips,
     ])
 }

@@ -228,6 +228,24 @@ pub fn the_next_agent_keeps_the_vips_of_a_primary(lab: &mut Lab) {
     assert_eq!(scs.app_is("app1", AppStatus::Stopped).released, [vip4(), vip6()]);
 }
 
+pub fn the_gate_is_removed_when_neither_agent_nor_vip_is_there(lab: &mut Lab) {
+    let (_scs, mut agent, _) = primary_with_vips(lab);
+    let run = agent.directory().join("run");
+    let remove = |force| lab.in_host("host1", || lca::remove_gate(&run, force)).unwrap();
+    let refused = |force| format!("{:#}", remove(force).unwrap_err());
+    assert!(refused(true).contains("another agent runs"), "{}", refused(true));
+    agent.terminate();
+    let why = refused(false);
+    assert!(why.contains("192.0.2.100 is still on eth0") || why.contains("2001:db8::100"), "{why}");
+    for vip in [vip4(), vip6()] {
+        by_hand(lab, |controller| controller.disable(&vip, &eth0()).unwrap());
+    }
+    assert_eq!(remove(false).unwrap(), [eth0()]);
+    assert_eq!(remove(false).unwrap(), [], "once is enough");
+    let filters = lab.in_host("host1", || vip_control::gate::left().unwrap()).unwrap();
+    assert!(filters.interfaces().is_empty(), "{filters:?}");
+}
+
 pub fn a_script_of_the_users_controls_vips(lab: &mut Lab) {
     let mut scs = Scs::start(lab);
     let agent = Agent::start(lab, &scs);

@@ -2,7 +2,7 @@
 
 use super::lab::{add_bridge, drain, in_lab, index, remove, sip0, wait_for};
 use super::vip;
-use crate::gate::{Continued, Fault, Gate, GateError, Hole, MOST_VIPS, Refusal};
+use crate::gate::{Continued, Fault, Gate, GateError, Hole, MOST_VIPS, Refusal, left};
 use crate::netlink::{Request, RouteSocket};
 use crate::{Monitor, NetEvent};
 use domain::{Epoch, InterfaceName, Micros, VipAddress};
@@ -99,8 +99,30 @@ fn a_flushed_gate_is_noticed_and_restored() {
         assert_eq!(other.fence(&vip(V4)), Some(Epoch(3)));
         assert!(matches!(only(gate.check()), (Fault::Exchanged, None)));
         assert!(matches!(only(other.check()), (Fault::Exchanged, None)));
-        gate.remove().unwrap();
+        left().unwrap().remove().unwrap();
         assert!(matches!(only(other.check()), (Fault::Missing, None)));
+    });
+}
+
+#[test]
+fn what_is_left_of_a_gate_is_found_and_taken_down() {
+    in_lab("gate::what_is_left_of_a_gate_is_found_and_taken_down", |_| {
+        let Some(gate) = open([(&vip(V4), &sip0())]) else { return };
+        add_filter(&sip0(), INGRESS, 2, libc::ETH_P_ALL).unwrap();
+        drop(gate);
+        let found = left().unwrap();
+        assert!(found.interfaces().iter().eq([&sip0()]), "{found:?}");
+        assert!(found.vips().unwrap().iter().eq([&vip(V4).address]), "{found:?}");
+        found.remove().unwrap();
+        let nothing = left().unwrap();
+        assert!(nothing.interfaces().is_empty(), "{nothing:?}");
+        nothing.remove().unwrap();
+        // It has left nothing to go on with, and what others have is where it was.
+        let mut gate = open([(&vip(V4), &sip0())]).unwrap();
+        assert!(matches!(gate.continued(), Continued::New));
+        assert!(gate.check().is_empty());
+        let taken = add_filter(&sip0(), INGRESS, 2, libc::ETH_P_ALL).unwrap_err();
+        assert_eq!(taken.raw_os_error(), Some(libc::EEXIST));
     });
 }
 

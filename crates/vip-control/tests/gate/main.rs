@@ -17,7 +17,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vip_control::gate::{Continued, Gate, GateError, support};
+use vip_control::gate::{Continued, Gate, GateError, left, support};
 use vip_control::{Changed, Validity, VipController, VipError};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -222,7 +222,8 @@ fn closed_until_authorised_whoever_puts_the_address_there(lab: &mut Lab) {
     scene.assert_answers(false, "the epoch is outdated");
     assert!(gate.unmanage(&v4).unwrap() && !gate.unmanage(&v4).unwrap());
     assert_eq!(scene.answers(&v4), Kind::all(), "not managed any more");
-    scene.on_host(|| gate.remove().unwrap());
+    drop(gate);
+    scene.on_host(|| left().unwrap().remove().unwrap());
     scene.assert_answers(true, "without a gate");
 }
 
