@@ -57,12 +57,12 @@ pub enum Input<'a> {
 /// The SIP Server.
 #[derive(Debug)]
 pub struct SipCore {
-    setup: Setup,
+    pub(crate) setup: Setup,
     pub(crate) uas: UserAgentServer,
     pub(crate) calls: Calls,
-    identity: Identity,
-    trunks: Trunks,
-    sources: Sources,
+    pub(crate) identity: Identity,
+    pub(crate) trunks: Trunks,
+    pub(crate) sources: Sources,
     /// Who calls, for each call; none where nobody is asked.
     pub(crate) callers: BTreeMap<CallKey, Option<Box<str>>>,
     /// How many calls each label has, as caller or as callee.
@@ -129,6 +129,9 @@ impl SipCore {
     /// When [`Input::Due`] is due.
     #[must_use]
     pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
+        if !self.trunks.is_serving() {
+            return self.trunks.next_deadline();
+        }
         let clock = self.calls.clock(now);
         let expiry = self.uas.registrar().next_deadline().map(|end| now + end.since(clock));
         [self.calls.next_deadline(), expiry, self.trunks.next_deadline()].into_iter().flatten().min()
@@ -189,6 +192,12 @@ impl SipCore {
     #[must_use]
     pub fn call_count(&self) -> usize {
         self.calls.len()
+    }
+
+    /// How many addresses-of-record are registered.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        self.uas.registrar().len()
     }
 
     /// How long ago something was, given a time that a listed call carries.
@@ -637,9 +646,13 @@ impl SipCore {
     // ---- time
 
     fn due(&mut self, now: Micros, wall: Micros, out: &mut Outputs) {
+        self.trunks.due(&self.setup, now, out);
+        if !self.trunks.is_serving() {
+            // Calls and registrations are another's; where trunks are, is good to know when they are ours.
+            return;
+        }
         let clock = self.calls.clock(now);
         self.uas.registrar_mut().due(clock, EXPIRIES);
-        self.trunks.due(&self.setup, now, out);
         if self.calls.next_deadline().is_some_and(|at| at <= now) {
             self.calls_step(b2bua::Input::Due, now, wall, out);
         }

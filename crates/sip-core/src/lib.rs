@@ -15,6 +15,7 @@
 //! A backup holds one, too, and takes the changes (`replica`); when its turn comes, [`SipCore::take_over`] is all there is
 //! to do. Times inside are on the clock of the calls ([`sip_proto::b2bua::Calls::clock`]).
 
+mod configure;
 mod core;
 mod figures;
 mod identity;

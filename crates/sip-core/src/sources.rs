@@ -45,6 +45,11 @@ impl Sources {
         Self { limits, sources: BTreeMap::new(), by_time: BTreeSet::new() }
     }
 
+    /// Other limits count from now on.
+    pub(crate) fn configure(&mut self, limits: SipLimits) {
+        self.limits = limits;
+    }
+
     /// A request outside of dialogs came.
     pub(crate) fn admit(&mut self, from: IpAddr, now: Micros) -> Admission {
         let full = u64::from(self.limits.source_burst) * TOKEN;

@@ -135,6 +135,29 @@ impl Trunks {
         }
     }
 
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// Other settings count from now on. What is known of trunks that are as they were is kept.
+    pub(crate) fn configure(&mut self, setup: &Setup, now: Micros) {
+        let (serving, probes) = (self.serving, self.probes);
+        let before = std::mem::take(&mut self.trunks);
+        *self = Self::new(setup, now);
+        self.probes = probes;
+        self.serve(serving, now);
+        for trunk in &mut self.trunks {
+            let Some(before) = before.iter().find(|before| before.name == trunk.name) else { continue };
+            trunk.calls = before.calls;
+            if before.settings == trunk.settings {
+                trunk.places.clone_from(&before.places);
+                trunk.look_up_at = before.look_up_at;
+                trunk.out_of_service = before.out_of_service;
+            }
+        }
+        self.list_sources();
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
         self.trunks.iter().filter_map(|trunk| trunk.next_deadline(self.serving)).min()
     }

@@ -1,6 +1,8 @@
 //! The SIP Server as a value, with phones and a trunk that say what telephones say: registrations, calls, what its backup
 //! goes on with, and what is refused.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use domain::{
     Epoch, Micros, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations,
     SipReplication, SipRoute, SipSecret, SipSettings, SipTimers, SipTransport, SipTrunk, SipUser,
@@ -164,7 +166,15 @@ impl Scene {
         self.last(to).lines().next().unwrap_or("")
     }
 
-    fn request(&mut self, user: &str, at: &str, method: &str, uri: &str, to: &str, cseq: u32, more: &str) {
+    fn request(
+        &mut self,
+        (user, at): (&str, &str),
+        method: &str,
+        uri: &str,
+        to: &str,
+        cseq: u32,
+        more: &str,
+    ) {
         self.numbers += 1;
         let n = self.numbers;
         let host = at.split(':').next().unwrap();
@@ -200,10 +210,10 @@ impl Scene {
 
     fn register(&mut self, user: &str, at: &str) {
         let (uri, to) = ("sip:example.com", format!("<sip:{user}@example.com>"));
-        self.request(user, at, "REGISTER", uri, &to, 1, "");
+        self.request((user, at), "REGISTER", uri, &to, 1, "");
         assert!(self.first_line(at).contains("401"), "{}", self.last(at));
         let proof = self.authorization(user, at, "REGISTER", uri);
-        self.request(user, at, "REGISTER", uri, &to, 2, &proof);
+        self.request((user, at), "REGISTER", uri, &to, 2, &proof);
         assert!(self.first_line(at).contains("200"), "{}", self.last(at));
     }
 
@@ -211,10 +221,10 @@ impl Scene {
     fn alice_calls(&mut self, whom: &str) {
         let uri = format!("sip:{whom}@example.com");
         let to = format!("<{uri}>");
-        self.request("alice", ALICE, "INVITE", &uri, &to, 1, "");
+        self.request(("alice", ALICE), "INVITE", &uri, &to, 1, "");
         assert!(self.first_line(ALICE).contains("407"), "{}", self.last(ALICE));
         let proof = self.authorization("alice", ALICE, "INVITE", &uri);
-        self.request("alice", ALICE, "INVITE", &uri, &to, 2, &proof);
+        self.request(("alice", ALICE), "INVITE", &uri, &to, 2, &proof);
     }
 
     /// The one who was asked last answers.
@@ -333,10 +343,10 @@ fn a_call_that_rings_is_answered_after_a_takeover() {
 fn a_challenge_of_the_one_is_answered_to_the_other() {
     let mut scene = Scene::new();
     let (uri, to) = ("sip:example.com", "<sip:alice@example.com>");
-    scene.request("alice", ALICE, "REGISTER", uri, to, 1, "");
+    scene.request(("alice", ALICE), "REGISTER", uri, to, 1, "");
     let proof = scene.authorization("alice", ALICE, "REGISTER", uri);
     scene.take_over();
-    scene.request("alice", ALICE, "REGISTER", uri, to, 2, &proof);
+    scene.request(("alice", ALICE), "REGISTER", uri, to, 2, &proof);
     assert!(scene.first_line(ALICE).contains("200"), "{}", scene.last(ALICE));
 }
 
@@ -344,20 +354,20 @@ fn a_challenge_of_the_one_is_answered_to_the_other() {
 fn who_is_somebody_else_is_refused_and_then_silenced() {
     let mut scene = Scene::new();
     let (uri, to) = ("sip:example.com", "<sip:bob@example.com>");
-    scene.request("alice", ALICE, "REGISTER", uri, to, 1, "");
+    scene.request(("alice", ALICE), "REGISTER", uri, to, 1, "");
     let proof = scene.authorization("alice", ALICE, "REGISTER", uri);
-    scene.request("alice", ALICE, "REGISTER", uri, to, 2, &proof);
+    scene.request(("alice", ALICE), "REGISTER", uri, to, 2, &proof);
     assert!(scene.first_line(ALICE).contains("403"), "alice is not bob: {}", scene.last(ALICE));
     for cseq in 3..20 {
-        scene.request("nobody", ALICE, "REGISTER", uri, "<sip:nobody@example.com>", cseq, "");
+        scene.request(("nobody", ALICE), "REGISTER", uri, "<sip:nobody@example.com>", cseq, "");
         if scene.first_line(ALICE).contains("401") {
             let proof = scene.authorization("nobody", ALICE, "REGISTER", uri);
-            scene.request("nobody", ALICE, "REGISTER", uri, "<sip:nobody@example.com>", cseq, &proof);
+            scene.request(("nobody", ALICE), "REGISTER", uri, "<sip:nobody@example.com>", cseq, &proof);
         }
     }
     assert!(matches!(&scene.notices[..], [Notice::SourceSilenced { .. }]), "{:?}", scene.notices);
     let before = scene.sent[ALICE].len();
-    scene.request("alice", ALICE, "OPTIONS", uri, to, 30, "");
+    scene.request(("alice", ALICE), "OPTIONS", uri, to, 30, "");
     assert_eq!(scene.sent[ALICE].len(), before, "it is answered although it is silenced");
 }
 
@@ -417,9 +427,9 @@ fn a_trunk_that_does_not_answer_is_out_of_service_until_it_does() {
 fn who_may_not_call_outside_does_not() {
     let mut scene = Scene::new();
     let uri = "sip:0301234@example.com";
-    scene.request("bob", BOB, "INVITE", uri, "<sip:0301234@example.com>", 1, "");
+    scene.request(("bob", BOB), "INVITE", uri, "<sip:0301234@example.com>", 1, "");
     let proof = scene.authorization("bob", BOB, "INVITE", uri);
-    scene.request("bob", BOB, "INVITE", uri, "<sip:0301234@example.com>", 2, &proof);
+    scene.request(("bob", BOB), "INVITE", uri, "<sip:0301234@example.com>", 2, &proof);
     assert!(scene.first_line(BOB).contains("403"), "{}", scene.last(BOB));
 }
 
@@ -427,10 +437,10 @@ fn who_may_not_call_outside_does_not() {
 fn a_trunk_calls_users_without_a_proof_and_no_other_network() {
     let mut scene = Scene::new();
     scene.register("bob", BOB);
-    scene.request("+4930", TRUNK, "INVITE", "sip:bob@example.com", "<sip:bob@example.com>", 1, "");
+    scene.request(("+4930", TRUNK), "INVITE", "sip:bob@example.com", "<sip:bob@example.com>", 1, "");
     assert!(scene.first_line(BOB).starts_with("INVITE"), "{}", scene.last(BOB));
     let mut scene = Scene::new();
-    scene.request("+4930", TRUNK, "INVITE", "sip:0301234@example.com", "<sip:0301234@example.com>", 1, "");
+    scene.request(("+4930", TRUNK), "INVITE", "sip:0301234@example.com", "<sip:0301234@example.com>", 1, "");
     assert!(scene.first_line(TRUNK).contains("403"), "{}", scene.last(TRUNK));
 }
 
@@ -448,9 +458,9 @@ fn a_phone_behind_a_nat_is_called_where_it_registered_from() {
     let mut scene = Scene::new();
     let nat = "203.0.113.9:40000";
     let (uri, to) = ("sip:example.com", "<sip:bob@example.com>");
-    scene.request("bob", nat, "REGISTER", uri, to, 1, "");
+    scene.request(("bob", nat), "REGISTER", uri, to, 1, "");
     let proof = scene.authorization("bob", nat, "REGISTER", uri);
-    scene.request("bob", nat, "REGISTER", uri, to, 2, &proof);
+    scene.request(("bob", nat), "REGISTER", uri, to, 2, &proof);
     assert!(scene.field(nat, "Contact").starts_with(BEHIND_NAT.0), "{}", scene.last(nat));
     scene.alice_calls("bob");
     assert!(scene.first_line(nat).starts_with("INVITE"), "{}", scene.last(nat));
