@@ -4,7 +4,7 @@ use crate::SipCore;
 use domain::Micros;
 use serde::{Deserialize, Serialize};
 use sip_proto::Binding;
-use sip_proto::b2bua::{CallKey, Delta};
+use sip_proto::b2bua::{CallKey, Delta, Stage};
 use sip_sync::{Replica, Unknown};
 
 /// A change of one item: a call, who called in it, or the bindings of an address-of-record.
@@ -84,16 +84,19 @@ impl Replica for SipCore {
                 }
                 let result = self.calls.apply(*delta, now);
                 self.stale_calls.remove(&call);
-                if removed {
-                    self.forget_call(call);
-                } else {
+                // As at the primary: a call that is over occupies nobody, though its last transactions go on.
+                if self.occupies(call) {
                     self.note_answerer(call);
+                } else {
+                    self.forget_call(call);
                 }
                 // That it is gone is what was to be reached.
                 if removed { Ok(()) } else { result.map_err(|_| Unknown) }
             }
             Change::Caller { call, caller } => {
-                self.note_caller(call, caller);
+                if self.occupies(call) {
+                    self.note_caller(call, caller);
+                }
                 Ok(())
             }
             Change::Bindings { address, bindings } => {
@@ -116,6 +119,11 @@ impl Replica for SipCore {
 }
 
 impl SipCore {
+    /// Whether there is the call, and it is not over.
+    fn occupies(&self, call: CallKey) -> bool {
+        self.calls.listed(call).is_some_and(|listed| listed.stage != Stage::Over)
+    }
+
     fn snapshot_of_calls(
         &self,
         after: Option<CallKey>,
