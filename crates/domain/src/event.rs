@@ -220,6 +220,8 @@ registry! {
     VIP_DUPLICATE = 70 - 108, Standard, "another machine answers for the VIP";
     VIP_NOT_CONFIRMED = 70 - 109, Standard, "VIP's holder is not confirmed from outside";
     VIP_CONFIRMED = 70 - 110, Standard, "VIP's holder is confirmed from outside";
+    VIP_WITHHELD = 70 - 111, Standard, "VIP withheld, hosts that had it before may still answer for it";
+    VIP_RETURNED = 70 - 112, Standard, "VIP no longer withheld";
     SCRIPT_SUCCEEDED = 70 - 201, Interaction, "script succeeded";
     SCRIPT_FAILED = 70 - 202, Standard, "script failed";
     SCRIPT_SKIPPED = 70 - 203, Standard, "script not launched, its host is not reachable";
@@ -263,6 +265,14 @@ registry! {
     GATE_WHOLE = 70 - 807, Standard, "gate of the VIPs stands";
     TOOK_OVER_ALONE = 70 - 808, Standard, "agent took over without an SCS";
     STEPPED_DOWN = 70 - 809, Standard, "agent made its server backup without an SCS";
+    TRUNK_OUT = 70 - 901, Standard, "trunk out of service";
+    TRUNK_IN = 70 - 902, Standard, "trunk in service again";
+    SOURCE_SILENCED = 70 - 903, Standard, "source of SIP is no longer answered, too many of its requests were refused";
+    CALLS_FULL = 70 - 904, Standard, "calls are refused, there are as many as there may be";
+    CDR_FAILED = 70 - 905, Standard, "call records cannot be written";
+    CDR_BACK = 70 - 906, Standard, "call records are written again";
+    SIP_SETTINGS_TAKEN = 70 - 907, Standard, "SIP Server took new settings";
+    SIP_SETTINGS_REFUSED = 70 - 908, Standard, "SIP Server refused new settings, the old ones count";
     ALARM_RAISED = 70 - 701, Alarm, "alarm raised";
     ALARM_CLEARED = 70 - 702, Standard, "alarm cleared";
 }

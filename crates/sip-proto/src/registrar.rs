@@ -154,6 +154,11 @@ impl Registrar {
         Self { limits, addresses: BTreeMap::new(), ends: BTreeSet::new() }
     }
 
+    /// Other limits count for registrations from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Carries out a registration. Sent again it changes nothing and succeeds, as UDP repeats what was not answered
     /// in time. Afterwards, [`Registrar::bindings`] are what the answer lists.
     ///

@@ -116,6 +116,12 @@ impl UserAgentServer {
         Self { settings, registrar }
     }
 
+    /// Other settings count from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.registrar.set_limits(settings.limits);
+        self.settings = settings;
+    }
+
     /// The registrar.
     #[must_use]
     pub fn registrar(&self) -> &Registrar {

@@ -71,10 +71,6 @@ impl Agent {
         told.is_ok()
     }
 
-    pub(crate) fn is_there(&self) -> bool {
-        self.connection.is_some()
-    }
-
     /// Waits for another one.
     pub(crate) fn forget(&mut self) {
         self.connection = None;

@@ -8,11 +8,15 @@
 mod agent;
 mod beside;
 mod cdr;
+mod log;
 mod manager;
 mod mode;
 mod options;
+mod pages;
 mod say;
 mod server;
+mod settings;
+mod sync;
 mod transport;
 
 pub use options::{Args, ModeSource, Options};

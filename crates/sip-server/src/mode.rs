@@ -62,6 +62,11 @@ impl RunState {
         self.suspended = true;
     }
 
+    /// Whether a graceful stop has begun.
+    pub(crate) fn is_suspended(self) -> bool {
+        self.suspended
+    }
+
     /// What to do with requests to the VIP; none: be silent.
     pub(crate) fn duty(self) -> Option<Duty> {
         match self.mode {

@@ -2,15 +2,18 @@
 
 use anyhow::{Context, ensure};
 use control_link::{mode_socket, notify};
-use domain::AppName;
-use sip_proto::b2bua::{Interface, Transport};
+use domain::{
+    AppName, SIP_SETTINGS_VARIABLE, SipLimits, SipListen, SipRegistrations, SipReplication, SipSettings,
+    SipTimers, SipTransport,
+};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most listen addresses.
-pub(crate) const MAX_LISTEN: usize = 16;
+/// Most listen addresses that are given as arguments: each takes two interfaces.
+const MAX_LISTEN: usize = 16;
 
 /// Arguments of `takeover sip-server`.
 #[derive(Debug, Clone, clap::Args)]
@@ -18,15 +21,24 @@ pub struct Args {
     /// Name of this application, shown in the Server header field
     #[arg(long, env = "TAKEOVER_APPLICATION", default_value = "sip-server")]
     pub name: AppName,
-    /// Virtual IP address and port to serve, over UDP and TCP; need not be held by this host yet; may be repeated
-    #[arg(long, required = true, value_name = "ADDRESS:PORT")]
+    /// Settings of the pair, JSON, as an agent writes them; without them, what the other options say is all there is
+    #[arg(long, env = SIP_SETTINGS_VARIABLE, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// Virtual IP address and port to serve, over UDP and TCP; need not be held by this host yet; may be repeated. Counts
+    /// where there are no settings
+    #[arg(long, required_unless_present = "settings", value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
     /// Address of this host where OPTIONS is answered over UDP in any run mode, for probes
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub probe_listen: Option<SocketAddr>,
-    /// Domain to be registrar for, besides the listen addresses; may be repeated [default: any]
+    /// Domain to be registrar for, besides the listen addresses; may be repeated [default: any]. Counts where there are no
+    /// settings
     #[arg(long, value_name = "NAME")]
     pub domain: Vec<String>,
+    /// Let everybody register and call, without asking who they are, where there are no settings: for laboratories. So it
+    /// is with --standalone, too
+    #[arg(long)]
+    pub open: bool,
     /// Serve as primary at once, without an agent: for trying it out, never for one of a pair
     #[arg(long)]
     pub standalone: bool,
@@ -37,7 +49,11 @@ pub struct Args {
 pub struct Options {
     /// Name of the application.
     pub name: AppName,
-    /// The VIPs' addresses and ports, at most 16.
+    /// The settings file; none: what is here is all there is.
+    pub settings: Option<PathBuf>,
+    /// Whether everybody may register and call, where there is no settings file.
+    pub open: bool,
+    /// The VIPs' addresses and ports, at most 16, where there is no settings file.
     pub listen: Vec<SocketAddr>,
     /// Where probes are answered over UDP in any run mode.
     pub probe_listen: Option<SocketAddr>,
@@ -82,6 +98,8 @@ impl Options {
         };
         Ok(Self {
             name: args.name,
+            settings: args.settings,
+            open: args.open || args.standalone,
             listen: args.listen,
             probe_listen: args.probe_listen,
             domains: args.domain,
@@ -93,20 +111,11 @@ impl Options {
 
     /// Checks what a single value does not show.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.listen.is_empty(), "no address to listen at: give --listen at least once");
         ensure!(
             self.listen.len() <= MAX_LISTEN,
             "{} listen addresses are too many, {MAX_LISTEN} are allowed",
             self.listen.len()
         );
-        for (index, address) in self.listen.iter().enumerate() {
-            // Answers must come from the address that was asked, and a socket bound to any address may pick another.
-            ensure!(
-                !address.ip().is_unspecified(),
-                "cannot listen at {address}: name the Virtual IP address itself"
-            );
-            ensure!(!self.listen[..index].contains(address), "{address} is to be listened at twice");
-        }
         self.watchdog.map_or(Ok(()), |limit| {
             let shortest = Duration::from_millis(3);
             Some(()).filter(|()| limit >= shortest).with_context(|| {
@@ -115,23 +124,23 @@ impl Options {
         })
     }
 
-    /// Where we are reached: each address over UDP and TCP.
-    pub(crate) fn interfaces(&self) -> Vec<Interface> {
-        let over = |transport| {
-            self.listen.iter().map(move |address| Interface { transport, address: *address })
-        };
-        over(Transport::Udp).chain(over(Transport::Tcp)).collect()
-    }
-
-    /// The domains with the listen addresses, as SIP URIs spell them; none where any will do.
-    pub(crate) fn all_domains(&self) -> Vec<String> {
-        if self.domains.is_empty() {
-            return Vec::new();
+    /// The settings where there is no file: an address is served over UDP and TCP, and there is nobody to be known by name.
+    pub(crate) fn plain_settings(&self) -> SipSettings {
+        let over = |transport| self.listen.iter().map(move |address| SipListen { transport, address: *address });
+        SipSettings {
+            domains: self.domains.clone(),
+            listen: over(SipTransport::Udp).chain(over(SipTransport::Tcp)).collect(),
+            tls: None,
+            registrations: SipRegistrations::default(),
+            users: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            routes: Vec::new(),
+            // Where nobody is known, nobody is told apart from a scanner, either.
+            limits: SipLimits { source_per_s: u32::MAX, source_burst: u32::MAX, refusals: u32::MAX, ..SipLimits::default() },
+            timers: SipTimers::default(),
+            replication: SipReplication::default(),
+            http_port: None,
+            cdr_directory: None,
         }
-        let addresses = self.listen.iter().map(|address| match address {
-            SocketAddr::V4(v4) => v4.ip().to_string(),
-            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
-        });
-        self.domains.iter().cloned().chain(addresses).collect()
     }
 }

@@ -206,6 +206,12 @@ impl Calls {
         self.refusing = refusing;
     }
 
+    /// Other settings count from now on. The interfaces have to be the same: flows name them by their number.
+    pub fn configure(&mut self, settings: CallSettings) {
+        assert_eq!(settings.interfaces, self.settings.interfaces, "interfaces are those of the beginning");
+        self.settings = settings;
+    }
+
     /// How many calls there are, those included that are over and wait for their last transactions.
     #[must_use]
     pub fn len(&self) -> usize {

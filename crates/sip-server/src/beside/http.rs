@@ -43,8 +43,10 @@ pub(crate) enum Wanted {
     Metrics,
     /// Calls, after the one with this key, at most so many.
     Calls { after: Option<String>, most: usize },
-    /// One call with its trace, by its key or its Call-ID.
+    /// One call, by its key or its Call-ID.
     Call(String),
+    /// A ladder diagram of one, likewise.
+    Trace(String),
 }
 
 /// A question to the loop, and where its answer goes.
@@ -112,7 +114,7 @@ async fn answer<B>(request: &Request<B>, mouth: &Mouth) -> Page {
         return Page::text(405, "only GET is answered here");
     }
     let Some(wanted) = wanted(request.uri().path(), request.uri().query()) else {
-        return Page::text(404, "there are /health, /ready, /metrics, /calls and /calls/CALL");
+        return Page::text(404, "there are /health, /ready, /metrics, /calls, /calls/CALL and /calls/CALL/trace");
     };
     let (answer, answered) = oneshot::channel();
     if !mouth.say(Word::Asked(Query { wanted, answer })) {
@@ -143,7 +145,11 @@ fn wanted(path: &str, query: Option<&str>) -> Option<Wanted> {
         }
         other => {
             let call = other.strip_prefix("/calls/").filter(|call| !call.is_empty())?;
-            Some(Wanted::Call(unescaped(call)))
+            // A Call-ID may have a slash in it, escaped.
+            Some(match call.strip_suffix("/trace") {
+                Some(call) => Wanted::Trace(unescaped(call)),
+                None => Wanted::Call(unescaped(call)),
+            })
         }
     }
 }
@@ -183,6 +189,7 @@ mod tests {
         assert_eq!(wanted("/calls", Some("after=00ff&most=7&x=y&z")), calls(Some("00ff"), 7));
         assert_eq!(wanted("/calls", Some("most=999999999")), calls(None, CALLS_PER_PAGE));
         assert_eq!(wanted("/calls/a%40b%2", None), Some(Wanted::Call("a@b%2".to_owned())));
+        assert_eq!(wanted("/calls/a%2Ftrace/trace", None), Some(Wanted::Trace("a/trace".to_owned())));
         assert_eq!(wanted("/calls/", None), None);
         assert_eq!(wanted("/", None), None);
     }

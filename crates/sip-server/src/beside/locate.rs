@@ -4,7 +4,9 @@
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use sip_core::Question;
 use sip_proto::b2bua::Transport;
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -18,17 +20,6 @@ const MOST: usize = 16;
 /// How long an answer is good at least and at most.
 const LEAST_TTL: Duration = Duration::from_secs(5);
 const MOST_TTL: Duration = Duration::from_secs(3_600);
-
-/// What is looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Question {
-    /// The name.
-    pub(crate) host: String,
-    /// The port, where one is configured: then there is no SRV.
-    pub(crate) port: Option<u16>,
-    /// The transport, where one is configured: then there is no NAPTR.
-    pub(crate) transport: Option<Transport>,
-}
 
 /// One of the places.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +36,7 @@ pub(crate) struct Location {
 #[derive(Debug)]
 pub(crate) struct Located {
     pub(crate) question: Question,
-    /// None: there is nothing, or nobody could say; why is in the error.
+    /// The best first; or why there is none.
     pub(crate) locations: Result<Vec<Location>, String>,
     /// How long this is good.
     pub(crate) good_for: Duration,
@@ -87,6 +78,10 @@ impl Locator {
                 Ok(Ok(found)) => Ok(found),
             },
         };
+        let found = found.map(|mut found| {
+            found.locations.sort_by_key(|location| (location.priority, Reverse(location.weight)));
+            found
+        });
         let until = found.as_ref().map_or_else(|_| Instant::now(), |found| found.until);
         let good_for = until.saturating_duration_since(Instant::now()).clamp(LEAST_TTL, MOST_TTL);
         Located { question, locations: found.map(|found| found.locations), good_for }
@@ -305,7 +300,8 @@ mod tests {
     }
 
     fn question(port: Option<u16>, transport: Option<Transport>) -> Question {
-        Question { host: "trunk.example".to_owned(), port, transport }
+        let trunk = "t".parse().unwrap();
+        Question { trunk, host: "trunk.example".to_owned(), port, transport }
     }
 
     fn place(transport: Transport, last: u8, port: u16, priority: u16, weight: u16) -> Location {

@@ -4,11 +4,13 @@
 mod http;
 mod locate;
 
-pub(crate) use http::{Page, Query, Wanted};
-pub(crate) use locate::{Located, Location, Question};
+pub(crate) use http::{Page, Wanted};
+use http::Query;
+pub(crate) use locate::Located;
 
 use anyhow::Context;
 use mio::{Poll, Token, Waker};
+use sip_core::Question;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -52,6 +54,7 @@ impl Mouth {
 pub(crate) struct Beside {
     errands: mpsc::Sender<Errand>,
     words: Receiver<Word>,
+    waker: Arc<Waker>,
     served_at: Option<SocketAddr>,
 }
 
@@ -61,13 +64,13 @@ impl Beside {
         let (errands, received) = mpsc::channel(QUEUE);
         let (words, heard) = sync_channel(QUEUE);
         let waker = Arc::new(Waker::new(poll.registry(), token)?);
-        let mouth = Mouth { words, waker };
+        let mouth = Mouth { words, waker: Arc::clone(&waker) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
             .name("beside".to_owned())
             .spawn(move || runtime.block_on(run(received, mouth)))
             .context("cannot start a thread")?;
-        Ok(Self { errands, words: heard, served_at: None })
+        Ok(Self { errands, words: heard, waker, served_at: None })
     }
 
     /// Has a name looked up; false where too many are already.
@@ -93,6 +96,12 @@ impl Beside {
         self.errands.try_send(Errand::Serve(listener)).ok().context("too much is asked of the thread beside")?;
         self.served_at = address;
         Ok(())
+    }
+
+    /// Has the loop hear again in its next round.
+    pub(crate) fn wake(&self) {
+        // It would be woken by the next word, too.
+        let _ = self.waker.wake();
     }
 
     /// The next word, if there is one.

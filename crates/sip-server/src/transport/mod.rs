@@ -16,7 +16,7 @@ mod sockets;
 mod tls;
 
 pub(crate) use probe::Probe;
-pub(crate) use tls::TlsConfigs;
+pub(crate) use tls::{TlsConfigs, TlsFiles};
 
 use connection::{Connection, Turn};
 use datagrams::{BATCH, Datagrams, Inbox, Received};

@@ -46,6 +46,8 @@ impl Rig {
         let (vip4, probe) = (SocketAddr::new(ip, 5060), SocketAddr::new(ip, 5062));
         let options = Options {
             name: "sip1".parse().unwrap(),
+            settings: None,
+            open: true,
             listen: vec![vip4, free6],
             probe_listen: Some(probe),
             domains: vec!["example.com".to_owned()],

@@ -1,0 +1,61 @@
+//! What is shown over HTTP. Names and units of metrics do not change between releases.
+
+use crate::beside::Page;
+use crate::transport::Counters;
+use std::fmt::Write;
+
+/// Largest list of calls, bytes: what an agent passes on (`control_link::messages::MAX_PAGE`), less some room for its end.
+pub(crate) const MAX_LIST: usize = control_link::messages::MAX_PAGE - 1_024;
+
+/// Metrics in the text format of Prometheus.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// Adds a value that goes up and down.
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.one(name, "gauge", help, value);
+    }
+
+    /// Adds a value that only grows.
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.one(&format!("{name}_total"), "counter", help, value);
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        let name = format!("takeover_sip_{name}");
+        // Writing to a string cannot fail.
+        let _ = write!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+
+    /// Adds what was moved.
+    pub(crate) fn transports(&mut self, counters: &Counters, connections: usize) {
+        self.gauge("connections", "Connections over TCP and TLS", connections as f64);
+        for (name, help, value) in [
+            ("messages_received", "Messages received, before anything is known of them", counters.received),
+            ("messages_sent", "Messages given to the kernel or to a connection", counters.sent),
+            ("messages_unsent", "Messages that could not be sent", counters.unsent),
+            ("silenced", "Datagrams and connections dropped as backup", counters.silenced),
+            ("connections_accepted", "Connections accepted", counters.accepted),
+            ("connections_refused", "Connections refused, since there were too many", counters.refused),
+            ("connections_begun", "Connections that were begun here", counters.begun),
+            ("connections_overdue", "Connections closed for a limit of time or room", counters.overdue),
+        ] {
+            self.counter(name, help, value);
+        }
+    }
+
+    /// What writes itself.
+    pub(crate) fn text(&mut self) -> &mut String {
+        &mut self.0
+    }
+
+    pub(crate) fn page(self) -> Page {
+        Page { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body: self.0 }
+    }
+}
+
+/// A page of JSON.
+pub(crate) fn json(body: String) -> Page {
+    Page { status: 200, content_type: "application/json", body }
+}
