@@ -4,9 +4,9 @@
 use crate::names::{Names, named};
 use crate::pair::AddressBook;
 use crate::reader::{Finding, Sink, Table, shown};
-use crate::report::Report;
-use crate::sip_ports::Ports;
+use crate::report::{Report, masked};
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
+use crate::sip_ports::Ports;
 use crate::values::{self, DAY, HOUR, SECOND};
 use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair};
 use domain::{
@@ -17,12 +17,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 use toml::de::DeTable;
 
 /// Name of an installation that has none.
 const DEFAULT_NAME: &str = "takeover";
+
+/// Largest SIP settings of all pairs of a host, as the message to its agent has them, bytes: with all the rest below the
+/// largest frame of the control link (1 MiB).
+const MAX_SIP: usize = 832 * 1024;
 
 /// Most mistakes of syntax looked at: of a file that is not TOML at all, each character may be one.
 const MAX_SYNTAX_ERRORS: usize = 1_000;
@@ -35,7 +40,14 @@ const MINIMAL: &str = "begin with a line [hosts.host1] and below it a line addre
 /// # Errors
 /// The report of everything that is wrong with it, or of why it cannot be read.
 pub fn load_cluster(path: &Path) -> Checked<Cluster> {
-    parse_cluster(&path.display().to_string(), &read_text(path)?)
+    let (cluster, mut report) = parse_cluster(&path.display().to_string(), &read_text(path)?)?;
+    let mode = std::fs::metadata(path).map_or(0, |found| found.mode());
+    let has_secrets = |pair: &Pair| pair.sip.as_ref().is_some_and(|sip| !sip.users.is_empty());
+    if mode & 0o007 != 0 && cluster.pairs.values().any(has_secrets) {
+        let help = format!("run: chmod o= {}", path.display());
+        report.warn("has secrets of SIP users in it and can be read by everybody", &help);
+    }
+    Ok((cluster, report))
 }
 
 /// Reads a cluster file's text; `path` is what the report calls it.
@@ -137,6 +149,9 @@ fn syntax(text: &str, error: &toml::de::Error) -> Finding {
         let line = at - before.len();
         let value = text[line + equals + 1..at + rest.len()].split('#').next().unwrap_or_default().trim();
         let start = line + equals + 1 + text[line + equals + 1..].find(value).unwrap_or(0);
+        // It may be a secret.
+        let masked = masked(text);
+        let value = &masked[start..start + value.len()];
         Finding::new(start..start + value.len(), "a value is neither a number nor in quotation marks")
             .label(format!("expected {}, if it is text", shown(value)))
     } else {
@@ -175,6 +190,7 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
     let alarm_conditions = condition::conditions(root, &names, &pairs);
     // With errors elsewhere, what these miss may be in what could not be read.
     if !sink.has_errors() {
+        check_size_of_sip(sink, &names, &pairs, &applications);
         warn_of_unused_scripts(sink, &names, &pairs, &alarm_conditions);
         warn_of_mute_members(sink, &names, &pairs, &applications);
     }
@@ -257,6 +273,35 @@ fn scs(table: &Table<'_>) -> ScsSettings {
         boot_grace: table.duration("boot-grace", Duration::ZERO..=600 * SECOND, default.boot_grace),
         agent_grace: table.duration("agent-grace", Duration::ZERO..=HOUR, default.agent_grace),
     }
+}
+
+/// The SIP settings of all pairs of a host go to its agent in one message.
+fn check_size_of_sip(
+    sink: &Sink<'_>,
+    names: &Names,
+    pairs: &BTreeMap<PairName, Pair>,
+    applications: &BTreeMap<AppName, Application>,
+) {
+    let mut sizes: BTreeMap<&HostName, (usize, Option<&PairName>)> = BTreeMap::new();
+    for (name, pair) in pairs {
+        let Some(sip) = &pair.sip else { continue };
+        let size = serde_json::to_vec(sip).map_or(0, |text| text.len());
+        for host in pair.members.iter().filter_map(|app| applications.get(app)).map(|app| &app.host) {
+            let (sum, last) = sizes.entry(host).or_default();
+            *sum += size;
+            *last = Some(name);
+        }
+    }
+    let largest = sizes.iter().max_by_key(|(_, (size, _))| *size);
+    let Some((host, (size, Some(last)))) = largest.filter(|(_, (size, _))| *size > MAX_SIP) else { return };
+    let Some(span) = names.pairs.names.get(*last) else { return };
+    sink.error(|| {
+        let message =
+            format!("the SIP settings of host \"{host}\" are too many: {} KiB", size.div_ceil(1_024));
+        Finding::new(span.clone(), message)
+            .label(format!("expected at most {} KiB in all pairs of a host", MAX_SIP / 1_024))
+            .help("about 4,000 users fit; divide them among pairs on other hosts".to_owned())
+    });
 }
 
 /// `taken`: where the SCS listens, each with its key.

@@ -152,5 +152,5 @@ fn name_of<N: FromStr<Err: Display>>(entry: &Field<'_>, kind: &str) -> Option<N>
 
 /// The indefinite article of a kind of thing.
 fn article(kind: &str) -> &'static str {
-    if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+    if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
 }

@@ -2,8 +2,8 @@
 //! and neither asks nor tells anybody.
 
 use domain::{
-    AlarmCondition, Application, Cluster, Failback, FlapGuard, GatePolicy, Host, Pair, Profile, Redundancy,
-    Script, ScsSettings, Vip, format_duration,
+    AlarmCondition, Application, Cluster, Failback, FlapGuard, GatePolicy, Host, HostName, Pair, PairName,
+    Profile, Redundancy, Script, ScsSettings, SipSettings, Vip, format_duration,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -56,6 +56,7 @@ pub fn plan(old: &Cluster, new: &Cluster) -> Vec<Change> {
         removed: "its VIPs are disabled: callers of these addresses are cut off",
     };
     pairs.compare(&mut changes, &old.pairs, &new.pairs, compare_pair);
+    compare_places(&mut changes, old, new);
     let scripts = Lifecycle { kind: "script", added: AT_ONCE, removed: AT_ONCE };
     scripts.compare(&mut changes, &old.scripts, &new.scripts, compare_script);
     let conditions = Lifecycle {
@@ -213,7 +214,7 @@ fn compare_application(c: &mut Comparison<'_>, old: &Application, new: &Applicat
 }
 
 fn compare_pair(c: &mut Comparison<'_>, old: &Pair, new: &Pair) {
-    let Pair { members, redundancy, profile, gate, failback, flap_guard, vips, sip: _ } = old;
+    let Pair { members, redundancy, profile, gate, failback, flap_guard, vips, sip } = old;
     let show = |members: &[domain::AppName; 2]| format!("{}, {}", members[0], members[1]);
     let anew = "the primary is elected anew among them; service may move";
     c.values("members", &show(members), &show(&new.members), anew);
@@ -229,6 +230,49 @@ fn compare_pair(c: &mut Comparison<'_>, old: &Pair, new: &Pair) {
     c.values::<Failback>("failback", failback, &new.failback, AT_ONCE);
     c.contents::<FlapGuard>("flap-guard", flap_guard, &new.flap_guard, AT_ONCE);
     compare_vips(c, vips, &new.vips);
+    match (sip, &new.sip) {
+        (Some(old), Some(new)) => compare_sip(c, old, new),
+        (None, None) => {}
+        (Some(_), None) => c.note("sip removed".to_owned(), NEXT_START),
+        (None, Some(_)) => c.note("sip added".to_owned(), NEXT_START),
+    }
+}
+
+/// Never shows a value: some are secret.
+fn compare_sip(c: &mut Comparison<'_>, old: &SipSettings, new: &SipSettings) {
+    let SipSettings {
+        domains,
+        listen,
+        tls,
+        registrations,
+        users,
+        trunks,
+        routes,
+        limits,
+        timers,
+        replication,
+        http_port,
+        cdr_directory,
+    } = old;
+    let new_calls = "the SIP Servers take it at once; calls go on as they are";
+    c.contents("sip.domains", domains, &new.domains, new_calls);
+    c.contents("sip.listen", listen, &new.listen, NEXT_START);
+    c.contents("sip.tls", tls, &new.tls, new_calls);
+    c.contents("sip.registrations", registrations, &new.registrations, new_calls);
+    let removed = users.keys().filter(|name| !new.users.contains_key(*name)).count();
+    let added = new.users.keys().filter(|name| !users.contains_key(*name)).count();
+    let changed =
+        users.iter().filter(|(name, user)| new.users.get(*name).is_some_and(|new| new != *user)).count();
+    if removed + added + changed > 0 {
+        c.note(format!("sip.users: {added} added, {removed} removed, {changed} changed"), new_calls);
+    }
+    c.contents("sip.trunks", trunks, &new.trunks, new_calls);
+    c.contents("sip.routes", routes, &new.routes, new_calls);
+    c.contents("sip.limits", limits, &new.limits, new_calls);
+    c.contents("sip.timers", timers, &new.timers, new_calls);
+    c.contents("sip.replication", replication, &new.replication, NEXT_START);
+    c.contents("sip.http-port", http_port, &new.http_port, NEXT_START);
+    c.contents("sip.cdr-directory", cdr_directory, &new.cdr_directory, NEXT_START);
 }
 
 fn compare_vips(c: &mut Comparison<'_>, old: &[Vip], new: &[Vip]) {
@@ -256,6 +300,31 @@ fn compare_vips(c: &mut Comparison<'_>, old: &[Vip], new: &[Vip]) {
     }
     for address in new.keys().filter(|address| !old.contains_key(address)) {
         c.note(format!("VIP {address} added"), "it is enabled on the primary's host at once");
+    }
+}
+
+/// VIPs that other hosts have, or the same ones in another pair: those that had them before have to hear of it first.
+fn compare_places(changes: &mut Vec<Change>, old: &Cluster, new: &Cluster) {
+    let places = |cluster: &Cluster| -> BTreeMap<IpAddr, (PairName, BTreeSet<HostName>)> {
+        let mut places = BTreeMap::new();
+        for (name, pair) in &cluster.pairs {
+            let hosts: BTreeSet<_> =
+                pair.members.iter().filter_map(|app| cluster.host_of(app)).cloned().collect();
+            places.extend(pair.vips.iter().map(|vip| (vip.address.address, (name.clone(), hosts.clone()))));
+        }
+        places
+    };
+    let show = |hosts: &BTreeSet<HostName>| hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
+    let new = places(new);
+    for (vip, before) in places(old) {
+        let Some((pair, hosts)) = new.get(&vip).filter(|after| **after != before) else { continue };
+        let (old_pair, old_hosts) = before;
+        let from = format!("from pair {old_pair} on {}", show(&old_hosts));
+        let mut place = Comparison { subject: format!("VIP {vip}"), changes };
+        place.note(
+            format!("moves {from} to pair {pair} on {}", show(hosts)),
+            "withheld until the old hosts' agents have heard of it and their lease is over; see `takeover status`",
+        );
     }
 }
 
@@ -363,6 +432,36 @@ mod tests {
                 "script x: added: takes effect at once",
             ]
         );
+    }
+
+    #[test]
+    fn changed_sip_settings_are_told_without_their_values() {
+        let user =
+            |md5: &str| format!("[pairs.sip.sip.users.u]\nmd5 = \"{}\"\n[hosts.host1]", md5.repeat(32));
+        let sip = "[pairs.sip]\nsip.domains = [\"example.com\"]";
+        let one = FILE.replacen("[hosts.host1]", &user("a"), 1).replacen("[pairs.sip]", sip, 1);
+        let other = one.replacen(&user("a"), &user("b"), 1);
+        let [one, other] = [one, other].map(|text| parse_cluster("f", &text).unwrap().0);
+        let changes: Vec<String> = plan(&one, &other).iter().map(Change::to_string).collect();
+        assert_eq!(
+            changes,
+            ["pair sip: sip.users: 0 added, 0 removed, 1 changed: \
+              the SIP Servers take it at once; calls go on as they are"]
+        );
+    }
+
+    #[test]
+    fn a_vip_that_moves_is_withheld_first() {
+        let renamed = planned(&[("[pairs.sip]", "[pairs.phones]")]);
+        assert_eq!(
+            renamed.last().map(String::as_str),
+            Some(
+                "VIP 192.0.2.100: moves from pair sip on host1, host2 to pair phones on host1, host2: withheld until \
+                 the old hosts' agents have heard of it and their lease is over; see `takeover status`"
+            )
+        );
+        let swapped = planned(&[("\"sip1\", \"sip2\"", "\"sip2\", \"sip1\"")]);
+        assert!(!swapped.iter().any(|line| line.starts_with("VIP")), "{swapped:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -11,6 +12,9 @@ pub const MAX_REPORTED: usize = 50;
 
 /// Exit code of a command whose file has errors.
 pub const EXIT_CODE_ERRORS: u8 = 2;
+
+/// Keys whose values are secrets, or would be if somebody wrote them.
+const SECRET_KEYS: [&str; 3] = ["sha256", "md5", "password"];
 
 /// Longest piece of a line that is shown, bytes either side of what is underlined.
 const MAX_SHOWN: usize = 512;
@@ -79,7 +83,7 @@ impl Report {
         warnings: usize,
     ) -> Self {
         found.sort_by_key(|d| (d.at.as_ref().map(|note| note.span.start), d.severity));
-        Self { path: path.to_owned(), text: text.to_owned(), diagnostics: found, errors, warnings }
+        Self { path: path.to_owned(), text: masked(text), diagnostics: found, errors, warnings }
     }
 
     /// A report of one error about the file as a whole: it could not be read.
@@ -87,6 +91,14 @@ impl Report {
         let help = Some(help.to_owned());
         let error = Diagnostic { severity: Severity::Error, message, at: None, related: None, help };
         Box::new(Self::new(path, "", vec![error], 1, 0))
+    }
+
+    /// Adds a warning about the file as a whole.
+    pub(crate) fn warn(&mut self, message: &str, help: &str) {
+        let (message, help) = (message.to_owned(), Some(help.to_owned()));
+        let warning = Diagnostic { severity: Severity::Warning, message, at: None, related: None, help };
+        self.diagnostics.insert(0, warning);
+        self.warnings += 1;
     }
 
     /// Whether there are errors.
@@ -210,6 +222,49 @@ impl Note {
     }
 }
 
+/// The text with the values of secret keys made unreadable, byte for byte: reports go to terminals and logs, and show
+/// whole lines. Also where the file is no TOML.
+pub(crate) fn masked(text: &str) -> String {
+    text.split_inclusive('\n').map(masked_line).collect()
+}
+
+fn masked_line(line: &str) -> Cow<'_, str> {
+    // Looked for anew only once it was passed, so that a long line is gone through once for each key.
+    let mut next = SECRET_KEYS.map(|key| line.find(key));
+    let mut masked = String::new();
+    let mut at = 0;
+    loop {
+        for (key, next) in SECRET_KEYS.iter().zip(&mut next) {
+            if next.is_some_and(|next| next < at) {
+                *next = line[at..].find(key).map(|found| at + found);
+            }
+        }
+        let nearest =
+            SECRET_KEYS.iter().zip(&next).filter_map(|(key, next)| Some((*next)? + key.len())).min();
+        let Some(behind) = nearest else { break };
+        masked.push_str(&line[at..behind]);
+        at = behind;
+        // `sha256 = "..."`, or `"sha256" = "..."`
+        let Some(value) = line[at..].trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=') else {
+            continue;
+        };
+        let begins = line.len() - value.len();
+        let ends = begins + value.find([',', '}', '#', '\n']).unwrap_or(value.len());
+        masked.push_str(&line[at..begins]);
+        let hide = |c: char| match c {
+            ' ' | '\t' | '\r' | '"' | '\'' => c.to_string(),
+            _ => "*".repeat(c.len_utf8()),
+        };
+        masked.extend(line[begins..ends].chars().map(hide));
+        at = ends;
+    }
+    if at == 0 {
+        return Cow::Borrowed(line);
+    }
+    masked.push_str(&line[at..]);
+    Cow::Owned(masked)
+}
+
 /// The line that holds byte `at` of `text`, without its line break.
 fn line_around(text: &str, at: usize) -> Range<usize> {
     let start = text[..at].rfind('\n').map_or(0, |i| i + 1);
@@ -235,6 +290,17 @@ mod tests {
         let end = Note::new(text, &(text.len()..text.len()), String::new());
         assert_eq!((end.line, end.column), (4, 1));
         assert_eq!(&text[Note::new(text, &(14..16), String::new()).span], "y\"");
+    }
+
+    #[test]
+    fn secrets_are_masked_in_place() {
+        let text = "a = { sha256 = \"0f\", calls = 3, \"md5\"='ä' }\nb = 1 # md5\nmd5\npassword-file = \"/p\"\npassword = 5ec\n";
+        let hidden = "a = { sha256 = \"**\", calls = 3, \"md5\"='**' }\nb = 1 # md5\nmd5\npassword-file = \"/p\"\npassword = ***\n";
+        assert_eq!(masked(text), hidden);
+        // In linear time, also where it is one line.
+        assert!(masked(&"sha256=1,".repeat(400_000)).ends_with("sha256=*,"));
+        let shown = Report::new("f", text, vec![error(text, 6..12)], 1, 0).render(false);
+        assert!(shown.contains("sha256") && !shown.contains("0f"), "{shown}");
     }
 
     #[test]

@@ -29,13 +29,14 @@ const SHIPPED: &[Row] = &[
     ("host-inaccessible", Category::Major, events::HOST_INACCESSIBLE, &[events::HOST_NORMAL]),
     ("host-unavailable", Category::Major, events::HOST_UNAVAILABLE, &[events::HOST_NORMAL]),
     ("host-unreachable", Category::Major, events::HOST_UNREACHABLE, &[events::HOST_NORMAL]),
-    // The five below are about what callers get. PAIR_NORMAL and VIP_NORMAL come when it is as it should be again.
+    // The six below are about what callers get. PAIR_NORMAL and VIP_NORMAL come when it is as it should be again.
     ("pair-without-primary", Category::Critical, events::NO_PRIMARY, &[events::PAIR_NORMAL]),
     ("pair-with-two-primaries", Category::Critical, events::TWO_PRIMARIES, &[events::PAIR_NORMAL]),
     ("vip-without-holder", Category::Critical, events::VIP_NO_HOLDER, &[events::VIP_NORMAL]),
     ("vip-on-two-hosts", Category::Critical, events::VIP_TWO_HOSTS, &[events::VIP_NORMAL]),
     // Its kernel has the address, and callers reach another machine or none.
     ("vip-not-confirmed", Category::Critical, events::VIP_NOT_CONFIRMED, &[events::VIP_CONFIRMED]),
+    ("vip-withheld", Category::Critical, events::VIP_WITHHELD, &[events::VIP_RETURNED]),
     // No event says that the other machine has gone; an operator clears it, or it runs out, see `STRANGER_TIMEOUT`.
     ("vip-answered-by-stranger", Category::Critical, events::VIP_DUPLICATE, &[]),
     ("backup-not-ready", Category::Major, events::BACKUP_NOT_READY, &[events::BACKUP_READY]),

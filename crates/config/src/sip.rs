@@ -3,13 +3,13 @@
 use crate::names::named;
 use crate::reader::{Field, Span, Table, did_you_mean, one_of, shown};
 use crate::schema::{
-    SIP, SIP_CHOICE, SIP_LIMITS, SIP_REGISTRATIONS, SIP_REPLICATION, SIP_ROUTE, SIP_TIMERS, SIP_TLS, SIP_TRUNK,
-    SIP_USER,
+    SIP, SIP_CHOICE, SIP_LIMITS, SIP_REGISTRATIONS, SIP_REPLICATION, SIP_ROUTE, SIP_TIMERS, SIP_TLS,
+    SIP_TRUNK, SIP_USER,
 };
 use crate::values::{self, DAY, HOUR, MILLISECOND, MINUTE, SECOND};
 use domain::{
-    PairName, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute,
-    SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser, Vip,
+    PairName, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication,
+    SipRoute, SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser, Vip,
 };
 use sip_proto::digest::{Algorithm, secret};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,10 +56,9 @@ pub(crate) fn settings(pair: &PairName, field: &Field<'_>, vips: &[Vip]) -> Opti
     let users = users(&table, realm.map(String::as_str));
     let trunks = trunks(&table, listen.as_deref().unwrap_or_default());
     let routes = routes(&table, &trunk_names(&table));
-    warn_of_what_does_nothing(&table, &users, &trunks, &routes);
-    let replication = table
-        .get("replication")
-        .map_or_else(SipReplication::default, |field| replication(pair, &field));
+    warn_of_what_does_nothing(&table, &trunks, &routes);
+    let replication =
+        table.get("replication").map_or_else(SipReplication::default, |field| replication(pair, &field));
     Some(SipSettings {
         registrations: table
             .get("registrations")
@@ -100,7 +99,8 @@ fn some_items<'t>(field: &Field<'t>, expected: &str, most: usize) -> Option<Vec<
 
 /// A domain, in lower case.
 fn domain(text: &str) -> Result<String, String> {
-    let labels = || text.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'));
+    let labels =
+        || text.split('.').all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'));
     let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     let address = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     if text.len() <= MAX_DOMAIN && (address || (text.chars().all(letters) && labels())) {
@@ -137,8 +137,9 @@ fn default_listen(vips: &[Vip]) -> Vec<SipListen> {
 fn listen_address(text: &str) -> Result<SipListen, String> {
     let (word, rest) = text.split_once(':').ok_or_else(|| format!("{} names no transport", shown(text)))?;
     let transport = TRANSPORTS.iter().find(|(name, _)| *name == word).map(|(_, transport)| *transport);
-    let transport = transport
-        .ok_or_else(|| format!("{} is not a transport: {}", shown(word), one_of(TRANSPORTS.iter().map(|(n, _)| *n))))?;
+    let transport = transport.ok_or_else(|| {
+        format!("{} is not a transport: {}", shown(word), one_of(TRANSPORTS.iter().map(|(n, _)| *n)))
+    })?;
     let default = if transport == SipTransport::Tls { 5061 } else { 5060 };
     let bare = rest.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let address = match (rest.parse::<SocketAddr>(), bare) {
@@ -153,7 +154,8 @@ fn listen(field: &Field<'_>, vips: &[Vip]) -> Option<Vec<SipListen>> {
     let expected = "an array of addresses such as [\"udp:192.0.2.100:5060\"]";
     let mut all: Vec<SipListen> = Vec::new();
     for item in some_items(field, expected, MAX_LISTEN)? {
-        let one = "a transport and an address such as \"udp:192.0.2.100:5060\" or \"tls:[2001:db8::100]:5061\"";
+        let one =
+            "a transport and an address such as \"udp:192.0.2.100:5060\" or \"tls:[2001:db8::100]:5061\"";
         let Some(listen) = item.understood(one, listen_address) else { continue };
         let ip = listen.address.ip();
         if !vips.iter().any(|vip| vip.address.address == ip) {
@@ -162,7 +164,8 @@ fn listen(field: &Field<'_>, vips: &[Vip]) -> Option<Vec<SipListen>> {
                 || format!("`listen`: {ip} is no VIP of this pair"),
                 |f| {
                     f.label("not one of `vips`").help(match addresses.as_slice() {
-                        [] => "give the pair a VIP: callers reach the primary there, whichever host it is on".to_owned(),
+                        [] => "give the pair a VIP: callers reach the primary there, whichever host it is on"
+                            .to_owned(),
                         some => format!("the VIPs of this pair are: {}", some.join(", ")),
                     })
                 },
@@ -170,7 +173,9 @@ fn listen(field: &Field<'_>, vips: &[Vip]) -> Option<Vec<SipListen>> {
         }
         // TLS runs over TCP.
         let is_datagrams = |listen: &SipListen| listen.transport == SipTransport::Udp;
-        let same = |other: &SipListen| other.address == listen.address && is_datagrams(other) == is_datagrams(&listen);
+        let same = |other: &SipListen| {
+            other.address == listen.address && is_datagrams(other) == is_datagrams(&listen)
+        };
         if let Some(other) = all.iter().find(|other| same(other)) {
             let taken = format!("taken by \"{}:{}\"", other.transport, other.address);
             item.error(|| format!("`listen` names {} twice", listen.address), |f| f.label(taken));
@@ -226,7 +231,10 @@ fn users(table: &Table<'_>, realm: Option<&str>) -> BTreeMap<SipName, SipUser> {
 
 fn too_many(table: &Table<'_>, key: &'static str, found: usize, most: usize) {
     if let Some(field) = table.get(key).filter(|_| found > most) {
-        field.key_error(|| format!("there are {found} {key}"), |f| f.label(format!("expected at most {most}")));
+        field.key_error(
+            || format!("there are {found} {key}"),
+            |f| f.label(format!("expected at most {most}")),
+        );
     }
 }
 
@@ -240,7 +248,8 @@ fn user_secret(name: &SipName, table: &Table<'_>, realm: Option<&str>) -> Option
             );
         }
         let password = password(&file)?;
-        let of = |algorithm| realm.map(|realm| secret(algorithm, name.as_str(), realm, &password).to_string());
+        let of =
+            |algorithm| realm.map(|realm| secret(algorithm, name.as_str(), realm, &password).to_string());
         return Some(SipSecret { sha256: of(Algorithm::Sha256), md5: of(Algorithm::Md5) });
     }
     if sha256.is_none() && md5.is_none() {
@@ -248,11 +257,22 @@ fn user_secret(name: &SipName, table: &Table<'_>, realm: Option<&str>) -> Option
         table.error(
             || format!("{} has no password", table.title),
             |f| {
-                f.label("`sha256`, `md5` or `password-file` is required here")
-                    .help(format!("`takeover sip-user {name} {realm}` asks for a password and prints both lines"))
+                f.label("`sha256`, `md5` or `password-file` is required here").help(format!(
+                    "`takeover sip-user {name} {realm}` asks for a password and prints both lines"
+                ))
             },
         );
         return None;
+    }
+    if let (Some(field), None) = (&sha256, &md5) {
+        field.key_warning(
+            || format!("{} has no `md5`", table.title),
+            |f| {
+                f.label("many phones know no other algorithm than MD5").help(
+                    "`takeover sip-user` prints both; where all phones know SHA-256 this is right".to_owned(),
+                )
+            },
+        );
     }
     Some(SipSecret { sha256: sha256.and_then(|f| digest(&f, 64)), md5: md5.and_then(|f| digest(&f, 32)) })
 }
@@ -292,7 +312,9 @@ fn password(field: &Field<'_>) -> Option<String> {
     }
     let password = String::from_utf8(bytes).ok().map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
     let usable = password.filter(|password| {
-        !password.is_empty() && password.len() as u64 <= MAX_PASSWORD && !password.chars().any(char::is_control)
+        !password.is_empty()
+            && password.len() as u64 <= MAX_PASSWORD
+            && !password.chars().any(char::is_control)
     });
     if usable.is_none() {
         field.error(|| format!("{} does not hold a password", path.display()), |f| f.label(expected));
@@ -318,7 +340,9 @@ fn trunks(table: &Table<'_>, listen: &[SipListen]) -> BTreeMap<SipName, SipTrunk
             from: trunk.get("from").and_then(|field| from(&field, transport, listen)),
             transport,
             credentials: credentials(trunk),
-            sources: trunk.get("sources").map_or_else(Vec::new, |field| self::sources(&field, name, &mut sources)),
+            sources: trunk
+                .get("sources")
+                .map_or_else(Vec::new, |field| self::sources(&field, name, &mut sources)),
             probe: probe(trunk),
             probe_failures: trunk.integer("probe-failures", 1..=100, PROBE_FAILURES),
             calls: trunk.get("calls").and_then(|field| field.integer(1..=100_000)),
@@ -370,7 +394,8 @@ fn credentials(table: &Table<'_>) -> Option<SipCredentials> {
 }
 
 fn sources(field: &Field<'_>, trunk: &SipName, taken: &mut BTreeMap<IpAddr, SipName>) -> Vec<IpAddr> {
-    let Some(items) = some_items(field, "an array of addresses such as [\"198.51.100.7\"]", MAX_SOURCES) else {
+    let Some(items) = some_items(field, "an array of addresses such as [\"198.51.100.7\"]", MAX_SOURCES)
+    else {
         return Vec::new();
     };
     let mut sources = Vec::new();
@@ -418,14 +443,17 @@ fn routes(table: &Table<'_>, trunks: &BTreeSet<String>) -> Vec<SipRoute> {
         });
         let add = route.get("add").map_or(Some(String::new()), |field| digits(&field));
         let strip = u8::try_from(route.integer("strip", 0..=MAX_DIGITS as u32, 0)).unwrap_or(0);
-        let choices = route.require("trunks", "trunks = [\"carrier\"]").and_then(|field| choices(&field, trunks));
+        let choices =
+            route.require("trunks", "trunks = [\"carrier\"]").and_then(|field| choices(&field, trunks));
         let (Some(prefix), Some(add), Some(trunks)) = (prefix, add, choices) else { continue };
         match prefixes.get(&prefix) {
             Some(span) => route.get("prefix").as_ref().unwrap_or(item).error(
                 || format!("two routes have the prefix {prefix:?}"),
                 |f| f.label("the second").related(Span::clone(span), "the first".to_owned()),
             ),
-            None => drop(prefixes.insert(prefix.clone(), route.get("prefix").map_or(item.span(), |f| f.span()))),
+            None => {
+                drop(prefixes.insert(prefix.clone(), route.get("prefix").map_or(item.span(), |f| f.span())))
+            }
         }
         routes.push(SipRoute { prefix, strip, add, trunks });
     }
@@ -451,11 +479,13 @@ fn choices(field: &Field<'_>, trunks: &BTreeSet<String>) -> Option<Vec<SipChoice
         // Names alone are tried in their order.
         let place = u16::try_from(index + 1).unwrap_or(u16::MAX);
         let choice = if item.is_string() {
-            trunk_name(item, trunks).map(|trunk| (item.clone(), SipChoice { trunk, priority: place, weight: 1 }))
+            trunk_name(item, trunks)
+                .map(|trunk| (item.clone(), SipChoice { trunk, priority: place, weight: 1 }))
         } else {
             item.table(&SIP_CHOICE, "a trunk of a route".to_owned()).and_then(|table| {
                 let named = table.require("trunk", "trunk = \"carrier\"")?;
-                let number = |key, default| u16::try_from(table.integer(key, 0..=65_535, default)).unwrap_or(0);
+                let number =
+                    |key, default| u16::try_from(table.integer(key, 0..=65_535, default)).unwrap_or(0);
                 let (priority, weight) = (number("priority", u32::from(place)), number("weight", 1));
                 let trunk = trunk_name(&named, trunks)?;
                 Some((named, SipChoice { trunk, priority, weight }))
@@ -463,7 +493,10 @@ fn choices(field: &Field<'_>, trunks: &BTreeSet<String>) -> Option<Vec<SipChoice
         };
         let Some((named, choice)) = choice else { continue };
         if choices.iter().any(|other| other.trunk == choice.trunk) {
-            named.error(|| format!("the route names trunk \"{}\" twice", choice.trunk), |f| f.label("named before"));
+            named.error(
+                || format!("the route names trunk \"{}\" twice", choice.trunk),
+                |f| f.label("named before"),
+            );
         }
         choices.push(choice);
     }
@@ -490,12 +523,7 @@ fn trunk_name(field: &Field<'_>, trunks: &BTreeSet<String>) -> Option<SipName> {
     Some(name)
 }
 
-fn warn_of_what_does_nothing(
-    table: &Table<'_>,
-    users: &BTreeMap<SipName, SipUser>,
-    trunks: &BTreeMap<SipName, SipTrunk>,
-    routes: &[SipRoute],
-) {
+fn warn_of_what_does_nothing(table: &Table<'_>, trunks: &BTreeMap<SipName, SipTrunk>, routes: &[SipRoute]) {
     if table.get("users").is_none() && table.get("trunks").is_none() {
         table.warning(
             || format!("{} has neither users nor trunks", table.title),
@@ -511,24 +539,14 @@ fn warn_of_what_does_nothing(
             |f| f.label("calls come from there, and none go there"),
         );
     }
-    if let Some(field) = table.get("users")
-        && let Some((name, _)) = users.iter().find(|(_, user)| user.secret.md5.is_none())
-    {
-        field.key_warning(
-            || format!("user \"{name}\" has no `md5`"),
-            |f| {
-                f.label("many phones know no other algorithm")
-                    .help("`takeover sip-user` prints both lines; where all phones know SHA-256 this is right".to_owned())
-            },
-        );
-    }
 }
 
 // ---- numbers
 
 fn registrations(pair: &PairName, field: &Field<'_>) -> SipRegistrations {
     let default = SipRegistrations::default();
-    let Some(table) = field.table(&SIP_REGISTRATIONS, format!("`sip.registrations` of pair \"{pair}\"")) else {
+    let Some(table) = field.table(&SIP_REGISTRATIONS, format!("`sip.registrations` of pair \"{pair}\""))
+    else {
         return default;
     };
     let registrations = SipRegistrations {
@@ -537,11 +555,16 @@ fn registrations(pair: &PairName, field: &Field<'_>) -> SipRegistrations {
         max_expires_s: seconds(&table, "max-expires", SECOND..=7 * DAY, default.max_expires_s),
         contacts: table.integer("contacts", 1..=100, default.contacts as u32) as usize,
     };
-    let SipRegistrations { min_expires_s: min, default_expires_s: usual, max_expires_s: max, .. } = registrations;
+    let SipRegistrations { min_expires_s: min, default_expires_s: usual, max_expires_s: max, .. } =
+        registrations;
     if min > usual || usual > max {
         table.error(
             || format!("{} are not in order", table.title),
-            |f| f.label(format!("expected min-expires ({min} s) <= default-expires ({usual} s) <= max-expires ({max} s)")),
+            |f| {
+                f.label(format!(
+                    "expected min-expires ({min} s) <= default-expires ({usual} s) <= max-expires ({max} s)"
+                ))
+            },
         );
     }
     registrations
@@ -549,7 +572,9 @@ fn registrations(pair: &PairName, field: &Field<'_>) -> SipRegistrations {
 
 fn limits(pair: &PairName, field: &Field<'_>) -> SipLimits {
     let default = SipLimits::default();
-    let Some(table) = field.table(&SIP_LIMITS, format!("`sip.limits` of pair \"{pair}\"")) else { return default };
+    let Some(table) = field.table(&SIP_LIMITS, format!("`sip.limits` of pair \"{pair}\"")) else {
+        return default;
+    };
     SipLimits {
         calls: table.integer("calls", 1..=100_000, default.calls as u32) as usize,
         source_per_s: table.integer("source-rate", 1..=100_000, default.source_per_s),
@@ -561,7 +586,9 @@ fn limits(pair: &PairName, field: &Field<'_>) -> SipLimits {
 
 fn timers(pair: &PairName, field: &Field<'_>) -> SipTimers {
     let default = SipTimers::default();
-    let Some(table) = field.table(&SIP_TIMERS, format!("`sip.timers` of pair \"{pair}\"")) else { return default };
+    let Some(table) = field.table(&SIP_TIMERS, format!("`sip.timers` of pair \"{pair}\"")) else {
+        return default;
+    };
     // RFC 4028, section 4: 90 s is the least that there may be.
     let timers = SipTimers {
         ringing: table.duration("ringing", 5 * SECOND..=10 * MINUTE, default.ringing),
@@ -593,7 +620,10 @@ fn seconds(table: &Table<'_>, key: &'static str, range: RangeInclusive<Duration>
     let Some(field) = table.get(key) else { return default };
     let Some(duration) = field.duration(range) else { return default };
     if duration.subsec_nanos() != 0 {
-        field.error(|| format!("`{key}` is no whole number of seconds"), |f| f.label("expected whole seconds"));
+        field.error(
+            || format!("`{key}` is no whole number of seconds"),
+            |f| f.label("expected whole seconds"),
+        );
     }
     u32::try_from(duration.as_secs()).unwrap_or(default)
 }

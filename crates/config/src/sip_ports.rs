@@ -36,7 +36,7 @@ impl<'a> Ports<'a> {
                         || format!("`{key}` of pair \"{pair}\" wants TCP port {port} of host \"{host}\""),
                         |f| {
                             let f = f.label(format!("taken by {owner}"));
-                            let f = match span {
+                            let f = match span.filter(|span| *span != field.key) {
                                 Some(span) => f.related(span, "there".to_owned()),
                                 None => f,
                             };

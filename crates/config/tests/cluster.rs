@@ -11,11 +11,13 @@ use domain::{
     PairName, Profile, Reaction, Redundancy, RestartPolicy, ScsSettings, VipControl, events,
 };
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 const EXAMPLE: &str = include_str!("../../../packaging/examples/cluster.toml");
 const MINIMAL: &str = include_str!("../../../packaging/examples/minimal.toml");
+const SIP_EXAMPLE: &str = include_str!("../../../packaging/examples/sip-pair.toml");
 const HOST_EXAMPLE: &str = include_str!("../../../packaging/examples/host.toml");
 
 fn cluster(text: &str) -> Cluster {
@@ -48,6 +50,102 @@ fn the_example_is_right_and_its_comments_show_the_defaults() {
     assert_eq!(report.warnings, 0, "{report}");
     assert!(with_defaults(EXAMPLE).len() + 20 < EXAMPLE.len(), "the example shows defaults behind '#'");
     assert_eq!(cluster(&with_defaults(EXAMPLE)), plain);
+}
+
+#[test]
+fn the_sip_example_is_right_and_its_comments_show_the_defaults() {
+    let (plain, report) = parse_cluster("sip.toml", SIP_EXAMPLE).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(report.warnings, 0, "{report}");
+    let with_defaults = with_defaults(SIP_EXAMPLE);
+    assert!(with_defaults.len() + 10 < SIP_EXAMPLE.len(), "the example shows defaults behind '#'");
+    assert_eq!(cluster(&with_defaults), plain);
+    let pair = &plain.pairs[&PairName::new("sip").unwrap()];
+    assert_eq!(pair.redundancy, Redundancy::Hot);
+    let sip = pair.sip.as_deref().unwrap();
+    assert_eq!(sip.trunks["carrier"].from, Some(0));
+    let tried = |route: usize| {
+        let trunks = sip.routes[route].trunks.iter();
+        trunks.map(|t| (t.trunk.as_str(), t.priority, t.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(tried(0), [("carrier", 1, 1), ("reserve", 2, 1)]);
+    assert_eq!(tried(1), [("carrier", 1, 3), ("reserve", 1, 1)]);
+}
+
+/// The minimal file with SIP settings.
+fn with_sip(settings: &str) -> String {
+    format!("{MINIMAL}\n[pairs.sip.sip]\ndomains = [\"Example.COM\", \"other.example\"]\n{settings}\n")
+}
+
+#[test]
+fn sip_settings_have_the_documented_defaults() {
+    let text = with_sip("users = {}");
+    let sip = cluster(&text).pairs[&PairName::new("sip").unwrap()].sip.clone().unwrap();
+    assert_eq!(sip.domains, ["example.com", "other.example"]);
+    let listen: Vec<_> = sip.listen.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
+    assert_eq!(listen, ["udp:192.0.2.100:5060", "tcp:192.0.2.100:5060"]);
+    assert_eq!((sip.replication.port, sip.http_port, sip.cdr_directory), (7403, None, None));
+}
+
+#[test]
+fn a_password_in_a_file_becomes_what_is_kept_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alice");
+    std::fs::write(&file, "Circle of Life\n").unwrap();
+    let settings = format!(
+        "[pairs.sip.sip.users.alice]\npassword-file = {file:?}\n\
+         [pairs.sip.sip.trunks.t]\nhost = \"192.0.2.9\"\nusername = \"us\"\npassword-file = {file:?}\n"
+    );
+    let text = with_sip(&settings);
+    let read = || parse_cluster("test.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    let (_, report) = read();
+    assert!(report.to_string().contains("can be read by others"), "{report}");
+    assert!(!report.to_string().contains("Circle"), "{report}");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (cluster, report) = read();
+    assert!(!report.to_string().contains("can be read by others"), "{report}");
+    let sip = cluster.pairs[&PairName::new("sip").unwrap()].sip.clone().unwrap();
+    let secret = &sip.users["alice"].secret;
+    // H("alice:example.com:Circle of Life"), by md5sum and sha256sum.
+    assert_eq!(secret.md5.as_deref(), Some("5d63aace79644831cf1ded8600ab8c95"));
+    assert_eq!(
+        secret.sha256.as_deref(),
+        Some("14a0879670c48697dfd2ac8b6e2ce7244ffb13721e49e1309ce2237a9b0e8301")
+    );
+    assert_eq!(sip.trunks["t"].credentials.as_ref().unwrap().password, "Circle of Life");
+    assert!(!format!("{cluster:?}").contains("Circle"));
+}
+
+#[test]
+fn only_the_hosts_of_a_pair_are_told_its_secrets() {
+    let text = with_sip("users = {}") + "[hosts.host3]\naddress = \"192.0.2.13\"\n";
+    let cluster = cluster(&text);
+    let told = |host: &str| cluster.part_of(&HostName::new(host).unwrap()).pairs.len();
+    assert_eq!((told("host1"), told("host2"), told("host3")), (1, 1, 0));
+}
+
+#[test]
+fn what_does_not_fit_into_a_message_to_an_agent_is_refused() {
+    let users = |count: usize| {
+        let mut text = with_sip("");
+        for n in 0..count {
+            let (sha256, md5) = ("a".repeat(64), "b".repeat(32));
+            write!(text, "[pairs.sip.sip.users.u{n}]\nsha256 = \"{sha256}\"\nmd5 = \"{md5}\"\n").unwrap();
+        }
+        text
+    };
+    cluster(&users(4_000));
+    assert!(broken(&users(8_000)).to_string().contains("too many"));
+}
+
+#[test]
+fn a_file_with_secrets_that_everybody_can_read_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cluster.toml");
+    std::fs::write(&path, SIP_EXAMPLE).unwrap();
+    for (mode, warnings) in [(0o644, 1), (0o640, 0)] {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load_cluster(&path).unwrap().1.warnings, warnings);
+    }
 }
 
 #[test]

@@ -42,7 +42,8 @@ async fn ask(target: SocketAddr, path: &str) -> Result<String, String> {
     match code.and_then(|code| code.parse::<u16>().ok()) {
         Some(200) => Ok(body.into_owned()),
         Some(code) => {
-            let complaint: String = body.lines().next().unwrap_or_default().chars().take(MAX_COMPLAINT).collect();
+            let complaint: String =
+                body.lines().next().unwrap_or_default().chars().take(MAX_COMPLAINT).collect();
             Err(if complaint.is_empty() { format!("the answer is {code}") } else { complaint })
         }
         None => Err("the answer is not HTTP".to_owned()),

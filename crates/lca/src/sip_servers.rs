@@ -40,7 +40,8 @@ impl Agent {
             }
         }
         for (app, assignment, user) in changed {
-            let job = Job::KeepSipSettings { app: app.clone(), assignment: assignment.clone().map(Box::new), user };
+            let job =
+                Job::KeepSipSettings { app: app.clone(), assignment: assignment.clone().map(Box::new), user };
             if !self.give(job) {
                 // Compared again at the next change.
                 continue;
@@ -109,7 +110,11 @@ impl Agent {
     pub(crate) fn fetch(&mut self, number: u64, app: &AppName, path: String, now: Micros) {
         let why = match self.page_address(app) {
             Err(why) => why,
-            Ok(_) if path.len() > MAX_PATH || !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(_)
+                if path.len() > MAX_PATH
+                    || !path.starts_with('/')
+                    || !path.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
                 "that is no path of a page".to_owned()
             }
             Ok(target) => {
@@ -124,9 +129,11 @@ impl Agent {
 
     fn page_address(&self, app: &AppName) -> Result<SocketAddr, String> {
         let told = self.sip_servers.told.get(app);
-        let told = told.ok_or_else(|| format!("application {app} has no SIP settings (`[pairs.NAME.sip]`)"))?;
+        let told =
+            told.ok_or_else(|| format!("application {app} has no SIP settings (`[pairs.NAME.sip]`)"))?;
         let port = told.settings.http_port;
-        let port = port.ok_or_else(|| format!("application {app} shows no pages: its pair has no `http-port`"))?;
+        let port =
+            port.ok_or_else(|| format!("application {app} shows no pages: its pair has no `http-port`"))?;
         Ok(SocketAddr::new(told.this.address, port))
     }
 

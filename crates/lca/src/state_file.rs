@@ -280,8 +280,7 @@ fn write_for<T: Serialize>(
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(explain(e)),
         Ok(()) | Err(_) => {}
     }
-    let mut file =
-        File::options().write(true).create_new(true).mode(0o600).open(&beside).map_err(explain)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside).map_err(explain)?;
     if let Some((user, group)) = owner {
         fchown(&file, Some(user), Some(group)).map_err(explain)?;
     }

@@ -30,7 +30,14 @@ const PAGES: usize = 8;
 /// The event loop could not be set up.
 pub fn run(spawner: Spawner, jobs: Receiver<Job>, mailbox: Mailbox, say: Say) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let worker = Worker { spawner, mailbox, say, probes: BTreeMap::new(), stopped: None, pages: Arc::new(Semaphore::new(PAGES)) };
+    let worker = Worker {
+        spawner,
+        mailbox,
+        say,
+        probes: BTreeMap::new(),
+        stopped: None,
+        pages: Arc::new(Semaphore::new(PAGES)),
+    };
     LocalSet::new().block_on(&runtime, worker.work(jobs))
 }
 
