@@ -1,10 +1,13 @@
 //! What of the state must survive a restart of the SCS: who is wanted, under which epoch, what operators ordered.
 
-use crate::state::{State, Wish};
+use crate::Claim;
+use crate::claims::Ground;
+use crate::state::{PairState, State, Wish};
 use alarms::{Alarms, Source};
-use domain::{AppName, Epoch, Micros, PairName, RunMode, events};
+use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, events};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// References that an SCS that crashed may have given out after its last [`Durable`] was kept: skipped at start.
@@ -19,6 +22,8 @@ const SKIP_ALARMS: u64 = 1_000;
 pub struct Durable {
     /// Per pair.
     pub pairs: BTreeMap<PairName, DurablePair>,
+    /// VIPs that others had before.
+    pub claims: Vec<Claim>,
     /// What operators ordered of applications.
     pub wishes: BTreeMap<AppName, Wish>,
     /// The modes that were logged last.
@@ -41,6 +46,10 @@ pub struct DurablePair {
     pub epoch: Epoch,
     /// The greatest epoch that any voter has seen.
     pub seen: Epoch,
+    /// Its members' hosts; none from a release of before leases.
+    pub hosts: Option<[HostName; 2]>,
+    /// The VIPs that they may have held.
+    pub vips: BTreeSet<IpAddr>,
     /// The longest promise on its lease that may be out, microseconds.
     pub promise_us: u64,
     /// The last decision's reason.
@@ -57,18 +66,16 @@ impl State {
     /// What must survive a restart, as it is now.
     #[must_use]
     pub fn durable(&self) -> Durable {
-        let pair = |p: &crate::state::PairState| DurablePair {
-            wanted: p.wanted.clone(),
-            epoch: p.epoch,
-            seen: p.seen,
-            promise_us: u64::try_from(p.promised.longest().as_micros()).unwrap_or(u64::MAX),
-            reason: p.reason.clone(),
-            frozen: p.frozen,
-            flapping: p.flapping,
-            failovers: p.failovers.iter().copied().collect(),
-        };
+        let mut pairs: BTreeMap<PairName, DurablePair> =
+            self.pairs.iter().map(|(name, p)| (name.clone(), kept(p))).collect();
+        for ground in self.grounds() {
+            if let Some(pair) = pairs.get_mut(&ground.pair) {
+                (pair.hosts, pair.vips) = (Some(ground.hosts), ground.vips);
+            }
+        }
         Durable {
-            pairs: self.pairs.iter().map(|(name, p)| (name.clone(), pair(p))).collect(),
+            pairs,
+            claims: self.claims.clone(),
             wishes: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.wish?))).collect(),
             logged: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.logged?))).collect(),
             alarms: self.alarms.clone(),
@@ -78,7 +85,12 @@ impl State {
     }
 
     pub(crate) fn restore(&mut self, durable: Durable, now: Micros) {
+        let mut grounds = Vec::new();
         for (name, kept) in durable.pairs {
+            let promise = Duration::from_micros(kept.promise_us);
+            if let Some(hosts) = kept.hosts {
+                grounds.push(Ground { pair: name.clone(), hosts, vips: kept.vips, promise });
+            }
             let is_member =
                 |app: &AppName| self.cluster.pairs.get(&name).is_some_and(|p| p.members.contains(app));
             let wanted = kept.wanted.filter(is_member);
@@ -86,7 +98,7 @@ impl State {
                 state.wanted = wanted;
                 state.epoch = kept.epoch;
                 state.seen = kept.seen;
-                state.promised.before(Duration::from_micros(kept.promise_us), now);
+                state.promised.before(promise, now);
                 state.reason = kept.reason;
                 state.frozen = kept.frozen;
                 state.flapping = kept.flapping;
@@ -94,6 +106,7 @@ impl State {
                 state.failovers = kept.failovers.into_iter().filter(|at| *at <= now).collect();
             }
         }
+        self.restore_claims(durable.claims, grounds, now);
         for (app, wish) in durable.wishes {
             if let Some(state) = self.apps.get_mut(&app) {
                 state.wish = Some(wish);
@@ -119,5 +132,20 @@ impl State {
         self.alarms.skip_numbers(SKIP_ALARMS);
         self.last_ref = durable.last_ref.saturating_add(SKIP_REFS);
         self.last_incident = durable.last_incident;
+    }
+}
+
+fn kept(p: &PairState) -> DurablePair {
+    DurablePair {
+        wanted: p.wanted.clone(),
+        epoch: p.epoch,
+        seen: p.seen,
+        hosts: None,
+        vips: BTreeSet::new(),
+        promise_us: u64::try_from(p.promised.longest().as_micros()).unwrap_or(u64::MAX),
+        reason: p.reason.clone(),
+        frozen: p.frozen,
+        flapping: p.flapping,
+        failovers: p.failovers.iter().copied().collect(),
     }
 }

@@ -282,6 +282,8 @@ pub enum Action {
     Instruct(HostName, Instruction),
     /// Send this to the agent on that host.
     Launch(HostName, Launch),
+    /// Send the agent on that host its part of the configuration ([`crate::State::cluster`]) anew.
+    Assign(HostName),
     /// Keep this log event. (The core has already put it into its own inbox.)
     Log(LogEvent),
     /// Keep this record.

@@ -28,6 +28,7 @@
 //! * Everything that must be answered (instructions, launches) is kept until it is answered, retried, or its host is
 //!   lost; nothing waits for ever.
 
+mod claims;
 mod durable;
 mod elect;
 mod incidents;
@@ -47,6 +48,7 @@ mod view;
 mod vips;
 mod watch;
 
+pub use claims::Claim;
 pub use durable::Durable;
 pub use incidents::{Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, Step};
 pub use input::{Action, By, Input, LaunchRequest, Lost, OperatorOrder, OrderId, OrderOutcome, Record};

@@ -364,7 +364,13 @@ impl State {
             return refused(format!("there is no pair {name}"));
         };
         if !state.frozen && state.held.is_none() {
-            return refused(format!("{name} is not frozen, there is nothing to acknowledge"));
+            // One thing at a time: who thaws a pair says nothing about hosts.
+            return match self.end_claims(name) {
+                Some(hosts) => {
+                    accepted(format!("{name} gets its VIPs: {hosts} are taken to be switched off"))
+                }
+                None => refused(format!("{name} is not frozen, there is nothing to acknowledge")),
+            };
         }
         state.frozen = false;
         state.held = None;

@@ -1,5 +1,6 @@
 //! All that the core knows: the configuration, what was reported, what is wanted, and what is not answered yet.
 
+use crate::claims::Claim;
 use crate::elect::{Gone, REFUSAL_LASTS};
 use crate::incidents::{Incident, IncidentKind};
 use crate::index::{Deadlines, Index};
@@ -22,7 +23,14 @@ use std::sync::Arc;
 /// The state of the core. Made by [`State::new`], changed by [`crate::step`] only.
 #[derive(Debug, Clone)]
 pub struct State {
+    /// The configuration as it was given.
+    pub(crate) file: Arc<Cluster>,
+    /// The configuration in force: that without the VIPs that are withheld.
     pub(crate) cluster: Arc<Cluster>,
+    /// VIPs that others had before.
+    pub(crate) claims: Vec<Claim>,
+    /// The VIPs that are withheld from pairs because of that, as was told last.
+    pub(crate) withheld: BTreeMap<PairName, BTreeSet<VipAddress>>,
     pub(crate) index: Index,
     pub(crate) started_at: Micros,
     pub(crate) hosts: BTreeMap<HostName, HostState>,
@@ -268,7 +276,10 @@ impl State {
     #[must_use]
     pub fn new(cluster: Cluster, durable: Durable, now: Micros) -> Self {
         let mut state = Self {
+            file: Arc::new(Cluster::default()),
             cluster: Arc::new(Cluster::default()),
+            claims: Vec::new(),
+            withheld: BTreeMap::new(),
             index: Index::default(),
             started_at: now,
             hosts: BTreeMap::new(),
@@ -326,6 +337,7 @@ impl State {
 
     /// Takes over a configuration: what is gone is forgotten, what is new is unknown, the rest stays as it is.
     pub(crate) fn configure(&mut self, cluster: Cluster, now: Micros) {
+        let before: Vec<_> = self.grounds().collect();
         self.hosts.retain(|name, _| cluster.hosts.contains_key(name));
         for name in cluster.hosts.keys() {
             self.hosts.entry(name.clone()).or_insert_with(|| HostState::new(now));
@@ -335,8 +347,6 @@ impl State {
             self.apps.entry(name.clone()).or_insert_with(|| AppState { since: now, ..AppState::default() });
         }
         self.pairs.retain(|name, _| cluster.pairs.contains_key(name));
-        // Each pair is settled in the step that comes.
-        self.deadlines = Deadlines::default();
         for (name, pair) in &cluster.pairs {
             let state = self.pairs.entry(name.clone()).or_default();
             state.promised.by(pair.profile, now);
@@ -344,8 +354,17 @@ impl State {
                 state.wanted = None;
                 state.change = None;
             }
-            self.touched.insert(name.clone());
         }
+        self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
+        self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
+        self.file = Arc::new(cluster);
+        self.claim(before, now);
+        self.put_in_force();
+    }
+
+    /// The configuration of the file is in force, without the VIPs that are withheld.
+    pub(crate) fn put_in_force(&mut self) {
+        let cluster = self.without_withheld();
         let mut places = BTreeSet::new();
         for pair in cluster.pairs.values() {
             for vip in &pair.vips {
@@ -359,11 +378,12 @@ impl State {
         for place in places {
             self.vips.entry(place).or_default();
         }
-        self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
-        self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
+        // Each pair is settled in the step that comes.
+        self.deadlines = Deadlines::default();
+        self.touched.extend(cluster.pairs.keys().cloned());
         self.index = Index::of(&cluster);
         self.cluster = Arc::new(cluster);
-        // How long promises last is kept.
+        // What is in force, and how long promises last, is kept.
         self.changed = true;
     }
 

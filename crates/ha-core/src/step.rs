@@ -71,6 +71,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::TookOver { host, taken } => state.taken_over(&host, taken, now, &mut out),
         Input::LaunchRequested { request } => state.request_launch(request, now, &mut out),
     }
+    state.see_to_claims(now, &mut out);
     for name in std::mem::take(&mut state.touched) {
         state.settle(&name, now, &mut out);
         state.settled.insert(name);
@@ -91,7 +92,13 @@ impl State {
         let pairs = self.deadlines.first();
         let instructions = self.outstanding.values().map(|o| o.retry_at);
         let launches = self.launches.values().filter_map(|l| l.retry_at);
-        pairs.into_iter().chain(instructions).chain(launches).chain(self.alarms.next_deadline()).min()
+        pairs
+            .into_iter()
+            .chain(instructions)
+            .chain(launches)
+            .chain(self.alarms.next_deadline())
+            .chain(self.claim_deadline())
+            .min()
     }
 
     fn agent_connected(

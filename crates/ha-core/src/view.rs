@@ -320,6 +320,7 @@ impl State {
                     .to_owned(),
             );
         }
+        out.extend(self.why_withheld(name));
         for app in &config.members {
             if state.wanted.as_ref() != Some(app)
                 && let Err(why) = self.ready(config, app, now)

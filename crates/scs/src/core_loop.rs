@@ -195,6 +195,10 @@ impl CoreLoop {
             match action {
                 Action::Instruct(host, instruction) => self.send(&host, &ToAgent::Instruct(instruction)),
                 Action::Launch(host, launch) => self.send(&host, &ToAgent::Launch(Box::new(launch))),
+                Action::Assign(host) => {
+                    let cluster = Box::new(self.state.cluster().part_of(&host));
+                    self.send(&host, &ToAgent::Assign { cluster });
+                }
                 Action::Log(event) => self.outbox.log(event),
                 Action::Record(record) => self.outbox.record(record),
                 Action::Answer(id, outcome) => self.outbox.answer(id, outcome),

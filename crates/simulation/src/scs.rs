@@ -264,6 +264,7 @@ impl Scs {
             match action {
                 Action::Instruct(host, instruction) => self.send(&host, ToAgent::Instruct(instruction)),
                 Action::Launch(host, launch) => self.send(&host, ToAgent::Launch(launch)),
+                Action::Assign(_) => unreachable!("no VIP moves to another pair"),
                 Action::Remember => {
                     self.durable_due.get_or_insert(now + DURABLE_DELAY);
                 }

@@ -38,6 +38,17 @@ impl goldenscript::Runner for Script {
             "restart-agent" => world.restart_agent(&host(&word()?)),
             "restart-scs" => world.restart_scs(),
             "restart-scs-forgetful" => world.restart_scs_forgetful(),
+            "restart-scs-with" => world.restart_scs_with_file(match word()?.as_str() {
+                "vip-moved" => include_str!("world/vip_moved.toml"),
+                "old-hosts" => include_str!("world/old_hosts.toml"),
+                "new-hosts" => include_str!("world/new_hosts.toml"),
+                file => return Err(format!("there is no file {file}").into()),
+            }),
+            "where" => {
+                let places = world.places("192.0.2.100/24".parse()?);
+                let places: Vec<_> = places.iter().map(|host| host.as_str()).collect();
+                return Ok(format!("192.0.2.100 is on: {}\n", places.join(", ")));
+            }
             "pass" => world.advance(parse_duration(&word()?)?),
             "deaf" => world.sim_mut(&app(&word()?)).deaf = true,
             "refuses" => world.sim_mut(&app(&word()?)).refuses = true,
@@ -132,7 +143,8 @@ impl goldenscript::Runner for Script {
                 "",
             )),
             "acknowledge" => {
-                forget(world.order(OperatorOrder::Acknowledge { pair: pair("sip") }, "alice", "checked"))
+                let name = word().map_or_else(|_| pair("sip"), |name| pair(&name));
+                forget(world.order(OperatorOrder::Acknowledge { pair: name }, "alice", "checked"))
             }
             "status" => return status(world),
             unknown => return Err(format!("unknown command {unknown}").into()),
@@ -149,6 +161,8 @@ impl goldenscript::Runner for Script {
 fn edited(edits: &[String]) -> Result<String, Box<dyn Error>> {
     let mut toml = match edits.first().map(String::as_str) {
         Some("scripted") => include_str!("world/scripted.toml").to_owned(),
+        Some("two-pairs") => include_str!("world/two_pairs.toml").to_owned(),
+        Some("old-hosts") => include_str!("world/old_hosts.toml").to_owned(),
         Some("cold") => include_str!("world/cold.toml").to_owned(),
         _ => include_str!("world/cluster.toml").to_owned(),
     };
@@ -274,6 +288,8 @@ scripts! {
     seen_nowhere_or_twice
     agent_of_an_old_release_is_not_asked_who_holds
     lease_lost_ends_when_anyone_holds
+    vip_that_moves_to_another_pair_is_withheld
+    vip_of_a_replaced_pair_is_withheld
     inquiry_that_fails_is_asked_again_after_a_pause
 }
 

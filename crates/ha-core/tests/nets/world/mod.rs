@@ -43,6 +43,7 @@ pub struct World {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum ToAgent {
+    Assign,
     Instruct(Instruction),
     Launch(Launch),
 }
@@ -173,6 +174,7 @@ impl World {
                     self.to_agents.push_back((host, ToAgent::Launch(launch)));
                 }
                 Action::Answer(id, outcome) => self.outcomes.push((id, outcome)),
+                Action::Assign(host) => self.to_agents.push_back((host, ToAgent::Assign)),
                 Action::Log(_) | Action::Record(_) | Action::Remember => {}
             }
         }
@@ -221,11 +223,34 @@ impl World {
         self.to_scs.retain(|(from, _)| from != name);
         let finds_holders = !self.hosts[name].old_release;
         self.feed(Input::AgentConnected { host: name.clone(), release: "1".to_owned(), finds_holders });
+        self.assigned(name);
         if let Some(taken) = self.hosts[name].taken.clone() {
             self.to_scs.push_back((name.clone(), Input::TookOver { host: name.clone(), taken }));
         }
         let inventory = self.inventory(name);
         self.to_scs.push_back((name.clone(), inventory));
+    }
+
+    /// The agent of `name` has its part of the configuration: VIPs that are not in it are removed.
+    fn assigned(&mut self, name: &HostName) {
+        let part = self.core.cluster().part_of(name);
+        let known: BTreeSet<_> = part.pairs.values().flat_map(|p| &p.vips).map(|vip| vip.address).collect();
+        self.hosts.get_mut(name).unwrap().vips.retain(|vip| known.contains(vip));
+    }
+
+    /// The SCS is started anew with another configuration of the same hosts.
+    pub fn restart_scs_with_file(&mut self, toml: &str) {
+        let (cluster, _) =
+            config::parse_cluster("cluster.toml", toml).unwrap_or_else(|r| panic!("{}", r.render(false)));
+        let durable = self.core.durable();
+        self.cluster = cluster;
+        self.restart_scs_with(durable);
+    }
+
+    /// On which hosts a VIP is, whatever anybody has been told of it.
+    pub fn places(&self, vip: VipAddress) -> Vec<HostName> {
+        let has = |(name, sim): (&HostName, &SimHost)| sim.vips.contains(&vip).then(|| name.clone());
+        self.hosts.iter().filter_map(has).collect()
     }
 
     fn inventory(&self, name: &HostName) -> Input {
@@ -516,6 +541,11 @@ impl World {
             return true;
         }
         match message {
+            ToAgent::Assign => {
+                self.assigned(&to);
+                let inventory = self.inventory(&to);
+                self.to_scs.push_back((to, inventory));
+            }
             ToAgent::Instruct(instruction) => self.agent_instructed(&to, instruction),
             ToAgent::Launch(launch) => self.agent_launches(&to, launch),
         }
@@ -910,6 +940,7 @@ impl World {
             | Action::Instruct(..)
             | Action::Launch(..)
             | Action::Remember => {}
+            Action::Assign(host) => self.lines.push(format!("   {host}: its part of the configuration")),
         }
     }
 }
