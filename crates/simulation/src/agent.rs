@@ -334,6 +334,24 @@ impl Agent {
     fn catch_up(&mut self, now: Micros) {
         let looked_for = self.apps.values().all(|app| app.looked_for);
         let Some(id) = self.links.scs_up().filter(|_| looked_for && !self.up_to_date) else { return };
+        self.send_inventory(id);
+        for report in self.journal.iter() {
+            self.out.push_back(Effect::Send(id, FromAgent::Report(report.clone())));
+        }
+        self.up_to_date = true;
+        self.leases.tell_soon(now);
+        let event = LogEvent::new(events::CONNECTED, now).on(&self.identity.host).because("SCS");
+        self.report(Fact::Log(event), now);
+    }
+
+    /// Tells the SCS anew what is here, where it was told before.
+    fn tell_again(&mut self) {
+        if let Some(id) = self.links.scs_up().filter(|_| self.up_to_date) {
+            self.send_inventory(id);
+        }
+    }
+
+    fn send_inventory(&mut self, id: ConnectionId) {
         let inventory = FromAgent::Inventory {
             apps: self.apps.values().map(|app| app.supervised.report()).collect(),
             vips: self.vips.reports(),
@@ -342,13 +360,6 @@ impl Agent {
             peers: self.peer_reports(),
         };
         self.out.push_back(Effect::Send(id, inventory));
-        for report in self.journal.iter() {
-            self.out.push_back(Effect::Send(id, FromAgent::Report(report.clone())));
-        }
-        self.up_to_date = true;
-        self.leases.tell_soon(now);
-        let event = LogEvent::new(events::CONNECTED, now).on(&self.identity.host).because("SCS");
-        self.report(Fact::Log(event), now);
     }
 
     fn scs_lost(&mut self, now: Micros) {

@@ -148,7 +148,10 @@ impl Agent {
             return self.report(Fact::Answer(answer), now);
         }
         let input = match order {
-            Order::SetRunMode { mode, epoch } => Input::RunModeOrdered { ref_id, mode, epoch },
+            Order::SetRunMode { mode, epoch } => {
+                self.leases.decided_by_scs(&app);
+                Input::RunModeOrdered { ref_id, mode, epoch }
+            }
             Order::Start => {
                 self.stopped.remove(&app);
                 self.out.push_back(Effect::KeepStopped(self.stopped.clone()));
@@ -234,6 +237,9 @@ impl Agent {
             Action::TellSuspend => self.out.push_back(Effect::Tell(app.clone(), Told::Suspend)),
             Action::Report(report) => {
                 let released = std::mem::take(&mut self.released);
+                if report.mode == Some(domain::RunMode::Primary) {
+                    self.leases.tend_soon(now);
+                }
                 self.report(Fact::App(AppReport { released, ..*report }), now);
                 self.report_facts(now);
                 self.dirty = true;
@@ -269,6 +275,7 @@ impl Agent {
                 .filter(|controlled| controlled.supervised.is_primary())
                 .map(|controlled| controlled.supervised.greatest_epoch());
             self.vips.settle(&pair, primary, &self.identity.host, now, &mut self.facts, &mut self.out);
+            self.leases.tend_soon(now);
         }
         self.report_facts(now);
     }

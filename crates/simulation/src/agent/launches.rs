@@ -38,7 +38,7 @@ impl Agent {
                 let (host, facts, out) = (&self.identity.host, &mut self.facts, &mut self.out);
                 let known = match verb {
                     VipVerb::Enable => self.vips.enable(*vip, launch.epoch, host, now, facts, out),
-                    VipVerb::Disable => self.vips.disable(*vip, host, now, facts, out),
+                    VipVerb::Disable => self.vips.disable(*vip, host, now, launch.epoch, facts, out),
                 };
                 self.report_facts(now);
                 self.launch_ended(&launch, outcome(known), now);

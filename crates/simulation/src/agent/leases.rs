@@ -22,6 +22,8 @@ const OWN_LAUNCH_LIMIT: Duration = Duration::from_secs(30);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How the leases stand is told at least this often.
 const TELL_ALL_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked for VIPs that are missing, beside when something happened.
+const TEND_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Kept {
@@ -42,6 +44,10 @@ pub(super) struct Leases {
     /// What each gate refused when the agent started.
     fenced: BTreeMap<PairName, Epoch>,
     own_refs: u64,
+    /// Roles taken without an SCS whose lease is still to be won.
+    taking: BTreeMap<PairName, TakenOver>,
+    /// When it is looked next, without an SCS, whether VIPs are missing.
+    tend_at: Micros,
     scs_reached: bool,
     carrier: bool,
     acts: Vec<Act>,
@@ -60,6 +66,8 @@ impl Leases {
             kept: BTreeMap::new(),
             memory,
             own_refs: OWN_REFS,
+            taking: BTreeMap::new(),
+            tend_at: Micros(0),
             scs_reached: false,
             carrier: true,
             acts: Vec::new(),
@@ -73,7 +81,8 @@ impl Leases {
     pub(super) fn next_deadline(&self) -> Option<Micros> {
         let keepers = self.kept.values().filter_map(|kept| kept.keeper.next_deadline());
         let waiting = self.kept.values().flat_map(|kept| &kept.waiting).map(|(_, limit)| *limit);
-        keepers.chain(waiting).chain(self.scs_reached.then_some(self.tell_at)).min()
+        let look = if self.scs_reached { self.tell_at } else { self.tend_at };
+        keepers.chain(waiting).chain((!self.kept.is_empty()).then_some(look)).min()
     }
 
     fn holds(&self, pair: &PairName, now: Micros) -> bool {
@@ -99,6 +108,15 @@ impl Leases {
     pub(super) fn backing(&self, pair: &PairName, now: Micros) -> Option<usize> {
         let machine = self.kept.get(pair)?.keeper.machine();
         machine.held().map(|_| machine.backing(now))
+    }
+
+    pub(super) fn tend_soon(&mut self, now: Micros) {
+        self.tend_at = now;
+    }
+
+    /// An SCS orders the application's run mode.
+    pub(super) fn decided_by_scs(&mut self, app: &AppName) {
+        self.taking.retain(|_, taking| taking.app != *app);
     }
 
     pub(super) fn tell_soon(&mut self, now: Micros) {
@@ -146,7 +164,11 @@ impl Agent {
         let supervised = &controlled.supervised;
         let removed = supervised.is_removed();
         let server = if removed { Server::Absent { by_order: true } } else { supervised.server() };
-        self.with_keeper(&pair, now, |keeper, acts| keeper.server(server, now, acts));
+        let seen = supervised.greatest_epoch();
+        self.with_keeper(&pair, now, |keeper, acts| {
+            keeper.saw(seen);
+            keeper.server(server, now, acts);
+        });
     }
 
     /// The end of a round: what the keepers have not been told by a step of an application.
@@ -160,6 +182,7 @@ impl Agent {
         if changed.0 {
             self.leases.tell_at = now;
             self.leases.told.clear();
+            self.leases.tend_at = now;
         }
         let pairs: Vec<PairName> = self.leases.kept.keys().cloned().collect();
         for pair in pairs {
@@ -199,6 +222,7 @@ impl Agent {
             let why = "the lease on the VIP was not won in time".to_owned();
             self.launch_ended(&launch, LaunchOutcome::Failed { why }, now);
         }
+        self.tend(now);
         self.tell_leases(now);
     }
 
@@ -244,10 +268,10 @@ impl Agent {
                 Act::Close { epoch } => {
                     self.out.push_back(Effect::CloseGate { pair: pair.clone(), epoch });
                     self.taken.remove(pair);
+                    self.leases.taking.remove(pair);
                 }
                 Act::Won { epoch } => self.won(pair, epoch, now),
                 Act::Lost { epoch } => {
-                    self.taken.remove(pair);
                     let event = LogEvent::new(events::LEASE_LOST, now).on(&self.identity.host).because(pair);
                     self.report(Fact::Log(event.with("pair", pair).with("epoch", epoch)), now);
                 }
@@ -264,13 +288,17 @@ impl Agent {
 
     /// The gate is open: what waited for it is judged again and done.
     fn won(&mut self, pair: &PairName, epoch: Epoch, now: Micros) {
-        let Some(kept) = self.leases.kept.get_mut(pair) else { return };
+        let Some(kept) = self.leases.kept.get_mut(pair).filter(|kept| kept.keeper.machine().held().is_some())
+        else {
+            return;
+        };
         for (launch, _) in std::mem::take(&mut kept.waiting) {
             self.launch_now(launch, now);
         }
-        let taken = self.taken.get(pair).is_some_and(|taken| taken.epoch == epoch);
-        if taken && self.links.scs_up().is_none() {
-            self.enable_all(pair, epoch, now);
+        self.enable_missing(pair, now);
+        if let Some(taking) = self.leases.taking.remove(pair) {
+            self.taken.insert(pair.clone(), TakenOver { epoch, ..taking });
+            self.tell_again();
         }
     }
 
@@ -291,11 +319,8 @@ impl Agent {
         };
         let kept = &self.leases.kept[pair];
         let taken = TakenOver { pair: pair.clone(), app: kept.app.clone(), epoch, at: now, why };
-        self.taken.insert(pair.clone(), taken);
+        self.leases.taking.insert(pair.clone(), taken);
         self.decide_mode(pair, RunMode::Primary, epoch);
-        if self.leases.holds(pair, now) {
-            self.enable_all(pair, epoch, now);
-        }
     }
 
     /// A run mode of the agent's own decision; an input of the supervisor like any other.
@@ -306,10 +331,36 @@ impl Agent {
         self.inbox.push_back((app, Input::RunModeOrdered { ref_id, mode, epoch }));
     }
 
-    /// Enables all VIPs of a pair, as its reactions would.
-    fn enable_all(&mut self, name: &PairName, epoch: Epoch, now: Micros) {
+    /// Without an SCS: enables what is missing.
+    fn tend(&mut self, now: Micros) {
+        if self.links.scs_up().is_some() || now < self.leases.tend_at {
+            return;
+        }
+        self.leases.tend_at = now + TEND_EVERY;
+        let pairs: Vec<PairName> = self.leases.kept.keys().cloned().collect();
+        for pair in pairs {
+            if self.leases.holds(&pair, now) {
+                self.enable_missing(&pair, now);
+            }
+        }
+    }
+
+    /// Enables the VIPs of a pair that nobody has enabled, as its reactions would.
+    fn enable_missing(&mut self, name: &PairName, now: Micros) {
         let app = self.leases.kept[name].app.clone();
+        let Server::Primary { granted: epoch } = self.leases.kept[name].keeper.server_is() else { return };
+        let Some(controlled) = self.apps.get(&app) else { return };
+        let supervised = &controlled.supervised;
+        let (seen, confirmed) = (supervised.greatest_epoch(), supervised.is_primary());
+        if self.links.scs_up().is_some() || self.unsettled.contains(name) || seen > epoch {
+            return;
+        }
         for vip in self.cluster.pairs[name].vips.clone() {
+            let by_script = vip.control != VipControl::BuiltIn;
+            let waits = self.launches.last_waiting(&vip.address) == Some(VipVerb::Enable);
+            if !self.vips.is_missing(&vip.address, epoch) || by_script && (!confirmed || waits) {
+                continue;
+            }
             let Some(interface) = vip.interfaces.get(&self.identity.host).cloned() else { continue };
             let script = match vip.control {
                 VipControl::BuiltIn => None,

@@ -18,6 +18,8 @@ struct Vip {
     interface: InterfaceName,
     control: VipControl,
     wanted: bool,
+    /// The epoch of the order to disable it, where that was the last order.
+    kept_off: Option<Epoch>,
     present: bool,
     epoch: Epoch,
     pace: Pace,
@@ -59,6 +61,7 @@ impl Vips {
                         interface: interface.clone(),
                         control: vip.control.clone(),
                         wanted: false,
+                        kept_off: None,
                         present: here.contains(&vip.address),
                         epoch: Epoch(0),
                         pace: Pace::default(),
@@ -105,7 +108,7 @@ impl Vips {
         out: &mut Out,
     ) -> bool {
         let Some(vip) = self.vips.get_mut(&address) else { return false };
-        (vip.wanted, vip.epoch, vip.try_again) = (true, epoch, None);
+        (vip.wanted, vip.kept_off, vip.epoch, vip.try_again) = (true, None, epoch, None);
         out.push_back(Effect::Address(address, true));
         if !std::mem::replace(&mut vip.present, true) {
             facts.push(vip.fact(&address, "built-in control"));
@@ -119,10 +122,12 @@ impl Vips {
         address: VipAddress,
         host: &HostName,
         now: Micros,
+        epoch: Epoch,
         facts: &mut Facts,
         out: &mut Out,
     ) -> bool {
         if let Some(vip) = self.vips.get_mut(&address) {
+            vip.kept_off = Some(epoch);
             vip.remove(&address, host, "built-in control", now, facts, out);
         }
         true
@@ -135,7 +140,14 @@ impl Vips {
     pub(super) fn script_started(&mut self, address: VipAddress, wanted: bool, epoch: Epoch) {
         if let Some(vip) = self.vips.get_mut(&address) {
             (vip.wanted, vip.epoch) = (wanted, epoch);
+            vip.kept_off = (!wanted).then_some(epoch);
         }
+    }
+
+    /// Whether a VIP should be here if the role was `granted` here, and nobody has enabled it.
+    pub(super) fn is_missing(&self, address: &VipAddress, granted: Epoch) -> bool {
+        let missing = |vip: &Vip| !vip.wanted && vip.kept_off.is_none_or(|by| by < granted);
+        self.vips.get(address).is_some_and(missing)
     }
 
     /// Removes the VIPs of a pair whose application here failed or ended, those under built-in control only.
