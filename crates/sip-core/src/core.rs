@@ -71,7 +71,6 @@ pub struct SipCore {
     answerers: BTreeMap<CallKey, Box<str>>,
     /// Calls that nobody rang for yet.
     silent: BTreeSet<CallKey>,
-    pub(crate) stale_calls: BTreeSet<CallKey>,
     pub(crate) stale_addresses: BTreeSet<Box<str>>,
     figures: Figures,
     traces: Traces,
@@ -98,7 +97,6 @@ impl SipCore {
             busy: BTreeMap::new(),
             answerers: BTreeMap::new(),
             silent: BTreeSet::new(),
-            stale_calls: BTreeSet::new(),
             stale_addresses: BTreeSet::new(),
             figures: Figures::default(),
             traces: Traces::default(),
@@ -147,7 +145,6 @@ impl SipCore {
     pub fn take_over(&mut self, epoch: Epoch, now: Micros) {
         self.calls.take_over(epoch);
         self.trunks.serve(true, now);
-        self.stale_calls.clear();
         self.stale_addresses.clear();
     }
 

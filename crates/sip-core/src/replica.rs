@@ -70,7 +70,7 @@ impl Replica for SipCore {
     }
 
     fn begin_resync(&mut self) {
-        self.stale_calls = self.calls.list().map(|listed| listed.call).collect();
+        self.calls.begin_resync();
         self.stale_addresses =
             self.uas.registrar().range(None, usize::MAX).map(|(address, _)| address.into()).collect();
     }
@@ -78,12 +78,8 @@ impl Replica for SipCore {
     fn apply(&mut self, change: Change, now: Micros) -> Result<(), Unknown> {
         match change {
             Change::Call(delta) => {
-                let (call, whole, removed) = (delta.call, delta.is_whole(), delta.is_removal());
-                if !whole && !removed && self.stale_calls.contains(&call) {
-                    return Err(Unknown);
-                }
+                let (call, removed) = (delta.call, delta.is_removal());
                 let result = self.calls.apply(*delta, now);
-                self.stale_calls.remove(&call);
                 // As at the primary: a call that is over occupies nobody, though its last transactions go on.
                 if self.occupies(call) {
                     self.note_answerer(call);
@@ -108,8 +104,7 @@ impl Replica for SipCore {
     }
 
     fn end_resync(&mut self) {
-        for call in std::mem::take(&mut self.stale_calls) {
-            self.calls.forget(call);
+        for call in self.calls.end_resync() {
             self.forget_call(call);
         }
         for address in std::mem::take(&mut self.stale_addresses) {

@@ -286,13 +286,6 @@ impl Calls {
         Ok(())
     }
 
-    /// Forgets a call that the primary has no longer.
-    pub fn forget(&mut self, call: CallKey) {
-        if let Some(call) = self.calls.remove(&call) {
-            self.unlist(&call);
-        }
-    }
-
     /// The primary said what time it is on the clock of its calls. Changes say so too; where there are none for long, this
     /// is to be told from time to time, as two clocks drift apart.
     pub fn heard_clock(&mut self, at: Micros, now: Micros) {
@@ -322,13 +315,15 @@ impl Calls {
         self.stale = self.calls.keys().copied().collect();
     }
 
-    /// All calls that there are have come: those that did not are over.
-    pub fn end_resync(&mut self) {
-        for key in std::mem::take(&mut self.stale) {
-            if let Some(call) = self.calls.remove(&key) {
+    /// All calls that there are have come: those that did not are over, and forgotten. Gives which.
+    pub fn end_resync(&mut self) -> BTreeSet<CallKey> {
+        let gone = std::mem::take(&mut self.stale);
+        for key in &gone {
+            if let Some(call) = self.calls.remove(key) {
                 self.unlist(&call);
             }
         }
+        gone
     }
 
     /// From now on these calls are ours. Calls with something under way are looked at in the next steps, a few at a time;

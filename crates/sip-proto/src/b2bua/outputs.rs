@@ -137,15 +137,6 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Whether it has all of the call, so that nothing needs to be known of it before.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        match &self.change {
-            Change::Parts(parts) => parts.whole,
-            Change::Removed => false,
-        }
-    }
-
     /// Whether the call is forgotten.
     #[must_use]
     pub fn is_removal(&self) -> bool {
