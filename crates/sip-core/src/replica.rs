@@ -7,6 +7,9 @@ use sip_proto::Binding;
 use sip_proto::b2bua::{CallKey, Delta, Stage};
 use sip_sync::{Replica, Unknown};
 
+/// Addresses-of-record that a backup forgets with each change of one.
+const EXPIRIES_PER_CHANGE: usize = 4;
+
 /// A change of one item: a call, who called in it, or the bindings of an address-of-record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
@@ -98,6 +101,9 @@ impl Replica for SipCore {
             Change::Bindings { address, bindings } => {
                 self.stale_addresses.remove(&address);
                 self.uas.registrar_mut().set(&address, bindings);
+                // Nothing is due at a backup; so that what has expired does not pile up there.
+                let clock = self.calls.clock(now);
+                self.uas.registrar_mut().due(clock, EXPIRIES_PER_CHANGE);
                 Ok(())
             }
         }
