@@ -452,7 +452,7 @@ fn routes(table: &Table<'_>, trunks: &BTreeSet<String>) -> Vec<SipRoute> {
                 |f| f.label("the second").related(Span::clone(span), "the first".to_owned()),
             ),
             None => {
-                drop(prefixes.insert(prefix.clone(), route.get("prefix").map_or(item.span(), |f| f.span())))
+                prefixes.insert(prefix.clone(), route.get("prefix").map_or(item.span(), |f| f.span()));
             }
         }
         routes.push(SipRoute { prefix, strip, add, trunks });

@@ -51,7 +51,7 @@ impl Plan {
     }
 
     fn first_failed(&self, force: bool) -> Option<&Check> {
-        self.checks.iter().find(|c| !c.passed && !(force && c.may_be_forced))
+        self.checks.iter().find(|c| !(c.passed || force && c.may_be_forced))
     }
 }
 

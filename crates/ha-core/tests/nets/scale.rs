@@ -22,6 +22,7 @@ fn an_input_costs_the_same_among_five_pairs_and_five_hundred() {
 }
 
 /// The time that each kind of input takes among so many pairs.
+#[expect(clippy::disallowed_methods, reason = "what is measured is the time that the core does not read")]
 fn costs(pairs: usize) -> Vec<(&'static str, Duration)> {
     let (mut state, mut now) = running(pairs);
     let at = pairs / 2;
