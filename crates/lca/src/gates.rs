@@ -212,19 +212,18 @@ impl Gates {
         let Ok(gate) = &mut self.gate else { return };
         let failed = gate.manage(vip, interface).err();
         let managed = gate.fence(vip).is_some();
-        match failed {
-            Some(e) if !managed => {
-                if self.without.insert(*vip, format!("{vip}: {e}")).is_none() {
-                    self.say.error(format_args!("no gate for {vip}: {e}"));
-                }
+        if !managed {
+            let why = failed.map(|e| e.to_string()).unwrap_or_default();
+            if self.without.insert(*vip, format!("{vip}: {why}")).is_none() {
+                self.say.error(format_args!("no gate for {vip}: {why}"));
             }
-            Some(e) => {
-                self.say.error(format_args!("the gate of {vip} on {interface}: {e}"));
-                self.holes.insert(interface.clone(), e.to_string());
-            }
-            None => {}
+            return;
         }
-        if managed && self.without.remove(vip).is_some() {
+        if let Some(e) = failed {
+            self.say.error(format_args!("the gate of {vip} on {interface}: {e}"));
+            self.holes.insert(interface.clone(), e.to_string());
+        }
+        if self.without.remove(vip).is_some() {
             self.say.notice(format_args!("there is a gate for {vip} now, closed until the lease is renewed"));
         }
     }
