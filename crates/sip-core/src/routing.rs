@@ -31,7 +31,8 @@ pub(crate) fn plan(
         return Err(404);
     }
     let number = uri.userinfo.map_or("", |user| user.split(':').next().unwrap_or(""));
-    let bindings: Vec<&Binding> = registrar.bindings(&uri.address_of_record(), now).collect();
+    let mut names = addresses_of_record(setup, &uri).map(|name| registrar.bindings(&name, now).collect());
+    let bindings: Vec<&Binding> = names.find(|found: &Vec<_>| !found.is_empty()).unwrap_or_default();
     let ringing = setup.settings.timers.ringing;
     if rights.users && !bindings.is_empty() {
         let groups = to_contacts(setup, &bindings, number);
@@ -56,6 +57,17 @@ pub(crate) fn is_ours(setup: &Setup, uri: &Uri<'_>) -> bool {
     domains.is_empty()
         || domains.iter().any(named)
         || setup.settings.listen.iter().any(|listen| at(listen.address.ip()))
+}
+
+/// What a user may have registered as who is called so: users are the same in all our domains and at all our addresses, and
+/// a telephone that knows of the server no more than its address calls `bob@192.0.2.100`.
+fn addresses_of_record(setup: &Setup, uri: &Uri<'_>) -> impl Iterator<Item = String> {
+    let settings = &setup.settings;
+    let addresses = settings.listen.iter().map(|listen| spelled(listen.address.ip()));
+    let hosts = settings.domains.iter().cloned().chain(addresses);
+    let plain = Uri { port: None, ..*uri };
+    let aliases = hosts.map(move |host| Uri { host: &host, ..plain }.address_of_record());
+    std::iter::once(uri.address_of_record()).chain(aliases)
 }
 
 /// The one with the longest prefix.
