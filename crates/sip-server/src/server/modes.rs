@@ -5,7 +5,6 @@ use crate::mode::Instructed;
 use crate::sync::Report;
 use control_link::messages::{FromApplication, ToApplication};
 use domain::{Epoch, Micros, RefId, RunMode, Standby};
-use sip_proto::Duty;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Instructions that are read in one round: more than the kernel keeps for us, so that after a stall the last one holds
@@ -91,20 +90,28 @@ impl Server {
         if let Some(duty) = self.state.duty() {
             self.core.set_duty(duty);
         }
-        self.say.note(format_args!("a graceful stop begins, {} calls remain", self.core.call_count()));
+        self.say.note(format_args!("a graceful stop begins, {} calls remain", self.remaining(now)));
         self.tell_whether_suspended(now);
         self.tell_status(now);
     }
 
     /// Tells the agent once when nothing is in hand any more. A backup has nothing in hand, whatever it holds a copy of.
     pub(super) fn tell_whether_suspended(&mut self, now: Micros) {
-        let remain = self.state.duty() == Some(Duty::Refuse) && self.core.call_count() > 0;
-        if self.state.is_suspended() && !self.suspended_told && !remain {
+        if !self.state.is_suspended() || self.suspended_told {
+            return;
+        }
+        if self.state.duty().is_none() || self.remaining(now) == 0 {
             self.suspended_told = true;
             self.tell_agent(&FromApplication::Suspended);
             self.say.note(format_args!("suspended, no calls remain"));
             self.tell_status(now);
         }
+    }
+
+    /// Calls that go on. Those that are over and wait for their last messages to come again need nobody.
+    pub(super) fn remaining(&self, now: Micros) -> u32 {
+        let Standby { confirmed, ringing, .. } = self.core.survey(now);
+        confirmed + ringing
     }
 
     /// Lets the agent know of this process's end sooner.

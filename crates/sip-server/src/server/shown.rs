@@ -46,11 +46,11 @@ impl Server {
     pub(super) fn status(&mut self, now: Micros) -> String {
         let (figures, moved) = (self.core.figures(), self.transports.counters());
         let stop = match self.state.duty() {
-            Some(Duty::Refuse) => format!(", stopping: {} calls remain", self.core.call_count()),
+            Some(Duty::Refuse) => format!(", stopping: {} calls remain", self.remaining(now)),
             Some(Duty::Serve | Duty::Probe) | None => String::new(),
         };
-        let replication = match &mut self.replication {
-            Some(replication) => format!("; {}", replication.readiness(now)),
+        let replication = match &self.replication {
+            Some(replication) => format!("; {}", replication.readiness()),
             None => String::new(),
         };
         format!(

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
+mod calls;
+mod phone;
 mod rig;
 
 use control_link::messages::{FromApplication, ToApplication};

@@ -2,10 +2,10 @@
 
 use control_link::messages::{FromApplication, ToApplication};
 use control_link::mode_socket::{Connection, ModeSocketError};
-use domain::{Epoch, RefId, RunMode};
+use domain::{Epoch, RefId, RunMode, SipSettings};
 use sip_server::{ModeSource, Options};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::thread::JoinHandleExt;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,36 @@ pub struct Rig {
     pub vip4: SocketAddr,
     pub vip6: SocketAddr,
     pub probe: SocketAddr,
+    /// Where HTTP is answered, of a server with settings.
+    pub http: Option<SocketAddr>,
     /// The first thing that the manager heard.
     pub ready: String,
     pub agent: Agent,
     pub manager: Manager,
     path: PathBuf,
     server: Option<JoinHandle<anyhow::Result<()>>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
-    /// A server that was just started, and its agent.
+    /// A server that was just started, and its agent. Everybody may register and call.
     pub fn start() -> Self {
+        Self::launch(|_, _| None)
+    }
+
+    /// A server of a file of settings, which are made for a directory, an address, and a port for HTTP.
+    pub fn with_settings(make: impl FnOnce(&Path, IpAddr, u16) -> SipSettings) -> Self {
+        let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut rig = Self::launch(|dir, ip| {
+            let path = dir.join("settings.json");
+            std::fs::write(&path, serde_json::to_string(&make(dir, ip, http.port())).unwrap()).unwrap();
+            Some(path)
+        });
+        rig.http = Some(http);
+        rig
+    }
+
+    fn launch(settings: impl FnOnce(&Path, IpAddr) -> Option<PathBuf>) -> Self {
         static USED: AtomicU16 = AtomicU16::new(1);
         // A loopback address of its own for each server of each test process, so that none is in the other's way.
         let [high, low] = (std::process::id() as u16).to_be_bytes();
@@ -46,7 +64,7 @@ impl Rig {
         let (vip4, probe) = (SocketAddr::new(ip, 5060), SocketAddr::new(ip, 5062));
         let options = Options {
             name: "sip1".parse().unwrap(),
-            settings: None,
+            settings: settings(dir.path(), ip),
             open: true,
             listen: vec![vip4, free6],
             probe_listen: Some(probe),
@@ -58,7 +76,8 @@ impl Rig {
         let server = std::thread::spawn(|| sip_server::run(options));
         let ready = manager.notice();
         let agent = Agent::connect(&path);
-        Self { vip4, vip6: free6, probe, ready, agent, manager, path, server: Some(server), _dir: dir }
+        let (vip6, http, server) = (free6, None, Some(server));
+        Self { vip4, vip6, probe, http, ready, agent, manager, path, server, dir }
     }
 
     /// A server that was made primary.
@@ -66,10 +85,20 @@ impl Rig {
         let rig = Self::start();
         rig.agent.receive();
         rig.agent.receive();
+        rig.make_primary(epoch);
+        rig
+    }
+
+    /// Makes it primary.
+    pub fn make_primary(&self, epoch: u64) {
         let mode = RunMode::Primary;
         let expected = FromApplication::RunMode { ref_id: Some(RefId(7)), mode, epoch: Epoch(epoch) };
-        assert_eq!(rig.instruct(7, mode, epoch), expected);
-        rig
+        assert_eq!(self.instruct(7, mode, epoch), expected);
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Gives an instruction; the answer to it.
@@ -109,7 +138,8 @@ impl Rig {
         std::mem::replace(&mut self.manager, Manager(nobody))
     }
 
-    fn end(&mut self) {
+    /// Ends the server, and waits until it has.
+    pub fn end(&mut self) {
         let Some(server) = self.server.take() else { return };
         if !server.is_finished() {
             // SAFETY: the thread has not been joined, so its id is valid; it reads this signal from a descriptor.
