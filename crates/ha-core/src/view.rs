@@ -59,6 +59,9 @@ pub struct PairView {
     pub members: Vec<MemberView>,
     /// Its VIPs.
     pub vips: Vec<VipView>,
+    /// Whether its members show their calls.
+    #[serde(default)]
+    pub shows_calls: bool,
     /// Its lease; none from an SCS of before there were leases.
     #[serde(default)]
     pub lease: Option<LeaseView>,
@@ -229,6 +232,7 @@ impl State {
             frozen: state.frozen,
             incident: state.incident.as_ref().map(|i| i.id.0),
             members,
+            shows_calls: config.sip.as_ref().is_some_and(|sip| sip.http_port.is_some()),
             lease: Some(self.lease_view(name)),
             vips: config
                 .vips

@@ -8,6 +8,9 @@
 //! | `GET /pairs/{pair}/plan` | `to` | [`Plan`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
+//! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
+//! | `GET /pairs/{pair}/calls/{call}` | `app`; a key or a Call-ID | [`CallLine`] |
+//! | `GET /pairs/{pair}/calls/{call}/trace` | `app`; a key or a Call-ID | [`CallTrace`] |
 //! | `POST /applications/{app}/start` | [`Because`] | [`Accepted`] |
 //! | `POST /applications/{app}/stop`, `restart` | [`Stop`] | [`Accepted`] |
 //! | `GET /alarms` | `history`, `limit` | [`Alarms`] |
@@ -29,7 +32,7 @@ use ha_core::{HostView, Incident, Plan, View};
 use scs::store::AlarmRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// What every path begins with.
 pub const PREFIX: &str = "/api/v1";
@@ -91,6 +94,63 @@ pub struct Incidents {
 pub struct Alarms {
     /// In the order of their numbers.
     pub alarms: Vec<AlarmRecord>,
+}
+
+/// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallPage {
+    /// Who told: the primary, or whoever was asked.
+    pub app: Option<AppName>,
+    /// The calls.
+    pub calls: Vec<CallLine>,
+    /// Where the next page begins (`after`); none: that is all.
+    pub next: Option<String>,
+}
+
+/// `GET /pairs/{pair}/calls/{call}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLine {
+    /// Its key; the same in the call's record, and at the backup.
+    pub call: String,
+    /// The Call-ID of the caller's side.
+    pub call_id: String,
+    /// The user, or the trunk, who calls.
+    #[serde(default)]
+    pub caller: Option<String>,
+    /// Whom.
+    pub called: String,
+    /// Who answered.
+    #[serde(default)]
+    pub answered_by: Option<String>,
+    /// `routing`, `ringing`, `established`, `over`.
+    pub stage: String,
+    /// How long ago it began, milliseconds.
+    pub age_ms: u64,
+}
+
+/// `GET /pairs/{pair}/calls/{call}/trace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallTrace {
+    /// Who told.
+    pub app: AppName,
+    /// The call's messages as a ladder, text of several lines.
+    pub ladder: String,
+}
+
+/// Text as it may stand in a path or a query (RFC 3986, section 2.1).
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 /// `GET /version`.

@@ -1,6 +1,7 @@
 //! The operator's verbs on the command line. Arguments and exit codes are here, what a verb does in `show` and
 //! `order`, what it prints in [`crate::render`].
 
+mod calls;
 mod order;
 mod out;
 mod show;
@@ -76,6 +77,13 @@ pub enum Command {
   takeover incidents --pair sip
   takeover incidents show 7"))]
     Incidents(Incidents),
+    /// List the calls of SIP Servers, show one, or its messages as a ladder
+    #[command(after_long_help = help("
+  takeover calls
+  takeover calls --app sip2                the copy that the backup keeps
+  takeover calls show 2-1f3a
+  takeover calls trace 'a84b4c76e66710@pc33.example.com'"))]
+    Calls(Calls),
     /// Show hosts with their figures
     #[command(after_long_help = help("
   takeover hosts"))]
@@ -315,6 +323,48 @@ pub enum IncidentVerb {
     },
 }
 
+/// Arguments of `calls`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Calls {
+    /// Of this pair; all that show their calls unless given
+    #[arg(long)]
+    pub pair: Option<PairName>,
+    /// As this member has them; the primary unless given
+    #[arg(long, value_name = "APP")]
+    pub app: Option<AppName>,
+    /// At most this many of each pair
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub limit: u32,
+    /// Show one.
+    #[command(subcommand)]
+    pub verb: Option<CallVerb>,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Verbs below `calls`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CallVerb {
+    /// Show one call
+    Show {
+        /// Its key, or its Call-ID on the caller's side
+        call: String,
+        /// Where the SCS is and how to answer.
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show the messages of a call as a ladder, also for some time after it ended
+    Trace {
+        /// Its key, or its Call-ID on the caller's side
+        call: String,
+        /// Where the SCS is and how to answer.
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
 /// Arguments of `hosts`.
 #[derive(Debug, Clone, Args)]
 pub struct Hosts {
@@ -344,6 +394,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("not done: not confirmed")]
     NotConfirmed,
+    #[error("no pair shows its calls: give one of SIP Servers an `http-port` in [pairs.NAME.sip]")]
+    NoCalls,
 }
 
 impl Failure {
@@ -354,9 +406,10 @@ impl Failure {
             }
             // A bad name or a filter that makes no sense is a mistake on the command line, wherever it is noticed.
             Failure::Client(ClientError::Problem(problem)) if problem.status == 400 => Exit::Usage,
-            Failure::Client(ClientError::Problem(_)) | Failure::Io(_) | Failure::NotConfirmed => {
-                Exit::Refused
-            }
+            Failure::Client(ClientError::Problem(_))
+            | Failure::Io(_)
+            | Failure::NotConfirmed
+            | Failure::NoCalls => Exit::Refused,
             Failure::Target(_) => Exit::Usage,
         }
     }
@@ -406,6 +459,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
                 Some(IncidentVerb::Show { id, .. }) => show::incident(&client, id, out).await,
                 None => show::incidents(&client, args.pair, args.limit, out).await,
             },
+            Command::Calls(args) => calls::run(&client, &args, out).await,
             Command::Switchover(args) => order::switch_over(&client, args, out).await,
             Command::Start(args) => order::start(&client, args, out).await,
             Command::Stop(args) => order::stop(&client, args, "stop", out).await,
@@ -428,6 +482,11 @@ impl Command {
             Command::Log(args) => &args.options,
             Command::Incidents(Incidents { verb: Some(IncidentVerb::Show { options, .. }), .. }) => options,
             Command::Incidents(args) => &args.options,
+            Command::Calls(Calls {
+                verb: Some(CallVerb::Show { options, .. } | CallVerb::Trace { options, .. }),
+                ..
+            }) => options,
+            Command::Calls(args) => &args.options,
             Command::Hosts(args) => &args.options,
         }
     }

@@ -2,6 +2,7 @@
 //! [`Look`] in, text out. The layouts are in the submodules, one for each thing that is shown.
 
 mod alarms;
+mod calls;
 mod hosts;
 mod incident;
 mod log;
@@ -10,6 +11,7 @@ mod status;
 mod table;
 
 pub use alarms::alarms;
+pub use calls::{call, calls, trace};
 pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};
 pub use log::{log, log_line};

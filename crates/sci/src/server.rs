@@ -1,6 +1,7 @@
 //! The API's server, on a thread of its own. What it says comes from the SCS's handle and store; the core thread never
 //! waits for it. Connections are in `listen`, the endpoints in `routes`, the live events in `live`.
 
+mod calls;
 mod listen;
 mod live;
 mod patient;

@@ -8,6 +8,7 @@ mod doctor;
 #[cfg(test)]
 mod documents;
 mod guarantee;
+mod sip_user;
 mod vip;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -49,6 +50,8 @@ enum Command {
     Vip(vip::Arguments),
     /// Make the certificates that the parts know each other by
     Ca(authority::Arguments),
+    /// Print what the cluster file keeps of a SIP user's password
+    SipUser(sip_user::Arguments),
     /// Print completions for a shell
     #[command(after_help = "Example: takeover completions bash > /etc/bash_completion.d/takeover")]
     Completions {
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
             sip_server::Options::from_env(arguments).and_then(sip_server::run).map(|()| ExitCode::SUCCESS)
         }
         Command::Ca(arguments) => authority::run(&arguments),
+        Command::SipUser(arguments) => sip_user::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             clap_complete::generate(shell, &mut command, "takeover", &mut std::io::stdout());

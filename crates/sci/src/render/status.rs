@@ -3,8 +3,8 @@
 use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
 use crate::api::{HostLine, Status};
-use domain::{AppStatus, HostStatus, RunMode};
-use ha_core::{AppView, LeaseView, MemberView, PairView, View, VipView};
+use domain::{AppStatus, HostStatus, Micros, RunMode};
+use ha_core::{AppView, LeaseView, MemberView, PairView, StandbyView, View, VipView};
 use scs::store::AlarmRecord;
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub fn status(status: &Status, look: &Look) -> String {
     let _ = writeln!(out, "SCS {release}, up {up}");
     for pair in &view.pairs {
         out.push('\n');
-        out.push_str(&show_pair(pair, look));
+        out.push_str(&show_pair(pair, view, look));
     }
     let alone: Vec<_> = view.applications.iter().filter(|app| app.pair.is_none()).collect();
     if !alone.is_empty() {
@@ -58,7 +58,7 @@ pub fn status(status: &Status, look: &Look) -> String {
     out
 }
 
-fn show_pair(pair: &PairView, look: &Look) -> String {
+fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
     let mut out = String::new();
     let verdict = if !pair.trouble.is_empty() {
         look.paint(Paint::Bad, "TROUBLE")
@@ -88,14 +88,47 @@ fn show_pair(pair: &PairView, look: &Look) -> String {
         ]);
     }
     out.push_str(&table.show(look, "  "));
+    for app in view.applications.iter().filter(|app| app.status == AppStatus::Suspending) {
+        if pair.members.iter().any(|member| member.app == app.name) {
+            // What it still has in hand, it says itself.
+            let _ = writeln!(out, "  {} {}: {}", look.paint(Paint::Warning, "!"), app.name, clean(&app.text));
+        }
+    }
     if let Some(lease) = pair.lease.as_ref().filter(|_| !pair.vips.is_empty()) {
         out.push_str(&show_lease(lease, look));
     }
+    out.push_str(&show_copies(pair, view.at, look));
     if !pair.reason.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "why: "), clean(&pair.reason));
     }
     if !pair.next.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "next:"), clean(&pair.next));
+    }
+    out
+}
+
+/// What the members of a hot pair have, and how far the copy is behind.
+fn show_copies(pair: &PairView, now: Micros, look: &Look) -> String {
+    let mut out = String::new();
+    for member in &pair.members {
+        let Some(StandbyView { told, standby }) = &member.standby else { continue };
+        let is_primary = pair.primary.as_ref() == Some(&member.app);
+        let behind = match standby.lag_ms {
+            Some(lag) => format!("{lag} ms behind"),
+            None => "not connected with the other".to_owned(),
+        };
+        let age = now.since(*told).as_secs();
+        // Of a primary it is no matter what would go on.
+        let text = if is_primary {
+            format!(
+                "{} has {} confirmed, {} ringing; {} registered ({age} s ago)",
+                member.app, standby.confirmed, standby.ringing, standby.registered
+            )
+        } else {
+            format!("{} would go on with {standby} ({behind}, {age} s ago)", member.app)
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "  {} {text}", look.paint(Paint::Dim, if is_primary { "calls:" } else { "copy: " }));
     }
     out
 }

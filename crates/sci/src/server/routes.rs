@@ -1,6 +1,6 @@
 //! The endpoints. Reading is a view or a query; every order goes the same way: ask the core, write the audit, answer.
 
-use super::live;
+use super::{calls, live};
 use crate::api::{
     Accepted, Alarms, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON, PREFIX, Problem,
     Status, Stop, SwitchOver, Version,
@@ -45,10 +45,10 @@ pub(super) struct Peer {
     pub(super) from: String,
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 /// The object that a `POST` carries. Looked at as one first: serde would take `[]` for a body without any fields.
 type Body = Result<Json<Map<String, Value>>, JsonRejection>;
-type Params<T> = Result<Query<T>, QueryRejection>;
+pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 
 pub(super) fn router(api: Api) -> Router {
     let v1 = Router::new()
@@ -57,6 +57,9 @@ pub(super) fn router(api: Api) -> Router {
         .route("/pairs/{pair}/plan", get(plan))
         .route("/pairs/{pair}/switchover", post(switch_over))
         .route("/pairs/{pair}/acknowledge", post(acknowledge))
+        .route("/pairs/{pair}/calls", get(calls::calls))
+        .route("/pairs/{pair}/calls/{call}", get(calls::call))
+        .route("/pairs/{pair}/calls/{call}/trace", get(calls::trace))
         .route("/applications/{app}/start", post(start))
         .route("/applications/{app}/stop", post(stop))
         .route("/applications/{app}/restart", post(restart))
@@ -313,7 +316,7 @@ fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     })
 }
 
-fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Result<T, Problem> {
+pub(super) fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Result<T, Problem> {
     name.parse()
         .map_err(|error| Problem::bad_request(format!("{name:?} is not the name of a {what}: {error}")))
 }

@@ -3,14 +3,14 @@
 use alarms::{ActiveAlarm, Ending, Source};
 use domain::{
     AppStatus, Category, Epoch, Failback, GateReport, HostFigures, HostName, HostStatus, LogEvent, Micros,
-    Profile, Redundancy, RunMode, events,
+    Profile, Redundancy, RunMode, Standby, events,
 };
 use ha_core::{
     AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView, MemberView,
-    PairView, Phase, Plan, Step, View, VipPlace, VipView,
+    PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
-use sci::api::{FiguresAt, Status};
+use sci::api::{CallLine, CallPage, FiguresAt, Status};
 use sci::render::{self, Look};
 use scs::store::AlarmRecord;
 use std::collections::BTreeMap;
@@ -79,6 +79,7 @@ fn pair() -> PairView {
             places: vec![place("host1", Some(true)), place("host2", Some(false))],
             sightings: Vec::new(),
         }],
+        shows_calls: false,
         lease: Some(LeaseView {
             holder: Some("host1".parse().unwrap()),
             epoch: Epoch(12),
@@ -216,6 +217,56 @@ fn incident() -> Incident {
 fn a_cluster_that_is_well() {
     assert!(!render::is_in_trouble(&well().view));
     golden("status-well.txt", &render::status(&well(), &PLAIN));
+}
+
+#[test]
+fn a_pair_that_keeps_a_copy() {
+    let mut status = well();
+    let standby = Standby {
+        lag_ms: Some(2),
+        confirmed: 412,
+        ringing: 9,
+        calls_over_streams: 3,
+        registered: 120,
+        registered_over_streams: 12,
+    };
+    let told = NOON - seconds(1);
+    let pair = &mut status.view.pairs[0];
+    let at_primary = Standby { confirmed: 414, ..standby };
+    pair.members[0].standby = Some(StandbyView { told, standby: at_primary });
+    pair.members[1].standby = Some(StandbyView { told, standby });
+    pair.members[0].status = AppStatus::Suspending;
+    let text = "primary mode, epoch 2, stopping: 423 calls remain".to_owned();
+    let app = ill().view.applications.remove(0);
+    let stopping = AppView {
+        name: pair.members[0].app.clone(),
+        pair: Some(pair.name.clone()),
+        status: AppStatus::Suspending,
+        text,
+        ..app
+    };
+    status.view.applications = vec![stopping];
+    golden("status-copy.txt", &render::status(&status, &PLAIN));
+}
+
+#[test]
+fn calls_and_a_call() {
+    let line = |n: u8, answered_by: Option<&str>| CallLine {
+        call: format!("2-{n}"),
+        call_id: format!("id{n}@\u{7}"),
+        caller: (n > 1).then(|| "alice".to_owned()),
+        called: "201".to_owned(),
+        answered_by: answered_by.map(str::to_owned),
+        stage: "established".to_owned(),
+        age_ms: u64::from(n) * 61_000,
+    };
+    let app = Some("sip1".parse().unwrap());
+    let page = CallPage { app, calls: vec![line(1, None), line(2, Some("sip:201@192.0.2.7"))], next: None };
+    let pair = "sip".parse().unwrap();
+    let more = CallPage { next: Some("2-2".to_owned()), ..page.clone() };
+    let none = CallPage::default();
+    let text = [&page, &more, &none].map(|page| render::calls(&pair, page, &PLAIN)).join("\n");
+    golden("calls.txt", &format!("{text}\n{}", render::call(&line(2, None), &PLAIN)));
 }
 
 #[test]

@@ -235,6 +235,27 @@ impl Core {
                 let answer: Result<_, String> = self.state.plan_switchover(&pair, to.as_ref(), now);
                 let _asker_may_be_gone = plan.send(answer);
             }
+            // As a SIP Server with three calls does, of which it shows two at a time.
+            Request::Fetch { app, path, page } => {
+                let line = |n: u8| {
+                    format!(
+                        r#"{{"call":"2-{n}","call_id":"id {n}/x","caller":"alice","called":"20{n}","answered_by":null,"stage":"ringing","age_ms":1500,"later":1}}"#
+                    )
+                };
+                let answer = match path.as_str() {
+                    "/calls?most=300" | "/calls?most=2" => {
+                        Ok(format!(r#"{{"calls":[{},{}],"next":"2-2"}}"#, line(1), line(2)))
+                    }
+                    "/calls?most=300&after=2-2" | "/calls?most=298&after=2-2" => {
+                        Ok(format!(r#"{{"calls":[{}]}}"#, line(3)))
+                    }
+                    "/calls/id%203%2Fx" => Ok(line(3)),
+                    "/calls/2-3/trace" => Ok(format!("ladder of {app}\n  INVITE ->\u{7}\n")),
+                    "/calls/old" => Ok("{}".to_owned()),
+                    _ => Err("there is no such call".to_owned()),
+                };
+                let _asker_may_be_gone = page.send(answer);
+            }
         }
     }
 
