@@ -1,7 +1,8 @@
 //! What is shown over HTTP. Names and units of metrics do not change between releases.
 
 use crate::beside::Page;
-use crate::transport::Counters;
+use crate::transport;
+use sip_sync::{Counters, Readiness};
 use std::fmt::Write;
 
 /// Largest list of calls, bytes: what an agent passes on (`control_link::messages::MAX_PAGE`), less some room for its end.
@@ -29,7 +30,7 @@ impl Metrics {
     }
 
     /// Adds what was moved.
-    pub(crate) fn transports(&mut self, counters: &Counters, connections: usize) {
+    pub(crate) fn transports(&mut self, counters: &transport::Counters, connections: usize) {
         self.gauge("connections", "Connections over TCP and TLS", connections as f64);
         for (name, help, value) in [
             ("messages_received", "Messages received, before anything is known of them", counters.received),
@@ -40,6 +41,39 @@ impl Metrics {
             ("connections_refused", "Connections refused, since there were too many", counters.refused),
             ("connections_begun", "Connections that were begun here", counters.begun),
             ("connections_overdue", "Connections closed for a limit of time or room", counters.overdue),
+        ] {
+            self.counter(name, help, value);
+        }
+    }
+
+    /// Adds how the copy stands.
+    pub(crate) fn replication(&mut self, readiness: &Readiness, counters: Counters) {
+        let lag = readiness.lag.unwrap_or_default();
+        self.gauge(
+            "backup_ready",
+            "1 while the backup has all it needs to take over at once",
+            readiness.ready.into(),
+        );
+        self.gauge(
+            "replication_connected",
+            "1 while the two members are in contact",
+            readiness.lag.is_some().into(),
+        );
+        self.gauge(
+            "replication_lag_seconds",
+            "Age of the oldest change that the backup lacks",
+            lag.time.as_secs_f64(),
+        );
+        self.gauge(
+            "replication_lag_changes",
+            "Changes that the backup lacks, as the primary knows",
+            lag.changes as f64,
+        );
+        for (name, help, value) in [
+            ("replication_resyncs_sent", "Resynchronisations begun as primary", counters.streams_sent),
+            ("replication_resyncs_taken", "Resynchronisations taken as backup", counters.streams_taken),
+            ("replication_changes_sent", "Changes sent to the backup", counters.changes_sent),
+            ("replication_changes_taken", "Changes taken from the primary", counters.changes_taken),
         ] {
             self.counter(name, help, value);
         }

@@ -31,4 +31,4 @@ pub use frame::{HELLO_MAGIC, MAX_FRAME, PROTOCOL};
 pub use lag::Lag;
 pub use replica::{Replica, Unknown};
 pub use replicator::Replicator;
-pub use settings::{Broken, Limits, Phase, Readiness, Role, Settings, Standing, Timing};
+pub use settings::{Broken, Counters, Limits, Phase, Readiness, Role, Settings, Standing, Timing};

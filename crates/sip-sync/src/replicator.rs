@@ -17,7 +17,7 @@ use crate::frame::{self, Ack, Begin, Clock, Done, FULL_FRAME, Frame, Hello, Kind
 use crate::lag::{Account, Gauge, Lag};
 use crate::outbox::Outbox;
 use crate::replica::{Replica, Unknown};
-use crate::settings::{Broken, Phase, Readiness, Role, Settings, Standing};
+use crate::settings::{Broken, Counters, Phase, Readiness, Role, Settings, Standing};
 use domain::{Epoch, Micros};
 use serde::Serialize;
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub struct Replicator<K> {
     session: Option<Session<K>>,
     /// Until when a backup that was ready counts as ready without a connection.
     parting_until: Option<Micros>,
+    counters: Counters,
 }
 
 /// What belongs to a connection.
@@ -93,7 +94,7 @@ impl<K> Replicator<K> {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let own = Standing { role: Role::Backup, value: Epoch(0), whole: true };
-        Self { settings, own, session: None, parting_until: None }
+        Self { settings, own, session: None, parting_until: None, counters: Counters::default() }
     }
 
     /// There is a connection; one that there was before is forgotten.
@@ -155,6 +156,7 @@ impl<K> Replicator<K> {
         let limit = self.settings.limits.queue;
         let Some(session) = self.session.as_mut().filter(|session| !session.over) else { return Ok(()) };
         let Some(sending) = &mut session.sending else { return Ok(()) };
+        self.counters.changes_sent += changes.len() as u64;
         let sent = write_changes(&mut session.outbox, &mut sending.account, changes, now).and_then(|()| {
             let bytes = session.outbox.len();
             if bytes > limit { Err(Broken::Overflow { bytes }) } else { Ok(()) }
@@ -235,6 +237,12 @@ impl<K> Replicator<K> {
         if let Some(session) = &mut self.session {
             session.outbox.sent(length);
         }
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// How this end stands.
@@ -445,6 +453,7 @@ impl<K> Replicator<K> {
         replica.heard_clock(Micros(begin.clock), now);
         replica.begin_resync();
         self.parting_until = None;
+        self.counters.streams_taken += 1;
         let value = self.peer().map_or(self.own.value, |peer| peer.standing.value);
         if let Some(session) = &mut self.session {
             session.taking =
@@ -469,6 +478,7 @@ impl<K> Replicator<K> {
             let (change, behind) = postcard::take_from_bytes::<R::Change>(rest).map_err(malformed)?;
             rest = behind;
             taking.taken += 1;
+            self.counters.changes_taken += 1;
             if let Err(Unknown) = replica.apply(change, now)
                 && taking.whole
             {
@@ -548,6 +558,7 @@ impl<K> Replicator<K> {
         }
         let Some(session) = self.session.as_mut().filter(|s| !s.over && s.sending.is_none()) else { return };
         session.streams += 1;
+        self.counters.streams_sent += 1;
         let begin = Begin { stream: session.streams, clock: replica.clock(now).0 };
         frame::write(&mut session.outbox, Kind::Begin, &begin);
         session.gauge = Gauge::default();
@@ -580,6 +591,7 @@ impl<K> Replicator<K> {
         }
         let mut items = Vec::new();
         let next = replica.snapshot(cursor.as_ref(), most, now, &mut items);
+        self.counters.changes_sent += items.len() as u64;
         write_changes(&mut session.outbox, account, &items, now)?;
         if next.is_some() {
             *cursor = next;

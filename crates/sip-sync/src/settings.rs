@@ -161,6 +161,19 @@ pub enum Broken {
     Lost,
 }
 
+/// What one end has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Resynchronisations that it began as primary.
+    pub streams_sent: u64,
+    /// Resynchronisations that it took as backup.
+    pub streams_taken: u64,
+    /// Changes sent, items of resynchronisations included.
+    pub changes_sent: u64,
+    /// Changes taken, items of resynchronisations included.
+    pub changes_taken: u64,
+}
+
 /// How the replication stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {

@@ -100,6 +100,9 @@ impl Server {
         self.core.figures().write(metrics.text());
         metrics.counter("not_sip", "Datagrams and stretches of streams that are no SIP", self.not_sip);
         metrics.transports(self.transports.counters(), self.transports.connections());
+        if let Some(replication) = &self.replication {
+            metrics.replication(replication.readiness(), replication.counters());
+        }
         if let Some(cdr) = &self.cdr {
             let (written, lost) = cdr.figures();
             metrics.counter("records_written", "Call records written", written);

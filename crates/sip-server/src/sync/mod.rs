@@ -16,7 +16,7 @@ use meeting::{Meeting, Met, Place};
 use mio::{Interest, Registry, Token};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sip_sync::{Broken, Limits, Readiness, Replica, Replicator, Role, Settings, Timing};
+use sip_sync::{Broken, Counters, Limits, Readiness, Replica, Replicator, Role, Settings, Timing};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub(crate) struct Replication<K> {
     readable: bool,
     incoming: Vec<u8>,
     role: Role,
+    /// As it was in the last round.
+    readiness: Readiness,
     reported: Option<Report>,
     next_report: Micros,
     notes: Vec<String>,
@@ -84,8 +86,10 @@ impl<K> Replication<K> {
         tokens: Tokens,
     ) -> io::Result<Self> {
         let place = place(member, settings);
+        let mut stream = Replicator::new(stream_settings(member, settings));
         Ok(Self {
-            stream: Replicator::new(stream_settings(member, settings)),
+            readiness: stream.readiness(Micros(0)),
+            stream,
             meeting: Meeting::start(place.clone(), registry, tokens.met)?,
             place,
             registry: registry.try_clone()?,
@@ -133,6 +137,7 @@ impl<K> Replication<K> {
         let done = self.stream.due(replica, now);
         self.checked(done, now);
         self.flush(now);
+        self.readiness = self.stream.readiness(now);
     }
 
     /// The run mode is another one now, or its epoch. Before a primary's first step.
@@ -171,16 +176,20 @@ impl<K> Replication<K> {
         [self.stream.next_deadline(), Some(self.next_report)].into_iter().flatten().min()
     }
 
-    /// How it stands.
-    pub(crate) fn readiness(&mut self, now: Micros) -> Readiness {
-        self.stream.readiness(now)
+    /// How it stands, or did in the last round.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// What it has done so far.
+    pub(crate) fn counters(&self) -> Counters {
+        self.stream.counters()
     }
 
     /// What the manager is to be told now: a change at once, figures once a second.
     pub(crate) fn report(&mut self, now: Micros) -> Option<Report> {
-        let readiness = self.stream.readiness(now);
-        let lag_ms = readiness.lag.map(|lag| u64::try_from(lag.time.as_millis()).unwrap_or(u64::MAX));
-        let report = Report { synced: readiness.ready || self.role == Role::Primary, lag_ms };
+        let lag_ms = self.readiness.lag.map(|lag| u64::try_from(lag.time.as_millis()).unwrap_or(u64::MAX));
+        let report = Report { synced: self.readiness.ready || self.role == Role::Primary, lag_ms };
         let told = self.reported.is_some_and(|told| told.synced == report.synced);
         if told && now < self.next_report {
             return None;

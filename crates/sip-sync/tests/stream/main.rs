@@ -39,6 +39,9 @@ fn a_backup_gets_everything_and_stays_in_step() {
     }
     world.settle();
     assert_eq!(world.ready(0).to_string(), "in step, 0 ms and 0 changes behind");
+    let [sent, taken] = [0, 1].map(|n| world.ends[n].replicator.counters());
+    assert_eq!((sent.streams_sent, taken.streams_taken), (1, 1));
+    assert!(sent.changes_sent > 2_000 && sent.changes_sent == taken.changes_taken, "{sent:?}, {taken:?}");
     assert_eq!([&world.ends[0].broken, &world.ends[1].broken], [&vec![], &vec![]]);
 }
 
@@ -267,6 +270,7 @@ fn settings_that_do_not_go_together_stop_the_stream_others_only_readiness() {
     world.act(0, 100, 50);
     world.run(50);
     assert_eq!(world.ready(1).phase, Phase::OtherShape);
+    assert_eq!(world.ends[0].replicator.counters().streams_sent, 1);
     assert_eq!(world.ends[1].value.items, before);
 
     world.ends[0].replicator.set_settings(Settings { shape: 12, ..settings("sip1") });
@@ -327,6 +331,7 @@ fn two_primaries_exchange_nothing() {
     }
     assert_eq!([&world.ends[0].value.items, &world.ends[1].value.items], [&values[0], &values[1]]);
     assert!(!world.ready(0).ready && world.ready(1).to_string() == "the other member is primary, too");
+    assert_eq!([0, 1].map(|n| world.ends[n].replicator.counters().streams_sent), [0, 0]);
     world.act(0, 50, 50);
     world.act(1, 50, 50);
     world.run(50);
@@ -349,6 +354,7 @@ fn an_older_primary_does_not_overwrite_a_newer_value() {
     world.run(300);
     assert_eq!(world.ends[1].value.items, newer);
     assert_eq!((world.ready(0).phase, world.ready(1).phase), (Phase::Newer, Phase::Newer));
+    assert_eq!(world.ends[0].replicator.counters().streams_sent, 1, "only the one before");
     world.role(0, Role::Backup, 4);
     world.run(10);
     assert!(
@@ -356,6 +362,103 @@ fn an_older_primary_does_not_overwrite_a_newer_value() {
         "the one with the newer value is the better choice"
     );
     world.role(1, Role::Primary, 5);
+    world.settle();
+}
+
+#[test]
+fn a_stream_that_was_begun_before_the_role_turned_is_not_taken() {
+    for steps_back in [false, true] {
+        let mut world = pair(20, 50, 20);
+        world.path.delay_ms = 50;
+        // Greetings have met, and the beginning of the stream is under way.
+        world.run(70);
+        assert_eq!(world.ends[0].replicator.counters().streams_sent, 1);
+        world.role(1, Role::Primary, 3);
+        world.act(1, 50, 20);
+        if steps_back {
+            world.role(1, Role::Backup, 3);
+        }
+        let newer = world.ends[1].value.items.clone();
+        world.run(300);
+        assert_eq!(world.ends[1].value.items, newer);
+        assert_eq!(world.ends[1].replicator.counters().streams_taken, 0);
+        world.role(0, Role::Backup, 4);
+        world.role(1, Role::Primary, 5);
+        world.settle();
+        assert_eq!(world.ends[0].value.items, newer);
+    }
+}
+
+#[test]
+fn acknowledgements_of_an_earlier_stream_count_for_nothing() {
+    let mut world = pair(21, 200, 100);
+    world.settle();
+    world.path.delay_ms = 20;
+    world.act(0, 50, 100);
+    world.run(30);
+    world.role(0, Role::Backup, 3);
+    world.role(0, Role::Primary, 4);
+    world.settle();
+    assert_eq!(world.ends[0].replicator.counters().streams_sent, 2);
+    assert_eq!([&world.ends[0].broken, &world.ends[1].broken], [&vec![], &vec![]]);
+}
+
+#[test]
+fn nobody_is_ready_before_the_end_was_acknowledged() {
+    let mut world = pair(22, 5, 5);
+    world.path.delay_ms = 100;
+    let mut ready_at = [0, 0];
+    for _ in 0..1_000 {
+        world.tick();
+        for n in [0, 1] {
+            if ready_at[n] == 0 && world.ready(n).ready {
+                ready_at[n] = world.ms;
+            }
+        }
+    }
+    assert!(ready_at[1] > 0 && (100..110).contains(&(ready_at[0] - ready_at[1])), "{ready_at:?}");
+}
+
+#[test]
+fn a_backup_that_is_slow_gets_no_more_of_the_whole_than_it_takes() {
+    let mut world = pair(23, 3_000, 1_000);
+    world.run(6);
+    world.ends[1].stopped = true;
+    world.run(1_000);
+    let (_, changes) = world.lag();
+    assert!((50..=100 + 7).contains(&changes), "{changes}");
+    world.ends[1].stopped = false;
+    world.settle();
+}
+
+#[test]
+fn a_peer_that_says_nothing_is_dropped() {
+    let mut world = pair(24, 10, 10);
+    world.settle();
+    world.ends[1].stopped = true;
+    world.run(1_850);
+    assert_eq!(world.ends[0].broken, []);
+    world.run(300);
+    assert_eq!(world.ends[0].broken, [Broken::Silent]);
+}
+
+#[test]
+fn a_peer_that_speaks_and_takes_nothing_is_dropped() {
+    let patient = Settings {
+        timing: Timing { silence: Duration::from_secs(60), ..Timing::default() },
+        ..settings("sip2")
+    };
+    let mut world = World::with(25, [settings("sip1"), patient]);
+    world.role(0, Role::Primary, 2);
+    world.act(0, 10, 10);
+    world.settle();
+    world.ends[1].deaf = true;
+    world.act(0, 1, 10);
+    world.run(1_990);
+    assert_eq!((world.ends[0].broken.len(), world.ready(0).ready), (0, false));
+    world.run(20);
+    assert!(matches!(world.ends[0].broken[..], [Broken::Behind(_)]), "{:?}", world.ends[0].broken);
+    world.ends[1].deaf = false;
     world.settle();
 }
 

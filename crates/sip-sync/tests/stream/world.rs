@@ -148,6 +148,8 @@ pub struct End {
     pub broken: Vec<Broken>,
     /// Nothing runs here, the connection stays.
     pub stopped: bool,
+    /// It runs, and does not listen.
+    pub deaf: bool,
 }
 
 pub struct World {
@@ -184,6 +186,7 @@ fn end(settings: Settings) -> End {
         passed: 0,
         broken: Vec::new(),
         stopped: false,
+        deaf: false,
     }
 }
 
@@ -337,7 +340,7 @@ impl World {
     /// Gives an end what has arrived.
     fn deliver(&mut self, n: usize, all: bool) {
         let now = self.now();
-        while self.connected && !self.ends[n].stopped {
+        while self.connected && !self.ends[n].stopped && !self.ends[n].deaf {
             let wire = &mut self.ends[1 - n].wire;
             if !wire.front().is_some_and(|(at, _)| all || *at <= self.ms) {
                 return;
