@@ -132,6 +132,9 @@ fn until(one: &mut End, two: &mut End, mut so: impl FnMut(&mut End, &mut End) ->
 }
 
 fn in_step(one: &mut End, two: &mut End) {
+    // How it stands is known from the last round.
+    one.round();
+    two.round();
     until(one, two, |one, two| {
         let quiet = one.replication.readiness().lag.is_some_and(|lag| lag.changes == 0);
         one.ready() && two.ready() && quiet && one.phase() == Phase::Live
