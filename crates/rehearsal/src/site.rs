@@ -441,7 +441,7 @@ fn cluster_file(takeover: &Path, network: &str) -> String {
         text += &format!(
             "[hosts.{host}]\naddress = \"{network}.1{n}\"\n\n\
              [applications.sip{n}]\nhost = \"{host}\"\n\
-             command = [\"{takeover}\", \"sip-server\", \"--listen\", \"{VIP}:{SIP_PORT}\", \
+             command = [\"{takeover}\", \"sip-server\", \"--open\", \"--listen\", \"{VIP}:{SIP_PORT}\", \
              \"--listen\", \"[{VIP6}]:{SIP_PORT}\", \"--probe-listen\", \"127.0.0.1:5070\"]\n\n"
         );
     }

@@ -44,7 +44,7 @@ impl Log {
         let due = u32::try_from(due).unwrap_or(u32::MAX);
         if due > 0 {
             self.tokens = self.tokens.saturating_add(due).min(BURST);
-            self.filled_at = self.filled_at + ONE_PER * due.min(BURST);
+            self.filled_at += ONE_PER * due.min(BURST);
             if self.tokens == BURST {
                 self.filled_at = now;
             }

@@ -126,7 +126,8 @@ impl Options {
 
     /// The settings where there is no file: an address is served over UDP and TCP, and there is nobody to be known by name.
     pub(crate) fn plain_settings(&self) -> SipSettings {
-        let over = |transport| self.listen.iter().map(move |address| SipListen { transport, address: *address });
+        let over =
+            |transport| self.listen.iter().map(move |address| SipListen { transport, address: *address });
         SipSettings {
             domains: self.domains.clone(),
             listen: over(SipTransport::Udp).chain(over(SipTransport::Tcp)).collect(),
@@ -136,7 +137,12 @@ impl Options {
             trunks: BTreeMap::new(),
             routes: Vec::new(),
             // Where nobody is known, nobody is told apart from a scanner, either.
-            limits: SipLimits { source_per_s: u32::MAX, source_burst: u32::MAX, refusals: u32::MAX, ..SipLimits::default() },
+            limits: SipLimits {
+                source_per_s: u32::MAX,
+                source_burst: u32::MAX,
+                refusals: u32::MAX,
+                ..SipLimits::default()
+            },
             timers: SipTimers::default(),
             replication: SipReplication::default(),
             http_port: None,

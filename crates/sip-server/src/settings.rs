@@ -124,7 +124,10 @@ fn without_content(error: serde_json::Error) -> anyhow::Error {
         serde_json::error::Category::Data => {
             let text = error.to_string();
             let known = ["missing field", "unknown variant", "duplicate field"];
-            let what = known.iter().find(|known| text.starts_with(**known)).map_or("a value does not fit", |_| &text);
+            let what = known
+                .iter()
+                .find(|known| text.starts_with(**known))
+                .map_or("a value does not fit", |_| &text);
             anyhow::anyhow!("{what} (line {line}, column {column})")
         }
         serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {

@@ -114,7 +114,10 @@ async fn answer<B>(request: &Request<B>, mouth: &Mouth) -> Page {
         return Page::text(405, "only GET is answered here");
     }
     let Some(wanted) = wanted(request.uri().path(), request.uri().query()) else {
-        return Page::text(404, "there are /health, /ready, /metrics, /calls, /calls/CALL and /calls/CALL/trace");
+        return Page::text(
+            404,
+            "there are /health, /ready, /metrics, /calls, /calls/CALL and /calls/CALL/trace",
+        );
     };
     let (answer, answered) = oneshot::channel();
     if !mouth.say(Word::Asked(Query { wanted, answer })) {
@@ -181,9 +184,7 @@ mod tests {
 
     #[test]
     fn paths_say_what_is_wanted() {
-        let calls = |after: Option<&str>, most| {
-            Some(Wanted::Calls { after: after.map(str::to_owned), most })
-        };
+        let calls = |after: Option<&str>, most| Some(Wanted::Calls { after: after.map(str::to_owned), most });
         assert_eq!(wanted("/health", None), Some(Wanted::Health));
         assert_eq!(wanted("/calls", None), calls(None, CALLS_PER_PAGE));
         assert_eq!(wanted("/calls", Some("after=00ff&most=7&x=y&z")), calls(Some("00ff"), 7));

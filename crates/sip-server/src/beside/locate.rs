@@ -321,7 +321,8 @@ mod tests {
             a("a.example.", 1),
             a("b.example.", 2),
         ];
-        let [by_naptr, by_srv] = &located(records, &[question(None, None), question(None, Some(Transport::Udp))])[..]
+        let [by_naptr, by_srv] =
+            &located(records, &[question(None, None), question(None, Some(Transport::Udp))])[..]
         else {
             panic!("two questions, two answers")
         };

@@ -4,8 +4,8 @@
 mod http;
 mod locate;
 
-pub(crate) use http::{Page, Wanted};
 use http::Query;
+pub(crate) use http::{Page, Wanted};
 pub(crate) use locate::Located;
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use mio::{Poll, Token, Waker};
 use sip_core::Question;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::mpsc;
 
 /// Errands that may wait, and words that may: more is refused to whoever comes last.
@@ -91,9 +91,13 @@ impl Beside {
             listener.set_nonblocking(true)?;
             Ok::<_, std::io::Error>(listener)
         };
-        let failed = || format!("cannot serve HTTP at {}", address.map_or_else(String::new, |at| at.to_string()));
+        let failed =
+            || format!("cannot serve HTTP at {}", address.map_or_else(String::new, |at| at.to_string()));
         let listener = address.map(bind).transpose().with_context(failed)?;
-        self.errands.try_send(Errand::Serve(listener)).ok().context("too much is asked of the thread beside")?;
+        self.errands
+            .try_send(Errand::Serve(listener))
+            .ok()
+            .context("too much is asked of the thread beside")?;
         self.served_at = address;
         Ok(())
     }
@@ -106,10 +110,7 @@ impl Beside {
 
     /// The next word, if there is one.
     pub(crate) fn hear(&self) -> Option<Word> {
-        match self.words.try_recv() {
-            Ok(word) => Some(word),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.words.try_recv().ok()
     }
 }
 

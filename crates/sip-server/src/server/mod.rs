@@ -122,7 +122,8 @@ impl Server {
         beside.serve(loaded.http_address())?;
         let tokens = Tokens { met: MET, link: LINK };
         let start = |member| Replication::start(member, &loaded.settings, registry, tokens);
-        let replication = loaded.member.as_ref().map(start).transpose().context("cannot begin the replication")?;
+        let replication =
+            loaded.member.as_ref().map(start).transpose().context("cannot begin the replication")?;
         let (agent, state) = match &options.mode {
             ModeSource::Standalone => (Agent::default(), RunState::STANDALONE),
             ModeSource::Socket(path) => {

@@ -113,7 +113,9 @@ impl Server {
     fn located(&mut self, located: &Located, now: Micros) {
         let trunk: &SipName = &located.question.trunk;
         let places: Result<Vec<Place>, &str> = match &located.locations {
-            Ok(locations) => Ok(locations.iter().map(|l| Place { transport: l.transport, address: l.address }).collect()),
+            Ok(locations) => {
+                Ok(locations.iter().map(|l| Place { transport: l.transport, address: l.address }).collect())
+            }
             Err(why) => Err(why),
         };
         if let (Ok(places), Ok(name)) = (&places, ServerName::try_from(located.question.host.clone())) {
@@ -149,9 +151,7 @@ fn event(notice: &Notice, now: Micros) -> LogEvent {
         Notice::TrunkOut { trunk, why } => {
             LogEvent::new(events::TRUNK_OUT, now).because(format_args!("{trunk}, {why}")).with("trunk", trunk)
         }
-        Notice::TrunkIn { trunk } => {
-            LogEvent::new(events::TRUNK_IN, now).because(trunk).with("trunk", trunk)
-        }
+        Notice::TrunkIn { trunk } => LogEvent::new(events::TRUNK_IN, now).because(trunk).with("trunk", trunk),
         Notice::SourceSilenced { source, lasts } => LogEvent::new(events::SOURCE_SILENCED, now)
             .because(format_args!("{source}, for {} s", lasts.as_secs()))
             .with("source", source),

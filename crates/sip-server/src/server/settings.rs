@@ -122,6 +122,8 @@ fn server_name(options: &Options) -> String {
 /// From the kernel's generator (random(4)).
 fn random_seed() -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut seed)).context("cannot read /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut seed))
+        .context("cannot read /dev/urandom")?;
     Ok(seed)
 }

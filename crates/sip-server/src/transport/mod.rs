@@ -186,7 +186,9 @@ impl Transports {
 
     /// Whether [`Transports::receive`] has something to do at once.
     pub(crate) fn has_more(&self) -> bool {
-        !self.ready.is_empty() || !self.lost.is_empty() || self.listening.iter().any(|listening| listening.ready)
+        !self.ready.is_empty()
+            || !self.lost.is_empty()
+            || self.listening.iter().any(|listening| listening.ready)
     }
 
     /// Receives a bounded number of messages.
@@ -281,7 +283,8 @@ impl Transports {
             listening.ready = true;
         }
         for index in 0..self.slots.len() {
-            if self.slots[index].connection.as_ref().is_some_and(|(_, connection)| connection.is_overdue(now)) {
+            if self.slots[index].connection.as_ref().is_some_and(|(_, connection)| connection.is_overdue(now))
+            {
                 self.counters.overdue += 1;
                 self.close(index);
             }
@@ -408,7 +411,8 @@ impl Transports {
     }
 
     fn enqueue(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.ready && slot.connection.is_some()) {
+        if let Some(slot) = self.slots.get_mut(index).filter(|slot| !slot.ready && slot.connection.is_some())
+        {
             slot.ready = true;
             self.ready.push_back(index);
         }

@@ -108,7 +108,11 @@ fn a_message_and_its_answer_go_over_each_transport() {
             assert_eq!(back, flow, "the answer comes on the flow that the question left on");
         }
     }
-    assert_eq!((here.transports.connections(), there.transports.connections()), (2, 2), "they are used again");
+    assert_eq!(
+        (here.transports.connections(), there.transports.connections()),
+        (2, 2),
+        "they are used again"
+    );
     assert_eq!((here.lost, there.lost), (Vec::new(), Vec::new()));
 }
 
@@ -134,16 +138,15 @@ fn a_connection_that_does_not_come_about_is_given_up_in_time() {
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.listen(0).unwrap();
     let peer = socket.local_addr().unwrap().as_socket().unwrap();
-    let _fills_it: Vec<_> = (0..8)
-        .map(|_| sockets::connect("127.0.0.1".parse().unwrap(), peer).unwrap())
-        .collect();
+    let _fills_it: Vec<_> =
+        (0..8).map(|_| sockets::connect("127.0.0.1".parse().unwrap(), peer).unwrap()).collect();
     here.send(Flow { interface: 1, peer }, MESSAGE, 7);
     here.round();
-    here.now = here.now + Duration::from_secs(3);
+    here.now += Duration::from_secs(3);
     here.transports.sweep(here.now);
     here.round();
     assert_eq!(here.lost, []);
-    here.now = here.now + Duration::from_secs(2);
+    here.now += Duration::from_secs(2);
     here.transports.sweep(here.now);
     here.round();
     assert_eq!(here.lost, [ticket(7)]);
@@ -168,7 +171,9 @@ fn a_certificate_of_another_name_or_nobodys_is_refused() {
     here.send(flow, MESSAGE, 3);
     until(&mut [&mut here, &mut there], |ends| !ends[1].received.is_empty());
     let mut stranger = End::new(Some(&files_here));
-    stranger.transports.set_names(BTreeMap::from([(flow.peer, ServerName::try_from("here.example").unwrap())]));
+    stranger
+        .transports
+        .set_names(BTreeMap::from([(flow.peer, ServerName::try_from("here.example").unwrap())]));
     stranger.send(flow, MESSAGE, 4);
     until(&mut [&mut stranger, &mut there], |ends| !ends[0].lost.is_empty());
     assert_eq!(here.lost, [ticket(1)]);

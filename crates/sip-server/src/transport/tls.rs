@@ -46,7 +46,8 @@ impl TlsConfigs {
         let provider = Arc::new(ring::default_provider());
         let unusable = || format!("{} cannot be used", files.certificate.display());
 
-        let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let server =
+            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         let server = if files.verify_clients {
             ensure!(!roots.is_empty(), "no authority is named whose certificates clients could show");
             let verifier =

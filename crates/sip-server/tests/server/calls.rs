@@ -282,8 +282,22 @@ fn sipp_calls_sipp() {
         command
     };
     let vip = rig.vip4.to_string();
-    let mut answers = sipp(&["-sn", "uas", "-p", &port.to_string()]).spawn().expect("sipp (sip-tester) is installed");
-    let calls = sipp(&["-sn", "uac", "-s", "callee", "-r", "50", "-m", "100", "-timeout", "30s", "-timeout_error", &vip]);
+    let mut answers =
+        sipp(&["-sn", "uas", "-p", &port.to_string()]).spawn().expect("sipp (sip-tester) is installed");
+    let calls = sipp(&[
+        "-sn",
+        "uac",
+        "-s",
+        "callee",
+        "-r",
+        "50",
+        "-m",
+        "100",
+        "-timeout",
+        "30s",
+        "-timeout_error",
+        &vip,
+    ]);
     let status = { calls }.status();
     let _ = answers.kill();
     let _ = answers.wait();

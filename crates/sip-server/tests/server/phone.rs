@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 30000 RTP/AVP 8\r\n";
+pub const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 30000 RTP/AVP 8\r\n";
 pub const PASSWORD: &str = "correct horse";
 
 enum Wire {
@@ -112,7 +113,8 @@ impl Phone {
     pub fn hear(&mut self) -> Heard {
         loop {
             let heard = Heard(self.receive());
-            let unheard = self.seen.insert(format!("{}{}{}", heard.line(), heard.header("Via"), heard.header("CSeq")));
+            let unheard =
+                self.seen.insert(format!("{}{}{}", heard.line(), heard.header("Via"), heard.header("CSeq")));
             if unheard && heard.status() != Some(100) {
                 return heard;
             }
@@ -129,7 +131,8 @@ impl Phone {
     fn receive(&mut self) -> String {
         let mut buffer = [0; 65_536];
         if let Wire::Udp(socket) = &self.wire {
-            let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{} hears nothing: {e}", self.name));
+            let length =
+                socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{} hears nothing: {e}", self.name));
             return String::from_utf8(buffer[..length].to_vec()).unwrap();
         }
         loop {
@@ -201,9 +204,8 @@ impl Phone {
     pub fn answer(&mut self, asked: &Heard, status: &str, body: &str) {
         let to = asked.header("To");
         let tag = if to.contains(";tag=") { String::new() } else { format!(";tag=r{}", self.name) };
-        let copied: String = ["From", "Call-ID", "CSeq"]
-            .map(|name| format!("{name}: {}\r\n", asked.header(name)))
-            .concat();
+        let copied: String =
+            ["From", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", asked.header(name))).concat();
         let via: String = asked.all("Via").map(|value| format!("Via: {value}\r\n")).collect();
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let text = format!(
