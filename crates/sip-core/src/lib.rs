@@ -32,5 +32,5 @@ pub use core::{Input, SipCore};
 pub use figures::Figures;
 pub use outputs::{Notice, Outputs, Place, Question};
 pub use records::Record;
-pub use replica::{Change, Cursor};
+pub use replica::{Change, Cursor, FORMAT};
 pub use setup::Setup;

@@ -7,6 +7,9 @@ use sip_proto::Binding;
 use sip_proto::b2bua::{CallKey, Delta, Stage};
 use sip_sync::{Replica, Unknown};
 
+/// Version of the form in which changes are written. It grows whenever [`Change`], or anything in it, gets other fields or
+/// variants: servers with different ones do not replicate, and would misread each other if they did.
+pub const FORMAT: u32 = 1;
 /// Addresses-of-record that a backup forgets with each change of one.
 const EXPIRIES_PER_CHANGE: usize = 4;
 

@@ -253,6 +253,9 @@ impl World {
     }
 }
 
+/// Changes as this format writes them, one behind the other.
+const WRITTEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/changes-of-format-1.bin");
+
 fn address(phone: u64) -> String {
     format!("192.0.2.{}:5060", phone + 1)
 }
@@ -269,6 +272,38 @@ fn a_backup_that_comes_late_gets_all_calls_and_registrations() {
     let calls = world.whole(0).iter().filter(|change| matches!(change, Change::Call(_))).count();
     assert!(calls > 20 && world.whole(0).len() >= calls + 9, "{calls}");
     world.settle();
+}
+
+#[test]
+fn changes_are_written_as_their_format_says() {
+    if std::env::var_os("RECORD").is_some() {
+        let mut world = World::new(1);
+        let mut bytes = Vec::new();
+        for _ in 0..60 {
+            world.act();
+            for change in &world.out.changes {
+                bytes.extend(postcard::to_extend(change, Vec::new()).unwrap());
+            }
+        }
+        std::fs::write(WRITTEN, bytes).unwrap();
+    }
+    // What is read and written again is the same only where nothing was added, removed or moved.
+    let written = std::fs::read(WRITTEN).expect("recorded with RECORD=1");
+    let (mut rest, mut again, mut kinds) = (written.as_slice(), Vec::new(), [0; 3]);
+    while !rest.is_empty() {
+        let (change, behind) = postcard::take_from_bytes::<Change>(rest)
+            .expect("the form has changed: let sip_core::FORMAT grow, and record anew under its name");
+        rest = behind;
+        kinds[match &change {
+            Change::Call(_) => 0,
+            Change::Caller { .. } => 1,
+            Change::Bindings { .. } => 2,
+        }] += 1;
+        again.extend(postcard::to_extend(&change, Vec::new()).unwrap());
+    }
+    assert!(written == again, "the form has changed: let sip_core::FORMAT grow, and record anew under its name");
+    assert!(WRITTEN.ends_with(&format!("-{}.bin", sip_core::FORMAT)));
+    assert!(kinds.iter().all(|count| *count > 3), "{kinds:?}");
 }
 
 #[test]

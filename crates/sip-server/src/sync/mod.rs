@@ -21,8 +21,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Version of the form of the changes, [`Settings::format`]: grows whenever `sip_core`'s changes are written otherwise.
-pub(crate) const FORMAT: u32 = 1;
 /// Most bytes that wait in the link, encrypted; what is more waits in the stream, whose bound it is.
 const LINK_QUEUE: usize = 256 << 10;
 /// Bytes that are encrypted at once.
@@ -330,7 +328,7 @@ fn stream_settings(member: &Member, settings: &SipSettings) -> Settings {
         pair: member.pair.as_str().into(),
         application: member.this.app.as_str().into(),
         release: env!("CARGO_PKG_VERSION").into(),
-        format: FORMAT,
+        format: sip_core::FORMAT,
         // Changes name listen addresses by their number.
         shape: digest(&settings.listen),
         digest: digest(settings),
