@@ -1,6 +1,9 @@
 //! Two servers joined by the stream of `sip-sync`, as bytes: calls and registrations come whole and stay whole, whenever
 //! the backup comes and however often the stream breaks.
 
+// clippy.toml allows it in tests; clippy does not know that helpers of an integration test are tests too.
+#![allow(clippy::unwrap_used)]
+
 use domain::{Epoch, Micros, SipListen, SipSettings, SipTransport};
 use sip_core::{Change, Input, Outputs, Setup, SipCore};
 use sip_proto::b2bua::Flow;
@@ -301,7 +304,10 @@ fn changes_are_written_as_their_format_says() {
         }] += 1;
         again.extend(postcard::to_extend(&change, Vec::new()).unwrap());
     }
-    assert!(written == again, "the form has changed: let sip_core::FORMAT grow, and record anew under its name");
+    assert!(
+        written == again,
+        "the form has changed: let sip_core::FORMAT grow, and record anew under its name"
+    );
     assert!(WRITTEN.ends_with(&format!("-{}.bin", sip_core::FORMAT)));
     assert!(kinds.iter().all(|count| *count > 3), "{kinds:?}");
 }
