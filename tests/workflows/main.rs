@@ -5,6 +5,7 @@ mod command_line;
 mod demo;
 mod disconnected;
 mod failure;
+mod kamailio;
 mod killing;
 mod scs;
 mod sipp;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         scs::learns_what_happened_without_it,
         sipp::calls_during_switchovers,
         sipp::calls_during_and_after_failovers,
+        kamailio::kamailio_pair,
         command_line::shows,
         command_line::orders,
         command_line::alarms,

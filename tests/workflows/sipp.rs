@@ -48,14 +48,14 @@ pub fn calls_during_and_after_failovers(_: &mut Lab) -> anyhow::Result<()> {
 }
 
 /// A SIPp at work.
-struct Calls {
+pub struct Calls {
     sipp: Child,
     output: std::path::PathBuf,
 }
 
 impl Calls {
     /// Starts SIPp on the client's host: `number` calls, `rate` per second; returns once it sends.
-    fn begin(site: &Site, scenario: &str, number: u32, rate: u32) -> anyhow::Result<Self> {
+    pub fn begin(site: &Site, scenario: &str, number: u32, rate: u32) -> anyhow::Result<Self> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("sipp/{scenario}.xml"));
         let output = site.files().join(format!("sipp-{scenario}.txt"));
         let errors = site.files().join(format!("sipp-{scenario}-errors.txt"));
@@ -78,12 +78,12 @@ impl Calls {
         Ok(Self { sipp, output })
     }
 
-    fn going_on(&mut self) -> anyhow::Result<bool> {
+    pub fn going_on(&mut self) -> anyhow::Result<bool> {
         Ok(self.sipp.try_wait()?.is_none())
     }
 
     /// Waits for the end; SIPp's exit code is 0 only when every call succeeded.
-    fn all_succeeded(mut self) -> anyhow::Result<()> {
+    pub fn all_succeeded(mut self) -> anyhow::Result<()> {
         let status = self.sipp.wait()?; // it ends at its own time limit
         if !status.success() {
             let said = std::fs::read_to_string(&self.output)?;

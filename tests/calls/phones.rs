@@ -1,0 +1,221 @@
+//! Telephones, by SIPp.
+
+use anyhow::{Context, bail, ensure};
+use domain::{Micros, Standby};
+use e2e::{site_with, wait_until, whole};
+use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, Site, VIP};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The clients' address.
+const CLIENT_ADDRESS: &str = "192.0.2.20";
+/// Ports of the telephones.
+pub const CALLER: u16 = 5080;
+pub const CALLEE: u16 = 5070;
+/// Where the servers keep their call records, on their hosts.
+const RECORDS: &str = "/var/log/cdr.jsonl";
+
+/// What the pair's SIP Servers are to know: two users, and no limit that a test would exceed. The passwords are `secret`.
+fn sip_settings() -> String {
+    let secret = |name: &str| {
+        sip_proto::digest::secret(sip_proto::digest::Algorithm::Md5, name, "example.com", "secret")
+            .to_string()
+    };
+    format!(
+        "\n[pairs.sip.sip]\ndomains = [\"example.com\"]\ncdr-directory = \"/var/log\"\n\
+         limits = {{ source-rate = 100000, source-burst = 100000 }}\n\n\
+         [pairs.sip.sip.users.caller]\nmd5 = \"{}\"\n\n[pairs.sip.sip.users.callee]\nmd5 = \"{}\"\n",
+        secret("caller"),
+        secret("callee")
+    )
+}
+
+/// The installation with two users, of whom one is registered, and sip1 as primary.
+///
+/// # Errors
+/// It does not come up.
+pub fn site() -> anyhow::Result<Site> {
+    let site = site_with(|cluster| cluster + &sip_settings())?;
+    whole(&site, "sip1")?;
+    let proof = ["-au", "callee", "-ap", "secret", "-auth_uri", VIP];
+    let mut phone =
+        Sipp::begin(&site, "phone", CALLEE, &[&["-s", "callee", "-m", "1"], &proof[..]].concat())?;
+    phone.succeeds().context("the callee cannot register")?;
+    Ok(site)
+}
+
+/// A SIPp at work.
+pub struct Sipp {
+    process: Child,
+    output: PathBuf,
+    errors: PathBuf,
+}
+
+impl Sipp {
+    /// Starts it on the clients' host, with its socket at this port; it has it when this returns.
+    ///
+    /// # Errors
+    /// SIPp is not installed, or does not begin.
+    pub fn begin(site: &Site, scenario: &str, port: u16, arguments: &[&str]) -> anyhow::Result<Self> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("sipp/{scenario}.xml"));
+        let output = site.files().join(format!("sipp-{scenario}-{port}.txt"));
+        let errors = site.files().join(format!("sipp-{scenario}-{port}-errors.txt"));
+        let mut command = Command::new("sipp");
+        command.arg("-sf").arg(file).args([
+            "-nostdin",
+            "-recv_timeout",
+            "20000",
+            "-timeout",
+            "90s",
+            "-timeout_error",
+        ]);
+        command.args(["-i", CLIENT_ADDRESS, "-p", &port.to_string()]).args(arguments);
+        command.arg("-trace_err").arg("-error_file").arg(&errors).arg(format!("{VIP}:{SIP_PORT}"));
+        command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
+        let process = site.lab.spawn(CLIENT, command).context(
+            "SIPp cannot be started: `cargo xtask prepare` says how to install it (package sip-tester)",
+        )?;
+        let mut sipp = Self { process, output, errors };
+        let socket = format!(":{port:04X} ");
+        wait_until("SIPp to begin", || {
+            let sockets =
+                site.lab.in_host(CLIENT, || std::fs::read_to_string("/proc/thread-self/net/udp"))??;
+            Ok(sockets.contains(&socket) || sipp.process.try_wait()?.is_some())
+        })?;
+        Ok(sipp)
+    }
+
+    /// Whether it is not done yet.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn goes_on(&mut self) -> anyhow::Result<bool> {
+        Ok(self.process.try_wait()?.is_none())
+    }
+
+    /// Waits for the end; SIPp's exit code is 0 only when every call succeeded.
+    ///
+    /// # Errors
+    /// What SIPp has shown at its end.
+    pub fn succeeds(&mut self) -> anyhow::Result<()> {
+        let status = self.process.wait()?; // it ends at its own time limit
+        if !status.success() {
+            let said = std::fs::read_to_string(&self.output)?;
+            let end = said.lines().count().saturating_sub(60);
+            let said: Vec<_> = said.lines().skip(end).collect();
+            let errors = std::fs::read_to_string(&self.errors)?;
+            let errors: Vec<_> = errors.lines().take(60).collect();
+            bail!("SIPp ended with {status}:\n{}\n{}", said.join("\n"), errors.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sipp {
+    fn drop(&mut self) {
+        // Done, or a test that has failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Calls, and who takes them.
+pub struct Calls {
+    pub callers: Sipp,
+    callees: Sipp,
+}
+
+impl Calls {
+    /// So many calls, so many a second: `caller` and `callee` are the scenarios, each with how long it waits in its middle.
+    ///
+    /// # Errors
+    /// SIPp does not begin.
+    pub fn begin(
+        site: &Site,
+        (number, rate): (u32, u32),
+        (caller, waits): (&str, Duration),
+        (callee, rings): (&str, Duration),
+    ) -> anyhow::Result<Self> {
+        let (number, rate) = (number.to_string(), rate.to_string());
+        let (waits, rings) = (waits.as_millis().to_string(), rings.as_millis().to_string());
+        let callees = Sipp::begin(site, callee, CALLEE, &["-m", &number, "-d", &rings])?;
+        // SIPp would make the proof for another URI than the one that it calls.
+        let uri = format!("callee@{VIP}");
+        let proof = ["-au", "caller", "-ap", "secret", "-auth_uri", &uri];
+        let pace = ["-s", "callee", "-m", &number, "-r", &rate, "-d", &waits];
+        let callers = Sipp::begin(site, caller, CALLER, &[&pace[..], &proof[..]].concat())?;
+        Ok(Self { callers, callees })
+    }
+
+    /// Waits for the end of all calls.
+    ///
+    /// # Errors
+    /// A call that failed.
+    pub fn succeed(mut self) -> anyhow::Result<()> {
+        self.callers.succeeds().context("the callers")?;
+        self.callees.succeeds().context("the callees")
+    }
+}
+
+/// What the SIP Server of an application has told of its copy, or of its calls.
+///
+/// # Errors
+/// The SCS does not answer.
+pub fn standby(site: &Site, app: &str) -> anyhow::Result<Standby> {
+    Ok(told_since(site, app, Micros(0))?.unwrap_or_default())
+}
+
+/// The same, if it has told it since then, on the SCS's clock.
+///
+/// # Errors
+/// The SCS does not answer.
+pub fn told_since(site: &Site, app: &str, since: Micros) -> anyhow::Result<Option<Standby>> {
+    let view = site.api()?.view()?;
+    let member = view.pairs.iter().flat_map(|pair| &pair.members).find(|member| member.app.as_str() == app);
+    let told = member.and_then(|member| member.standby).filter(|view| view.told >= since);
+    Ok(told.map(|view| view.standby))
+}
+
+/// The records of both hosts by call; of two of the same call, the one with the greater epoch counts.
+///
+/// # Errors
+/// A record that is none.
+pub fn records(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
+    let mut records = BTreeMap::<String, Value>::new();
+    let (mut lines, mut doubled) = (0, 0);
+    for host in AGENT_HOSTS {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("cat {RECORDS} 2>/dev/null || true")]).stdout(Stdio::piped());
+        let output = site.lab.spawn(host, command)?.wait_with_output()?;
+        for line in String::from_utf8(output.stdout)?.lines() {
+            let record: Value = serde_json::from_str(line).with_context(|| format!("no record: {line}"))?;
+            let call = record["call"].to_string();
+            lines += 1;
+            let epoch = |record: &Value| record["epoch"].as_u64();
+            if let Some(known) = records.get(&call) {
+                doubled += 1;
+                if epoch(known) >= epoch(&record) {
+                    continue;
+                }
+            }
+            records.insert(call, record);
+        }
+    }
+    println!("{lines} call records, {doubled} of them of calls that have another");
+    Ok(records)
+}
+
+/// Waits until there is a record of each of so many calls, and checks that there is no other.
+///
+/// # Errors
+/// There are more, or there stay fewer.
+pub fn recorded(site: &Site, calls: usize) -> anyhow::Result<()> {
+    wait_until("a record of each call", || Ok(records(site)?.len() >= calls))?;
+    let found = records(site)?;
+    ensure!(found.len() == calls, "{} records of {calls} calls", found.len());
+    Ok(())
+}

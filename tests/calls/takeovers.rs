@@ -1,0 +1,112 @@
+//! What happens to the primary while its calls are under way.
+
+use crate::phones::{Calls, recorded, records, site, standby, told_since};
+use anyhow::ensure;
+use e2e::{LIMIT, other, wait_until, whole};
+use netlab::Lab;
+use nix::sys::signal::Signal;
+use rehearsal::{AGENT_HOSTS, Site};
+use std::time::Duration;
+
+const MANY: u32 = 50;
+/// Long enough for what is done in between; the machine may be busy.
+const TALK: Duration = Duration::from_secs(8);
+const RING: Duration = Duration::from_millis(200);
+
+pub fn established_calls_outlive_a_switchover(_: &mut Lab) -> anyhow::Result<()> {
+    established(|site| site.api()?.switch_over("sip", "while people talk").map(|_| ()))
+}
+
+pub fn established_calls_outlive_a_killed_server(_: &mut Lab) -> anyhow::Result<()> {
+    established(|site| site.signal_app("sip1", Signal::SIGKILL))
+}
+
+pub fn established_calls_outlive_a_host_that_is_cut_off(_: &mut Lab) -> anyhow::Result<()> {
+    established(|site| Ok(site.lab.cut(AGENT_HOSTS[0])?))
+}
+
+/// Calls that were answered at the first server are ended at the second.
+fn established(deed: impl FnOnce(&Site) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let site = site()?;
+    let calls = Calls::begin(&site, (MANY, 100), ("caller", TALK), ("callee", RING))?;
+    wait_until("all calls to be answered, and known to the backup", || {
+        Ok(standby(&site, "sip2")?.confirmed == MANY)
+    })?;
+    deed(&site)?;
+    let prober = site.prober()?;
+    ensure!(prober.await_answer("sip2", netlab::now(), LIMIT), "sip2 does not take over\n{}", site.logs());
+    calls.succeed()?;
+    let records = records(&site)?;
+    ensure!(records.len() == MANY as usize, "{} records of {MANY} calls", records.len());
+    for record in records.values() {
+        ensure!(record["answered_by"] == "callee" && record["cause"] == "caller-hung-up", "{record}");
+    }
+    Ok(())
+}
+
+pub fn ringing_calls_are_answered_after_a_killed_server(_: &mut Lab) -> anyhow::Result<()> {
+    let site = site()?;
+    let calls = Calls::begin(&site, (MANY, 100), ("caller", RING), ("callee", TALK))?;
+    killed_while_it_rings(&site)?;
+    calls.succeed()?;
+    recorded(&site, MANY as usize)
+}
+
+pub fn ringing_calls_are_cancelled_after_a_killed_server(_: &mut Lab) -> anyhow::Result<()> {
+    let site = site()?;
+    let calls = Calls::begin(&site, (MANY, 100), ("canceller", TALK), ("cancelled", RING))?;
+    killed_while_it_rings(&site)?;
+    calls.succeed()?;
+    recorded(&site, MANY as usize)
+}
+
+fn killed_while_it_rings(site: &Site) -> anyhow::Result<()> {
+    wait_until("all calls to ring, and to be known to the backup", || {
+        Ok(standby(site, "sip2")?.ringing == MANY)
+    })?;
+    site.signal_app("sip1", Signal::SIGKILL)?;
+    let prober = site.prober()?;
+    ensure!(prober.await_answer("sip2", netlab::now(), LIMIT), "sip2 does not take over\n{}", site.logs());
+    Ok(())
+}
+
+/// The role moves to and fro, by order and because a server is killed, while calls come, ring, go on and end.
+pub fn calls_go_on_while_the_role_moves(_: &mut Lab) -> anyhow::Result<()> {
+    const CALLS: u32 = 3_000;
+    let site = site()?;
+    let api = site.api()?;
+    let mut calls = Calls::begin(&site, (CALLS, 100), ("caller", 2 * RING), ("callee", RING))?;
+    let (mut primary, mut takeovers) = ("sip1", 0);
+    while calls.callers.goes_on()? {
+        if takeovers % 2 == 0 {
+            api.switch_over("sip", "while people call")?;
+        } else {
+            site.signal_app(primary, Signal::SIGKILL)?;
+        }
+        primary = other(primary);
+        whole(&site, primary)?;
+        takeovers += 1;
+    }
+    println!("{takeovers} takeovers during {CALLS} calls");
+    ensure!(takeovers >= 5, "only {takeovers} takeovers during {CALLS} calls");
+    calls.succeed()?;
+    recorded(&site, CALLS as usize)
+}
+
+pub fn a_backup_that_was_restarted_has_all_calls_again(_: &mut Lab) -> anyhow::Result<()> {
+    let site = site()?;
+    let calls = Calls::begin(&site, (MANY, 100), ("caller", TALK), ("callee", RING))?;
+    wait_until("all calls to be answered", || Ok(standby(&site, "sip1")?.confirmed == MANY))?;
+    let killed = site.app_pid("sip2")?;
+    site.signal_app("sip2", Signal::SIGKILL)?;
+    wait_until("another backup to run", || Ok(site.app_pid("sip2").is_ok_and(|pid| pid != killed)))?;
+    let since = site.api()?.view()?.at;
+    wait_until("the backup to be back, with all calls", || {
+        Ok(told_since(&site, "sip2", since)?
+            .is_some_and(|copy| copy.confirmed == MANY && copy.registered == 1))
+    })?;
+    whole(&site, "sip1")?;
+    site.signal_app("sip1", Signal::SIGKILL)?;
+    calls.succeed()?;
+    recorded(&site, MANY as usize)
+}
