@@ -260,7 +260,12 @@ impl Keeper {
             // The SCS has made the peer primary, in most cases; and this agent may have slept since it was asked last.
             self.await_peer(now);
         }
+        if reached && !self.scs_reached {
+            // The next renewal may be too late: an agent that starts wants the lease before it has its links.
+            self.machine.reached(now, &mut self.outputs);
+        }
         self.scs_reached = reached;
+        self.act(now, out);
         self.decide_alone(now, out);
     }
 
@@ -269,8 +274,10 @@ impl Keeper {
         self.notice_sleep(now);
         if heard && !self.peer_heard {
             self.await_peer(now);
+            self.machine.reached(now, &mut self.outputs);
         }
         self.peer_heard = heard;
+        self.act(now, out);
         self.decide_alone(now, out);
     }
 

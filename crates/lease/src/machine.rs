@@ -207,6 +207,15 @@ impl Machine {
         self.settle(now, out);
     }
 
+    /// Another voter can be reached that could not: what it did not hear is asked again, out of turn.
+    pub fn reached(&mut self, now: Micros, out: &mut Vec<Output>) {
+        self.expire(now, out);
+        if self.candidate.want != Want::Nothing {
+            self.ask(now, out);
+        }
+        self.settle(now, out);
+    }
+
     /// Does what is due.
     pub fn time_passed(&mut self, now: Micros, out: &mut Vec<Output>) {
         self.expire(now, out);

@@ -286,6 +286,26 @@ fn whatever_one_that_slept_finds_first_it_listens_before_it_takes_a_role() {
 }
 
 #[test]
+fn a_voter_that_can_be_reached_again_is_asked_at_once() {
+    let mut world = World::settled();
+    world.scs_up = false;
+    world.link_peers(false);
+    world.act(Member::First, |keeper, now, out| keeper.scs_reached(false, now, out));
+    // Between two renewals, of which the next comes too late.
+    world.run(Duration::from_millis(350));
+    let left = |world: &World| world.keepers[0].machine().held().map(|(_, until)| until.since(world.now));
+    assert!(left(&world).is_some_and(|left| left < Duration::from_millis(100)), "{:?}", left(&world));
+    world.scs_up = true;
+    world.act(Member::First, |keeper, now, out| keeper.scs_reached(true, now, out));
+    assert_eq!(left(&world), Some(Duration::from_millis(450)));
+    // And the peer, with whose promise the loss of the SCS is survived.
+    world.acts.clear();
+    world.link_peers(true);
+    let asked = |act: &Act| matches!(act, Act::Send(Seat::Member(Member::Second), Body::Ask { .. }));
+    assert!(world.did(Member::First, asked));
+}
+
+#[test]
 fn a_failure_is_not_forgotten_by_one_that_slept() {
     for first in FIRST_FOUND {
         let mut world = World::settled();
