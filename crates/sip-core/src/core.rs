@@ -50,6 +50,11 @@ pub enum Input<'a> {
         /// Which one.
         call: CallKey,
     },
+    /// Records were written down, or given up.
+    Recorded {
+        /// Of these calls.
+        calls: &'a [CallKey],
+    },
     /// [`SipCore::next_deadline`] came.
     Due,
 }
@@ -72,6 +77,11 @@ pub struct SipCore {
     /// Calls that nobody rang for yet.
     silent: BTreeSet<CallKey>,
     pub(crate) stale_addresses: BTreeSet<Box<str>>,
+    /// Records of calls that are over, until they are written down.
+    pub(crate) unwritten: BTreeMap<CallKey, Record>,
+    pub(crate) stale_records: BTreeSet<CallKey>,
+    /// Whether some of these are another's, who may not have written them down before it fell silent.
+    owed: bool,
     figures: Figures,
     traces: Traces,
     full_told: bool,
@@ -98,6 +108,9 @@ impl SipCore {
             answerers: BTreeMap::new(),
             silent: BTreeSet::new(),
             stale_addresses: BTreeSet::new(),
+            unwritten: BTreeMap::new(),
+            stale_records: BTreeSet::new(),
+            owed: false,
             figures: Figures::default(),
             traces: Traces::default(),
             full_told: false,
@@ -120,6 +133,7 @@ impl SipCore {
             Input::HangUp { call } => {
                 self.calls_step(b2bua::Input::Ordered(Order::HangUp { call }), now, wall, out);
             }
+            Input::Recorded { calls } => self.recorded(calls, out),
             Input::Due => self.due(now, wall, out),
         }
     }
@@ -129,6 +143,9 @@ impl SipCore {
     pub fn next_deadline(&self, now: Micros) -> Option<Micros> {
         if !self.trunks.is_serving() {
             return self.trunks.next_deadline();
+        }
+        if self.owed {
+            return Some(Micros(0));
         }
         let clock = self.calls.clock(now);
         let expiry = self.uas.registrar().next_deadline().map(|end| now + end.since(clock));
@@ -143,6 +160,8 @@ impl SipCore {
 
     /// From now on it serves.
     pub fn take_over(&mut self, epoch: Epoch, now: Micros) {
+        self.owed |= !self.trunks.is_serving() && !self.unwritten.is_empty();
+        self.stale_records.clear();
         self.calls.take_over(epoch);
         self.trunks.serve(true, now);
         self.stale_addresses.clear();
@@ -522,6 +541,11 @@ impl SipCore {
             Event::TargetFailed { .. } => self.figures.target_failures += 1,
             Event::Ended(cdr) => {
                 let record = self.record(&cdr, now, wall);
+                // Without a place to write them to, there is nothing to be owed.
+                if self.setup.settings.cdr_directory.is_some() {
+                    self.unwritten.insert(cdr.call, record.clone());
+                    out.changes.push(Change::Record(Box::new(record.clone())));
+                }
                 out.records.push(record);
                 self.forget_call(cdr.call);
             }
@@ -635,8 +659,16 @@ impl SipCore {
             ended_us: at(cdr.ended_at),
             setup_ms: ms(cdr.began_at, cdr.answered_at.unwrap_or(cdr.ended_at)),
             duration_ms: cdr.answered_at.map_or(0, |answered| ms(answered, cdr.ended_at)),
-            cause,
+            cause: cause.into(),
             status,
+        }
+    }
+
+    fn recorded(&mut self, calls: &[CallKey], out: &mut Outputs) {
+        let known: Vec<CallKey> =
+            calls.iter().copied().filter(|call| self.unwritten.remove(call).is_some()).collect();
+        if !known.is_empty() {
+            out.changes.push(Change::Recorded { calls: known });
         }
     }
 
@@ -647,6 +679,11 @@ impl SipCore {
         if !self.trunks.is_serving() {
             // Calls and registrations are another's; where trunks are, is good to know when they are ours.
             return;
+        }
+        if std::mem::take(&mut self.owed) {
+            // Those of calls that are not over here will come when they are.
+            let owed = self.unwritten.iter().filter(|(call, _)| !self.occupies(**call));
+            out.records.extend(owed.map(|(_, record)| record.clone()));
         }
         let clock = self.calls.clock(now);
         self.uas.registrar_mut().due(clock, EXPIRIES);

@@ -1,14 +1,16 @@
-//! Call records.
+//! Call records. A record is known to the backup from the end of its call until the primary has written it down, so that
+//! the record of a call that ended just before a takeover is written by the next primary.
 
 use domain::{Epoch, Micros};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sip_proto::b2bua::{CallKey, Cause};
+use std::borrow::Cow;
 
 /// What is written down of a call that is over. Times are Unix time, microseconds.
 ///
-/// There is one for each call. Should two hosts ever write one each, because one of them died between ending a call and
-/// telling the other, they have the same `call`, and the one with the greater `epoch` counts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// There is one for each call. Should two hosts ever write one each, because one of them died between writing it and telling
+/// the other, they have the same `call`, and the one with the greater `epoch` counts, or either where it is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The call, for ever.
     pub call: CallKey,
@@ -35,7 +37,7 @@ pub struct Record {
     /// From the answer to the end, milliseconds; 0 where there was none.
     pub duration_ms: u64,
     /// Why it ended.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     /// The status that the caller was told, of a call that nobody took.
     pub status: Option<u16>,
 }

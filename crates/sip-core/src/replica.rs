@@ -1,11 +1,12 @@
 //! What the backup is told, and how it takes it.
 
-use crate::SipCore;
+use crate::{Record, SipCore};
 use domain::Micros;
 use serde::{Deserialize, Serialize};
 use sip_proto::Binding;
 use sip_proto::b2bua::{CallKey, Delta, Stage};
 use sip_sync::{Replica, Unknown};
+use std::ops::Bound;
 
 /// Version of the form in which changes are written. It grows whenever [`Change`], or anything in it, gets other fields or
 /// variants: servers with different ones do not replicate, and would misread each other if they did.
@@ -13,7 +14,7 @@ pub const FORMAT: u32 = 1;
 /// Addresses-of-record that a backup forgets with each change of one.
 const EXPIRIES_PER_CHANGE: usize = 4;
 
-/// A change of one item: a call, who called in it, or the bindings of an address-of-record.
+/// A change of one item: a call, who called in it, the bindings of an address-of-record, or a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Of a call.
@@ -32,6 +33,13 @@ pub enum Change {
         /// Its bindings.
         bindings: Vec<Binding>,
     },
+    /// A call is over, and this is to be written down about it.
+    Record(Box<Record>),
+    /// That was done, or given up.
+    Recorded {
+        /// Of these calls.
+        calls: Vec<CallKey>,
+    },
 }
 
 /// How far a snapshot has come: bindings first, since calls need them.
@@ -41,6 +49,8 @@ pub enum Cursor {
     Address(Box<str>),
     /// All bindings, and the calls up to this one.
     Call(Option<CallKey>),
+    /// All of these, and the records up to that of this call.
+    Record(Option<CallKey>),
 }
 
 impl Replica for SipCore {
@@ -65,7 +75,8 @@ impl Replica for SipCore {
         let address = match after {
             None => None,
             Some(Cursor::Address(address)) => Some(&**address),
-            Some(Cursor::Call(call)) => return self.snapshot_of_calls(*call, most, now, out),
+            Some(Cursor::Call(call)) => return Some(self.snapshot_of_calls(*call, most, now, out)),
+            Some(Cursor::Record(call)) => return self.snapshot_of_records(*call, most, out),
         };
         let mut last = None;
         for (address, bindings) in self.uas.registrar().range(address, most) {
@@ -77,6 +88,7 @@ impl Replica for SipCore {
 
     fn begin_resync(&mut self) {
         self.calls.begin_resync();
+        self.stale_records = self.unwritten.keys().copied().collect();
         self.stale_addresses =
             self.uas.registrar().range(None, usize::MAX).map(|(address, _)| address.into()).collect();
     }
@@ -109,6 +121,17 @@ impl Replica for SipCore {
                 self.uas.registrar_mut().due(clock, EXPIRIES_PER_CHANGE);
                 Ok(())
             }
+            Change::Record(record) => {
+                self.stale_records.remove(&record.call);
+                self.unwritten.insert(record.call, *record);
+                Ok(())
+            }
+            Change::Recorded { calls } => {
+                for call in calls {
+                    self.unwritten.remove(&call);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -119,12 +142,15 @@ impl Replica for SipCore {
         for address in std::mem::take(&mut self.stale_addresses) {
             self.uas.registrar_mut().set(&address, Vec::new());
         }
+        for call in std::mem::take(&mut self.stale_records) {
+            self.unwritten.remove(&call);
+        }
     }
 }
 
 impl SipCore {
     /// Whether there is the call, and it is not over.
-    fn occupies(&self, call: CallKey) -> bool {
+    pub(crate) fn occupies(&self, call: CallKey) -> bool {
         self.calls.listed(call).is_some_and(|listed| listed.stage != Stage::Over)
     }
 
@@ -134,7 +160,7 @@ impl SipCore {
         most: usize,
         now: Micros,
         out: &mut Vec<Change>,
-    ) -> Option<Cursor> {
+    ) -> Cursor {
         let mut last = None;
         for delta in self.calls.snapshot(after, most, now) {
             let call = delta.call;
@@ -144,6 +170,21 @@ impl SipCore {
                 out.push(Change::Caller { call, caller: caller.clone() });
             }
         }
-        last.map(|call| Cursor::Call(Some(call)))
+        last.map_or(Cursor::Record(None), |call| Cursor::Call(Some(call)))
+    }
+
+    fn snapshot_of_records(
+        &self,
+        after: Option<CallKey>,
+        most: usize,
+        out: &mut Vec<Change>,
+    ) -> Option<Cursor> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (call, record) in self.unwritten.range((from, Bound::Unbounded)).take(most) {
+            last = Some(*call);
+            out.push(Change::Record(Box::new(record.clone())));
+        }
+        last.map(|call| Cursor::Record(Some(call)))
     }
 }

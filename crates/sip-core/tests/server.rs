@@ -64,7 +64,7 @@ fn settings() -> SipSettings {
         timers: SipTimers::default(),
         replication: SipReplication::default(),
         http_port: None,
-        cdr_directory: None,
+        cdr_directory: Some("/var/log/sip".into()),
     }
 }
 
@@ -306,7 +306,7 @@ fn a_call_from_registration_to_record() {
     assert!(scene.first_line(ALICE).contains("200"), "{}", scene.last(ALICE));
     let [record] = &scene.records[..] else { panic!("{:?}", scene.records) };
     assert_eq!((record.caller.as_deref(), record.answered_by.as_deref()), (Some("alice"), Some("bob")));
-    assert_eq!((record.duration_ms, record.cause, record.epoch), (10_000, "caller-hung-up", Epoch(1)));
+    assert_eq!((record.duration_ms, &*record.cause, record.epoch), (10_000, "caller-hung-up", Epoch(1)));
     assert_eq!(record.ended_us, Micros(WALL + scene.now.0));
     scene.wait(Duration::from_secs(60));
     assert_eq!(scene.servers.each_ref().map(SipCore::call_count), [0, 0], "both have forgotten it");
@@ -325,6 +325,24 @@ fn a_backup_goes_on_with_a_call_that_it_never_saw_begin() {
     assert!(scene.first_line(ALICE).contains("200"));
     let [record] = &scene.records[..] else { panic!("{:?}", scene.records) };
     assert_eq!((record.caller.as_deref(), record.epoch), (Some("alice"), Epoch(2)));
+}
+
+#[test]
+fn a_record_that_was_not_written_down_is_owed_by_the_next_primary() {
+    let mut scene = Scene::new();
+    let dialog = scene.established();
+    scene.alice_in_dialog("BYE", 3, &dialog);
+    let [record] = &scene.records[..] else { panic!("{:?}", scene.records) };
+    let record = record.clone();
+    scene.take_over();
+    assert_eq!(scene.records, [record.clone(), record.clone()], "the next primary has it to write");
+    scene.wait(Duration::from_secs(60));
+    assert_eq!(scene.records.len(), 2, "once");
+    // Written down, it is owed by nobody.
+    scene.step(Input::Recorded { calls: &[record.call, record.call] });
+    scene.step(Input::Recorded { calls: &[record.call] });
+    scene.take_over();
+    assert_eq!(scene.records.len(), 2);
 }
 
 #[test]

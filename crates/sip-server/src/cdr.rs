@@ -2,6 +2,8 @@
 //! costs no call anything: records wait in a bounded queue, and what does not fit there is counted and said.
 
 use anyhow::Context;
+use sip_proto::b2bua::CallKey;
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -48,6 +50,12 @@ pub(crate) enum Told {
 /// The file of records.
 #[derive(Debug)]
 pub(crate) struct CdrFile {
+    /// Calls whose records wait, in their order.
+    waiting: VecDeque<CallKey>,
+    /// How many of those that ever waited were seen to be written.
+    taken: u64,
+    /// Calls whose records did not fit the queue, and nobody knows yet.
+    given_up: Vec<CallKey>,
     path: PathBuf,
     orders: Option<SyncSender<Order>>,
     shared: Arc<Shared>,
@@ -58,11 +66,11 @@ pub(crate) struct CdrFile {
 }
 
 impl CdrFile {
-    /// Opens the file, made with mode 0640 where it is not there.
+    /// Opens the file, made with mode 0640 where it is not there. `wake` is called when something was written.
     ///
     /// # Errors
     /// Where it cannot be opened: a wrong path shows at the start.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path, wake: impl Fn() + Send + 'static) -> anyhow::Result<Self> {
         let failed = || format!("cannot write call detail records to {}", path.display());
         let file = open(path).with_context(failed)?;
         let (orders, received) = sync_channel(QUEUE);
@@ -70,9 +78,12 @@ impl CdrFile {
         let mut writer = Writer { path: path.to_owned(), file: Some(file), shared: Arc::clone(&shared) };
         let thread = thread::Builder::new()
             .name("cdr".to_owned())
-            .spawn(move || writer.run(&received))
+            .spawn(move || writer.run(&received, &wake))
             .with_context(failed)?;
         Ok(Self {
+            waiting: VecDeque::new(),
+            taken: 0,
+            given_up: Vec::new(),
             path: path.to_owned(),
             orders: Some(orders),
             shared,
@@ -87,12 +98,32 @@ impl CdrFile {
         &self.path
     }
 
-    /// Appends a record, which is one line without its end. Never waits.
-    pub(crate) fn write(&mut self, mut line: String) {
+    /// Appends the record of a call, which is one line without its end. Never waits.
+    pub(crate) fn write(&mut self, call: CallKey, mut line: String) {
         line.push('\n');
-        if !self.order(Order::Write(line)) {
+        if self.order(Order::Write(line)) {
+            self.waiting.push_back(call);
+        } else {
             self.lost += 1;
+            self.given_up.push(call);
         }
+    }
+
+    /// Calls whose records were written since the last time, or given up.
+    pub(crate) fn take_done(&mut self) -> Vec<CallKey> {
+        let mut done = std::mem::take(&mut self.given_up);
+        let written = self.shared.written.load(Ordering::Relaxed);
+        let fresh = usize::try_from(written - self.taken).unwrap_or(usize::MAX).min(self.waiting.len());
+        done.extend(self.waiting.drain(..fresh));
+        self.taken = written;
+        done
+    }
+
+    /// Ends it, as dropping it does; calls whose records are written by then, or will not be.
+    pub(crate) fn finish(mut self) -> Vec<CallKey> {
+        let mut done = std::mem::take(&mut self.given_up);
+        done.extend(self.waiting.drain(..));
+        done
     }
 
     /// Opens the file anew, after it was moved away.
@@ -160,7 +191,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, orders: &Receiver<Order>) {
+    fn run(&mut self, orders: &Receiver<Order>, wake: &dyn Fn()) {
         while let Ok(order) = orders.recv() {
             let mut lines = Vec::new();
             let mut count = 0;
@@ -182,6 +213,7 @@ impl Writer {
             }
             if self.append(&lines) {
                 self.shared.written.fetch_add(count, Ordering::Relaxed);
+                wake();
             }
         }
     }
@@ -223,6 +255,10 @@ mod tests {
     use std::fs;
     use std::time::Instant;
 
+    fn call(number: usize) -> CallKey {
+        CallKey::read(&format!("{number:016x}")).unwrap()
+    }
+
     fn eventually(mut holds: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !holds() {
@@ -236,14 +272,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("cdr.jsonl"), dir.path().join("cdr.jsonl.1"));
         fs::write(&path, "{\"half").unwrap();
-        let mut cdrs = CdrFile::open(&path).unwrap();
-        cdrs.write("1".to_owned());
-        cdrs.write("2".to_owned());
+        let (wake, woken) = std::sync::mpsc::channel();
+        let mut cdrs = CdrFile::open(&path, move || wake.send(()).unwrap()).unwrap();
+        cdrs.write(call(1), "1".to_owned());
+        cdrs.write(call(2), "2".to_owned());
         eventually(|| cdrs.figures() == (2, 0));
+        woken.recv().unwrap();
+        assert_eq!(cdrs.take_done(), [call(1), call(2)]);
+        assert_eq!(cdrs.take_done(), []);
         fs::rename(&path, &moved).unwrap();
         cdrs.reopen();
-        cdrs.write("3".to_owned());
-        drop(cdrs);
+        cdrs.write(call(3), "3".to_owned());
+        assert_eq!(cdrs.finish(), [call(3)]);
         assert_eq!(fs::read_to_string(&moved).unwrap(), "{\"half\n1\n2\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "3\n");
     }
@@ -251,17 +291,18 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_once_and_costs_what_does_not_fit_the_queue() {
         // Writing to it fails with ENOSPC (full(4)).
-        let mut cdrs = CdrFile::open(Path::new("/dev/full")).unwrap();
-        cdrs.write("first".to_owned());
+        let mut cdrs = CdrFile::open(Path::new("/dev/full"), || {}).unwrap();
+        cdrs.write(call(1), "first".to_owned());
         eventually(|| cdrs.shared.failing.load(Ordering::Relaxed));
         for number in 0..QUEUE + 100 {
-            cdrs.write(number.to_string());
+            cdrs.write(call(number), number.to_string());
         }
         let lost = 100;
         assert_eq!(cdrs.figures(), (0, lost));
         assert_eq!(cdrs.news(), Some(Told::Failing { lost }));
         assert_eq!(cdrs.news(), None);
-        cdrs.write("one more".to_owned());
+        assert_eq!(cdrs.take_done().len(), 100, "those that are lost are owed no more");
+        cdrs.write(call(0), "one more".to_owned());
         assert_eq!(cdrs.news(), Some(Told::Failing { lost: 1 }));
         cdrs.shared.failing.store(false, Ordering::Relaxed);
         assert_eq!(cdrs.news(), Some(Told::Recovered));
@@ -271,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_shows_at_the_start() {
-        let error = CdrFile::open(Path::new("/nowhere/cdr.jsonl")).unwrap_err();
+        let error = CdrFile::open(Path::new("/nowhere/cdr.jsonl"), || {}).unwrap_err();
         assert_eq!(error.to_string(), "cannot write call detail records to /nowhere/cdr.jsonl");
     }
 }

@@ -102,6 +102,13 @@ impl Beside {
         Ok(())
     }
 
+    /// What wakes the loop, for others who do something beside it.
+    pub(crate) fn waker(&self) -> impl Fn() + Send + use<> {
+        let waker = Arc::clone(&self.waker);
+        // Where this fails, the loop looks again within a second.
+        move || drop(waker.wake())
+    }
+
     /// Has the loop hear again in its next round.
     pub(crate) fn wake(&self) {
         // It would be woken by the next word, too.

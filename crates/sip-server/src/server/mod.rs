@@ -117,8 +117,8 @@ impl Server {
         let tls = settings::certificates(&loaded)?;
         let interfaces = settings::interfaces(&loaded);
         let mut transports = Transports::bind(&interfaces, tls, registry.try_clone()?, TRANSPORTS)?;
-        let cdr = loaded.cdr_file().map(|path| CdrFile::open(&path)).transpose()?;
         let mut beside = Beside::start(&poll, BESIDE)?;
+        let cdr = loaded.cdr_file().map(|path| CdrFile::open(&path, beside.waker())).transpose()?;
         beside.serve(loaded.http_address())?;
         let tokens = Tokens { met: MET, link: LINK };
         let start = |member| Replication::start(member, &loaded.settings, registry, tokens);

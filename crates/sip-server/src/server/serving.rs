@@ -2,10 +2,12 @@
 
 use super::{Server, wall};
 use crate::beside::{Located, Word};
+use crate::cdr::CdrFile;
 use crate::transport::Letter;
 use domain::{LogEvent, Micros, SipName, events};
 use rustls::pki_types::ServerName;
 use sip_core::{Input, Notice, Place};
+use sip_proto::b2bua::CallKey;
 use sip_proto::{Arrival, Duty, Framing, Reply, parse};
 
 /// Words of the thread beside that are heard in one round.
@@ -30,7 +32,16 @@ impl Server {
             }
             self.core.step(Input::Due, now, wall, &mut self.outputs);
         }
+        let recorded = self.cdr.as_mut().map(CdrFile::take_done).unwrap_or_default();
+        self.recorded(&recorded, now);
         self.carry_out(now);
+    }
+
+    /// Records are on disk, so that the other member need not write them should it be primary next.
+    pub(super) fn recorded(&mut self, calls: &[CallKey], now: Micros) {
+        if !calls.is_empty() {
+            self.core.step(Input::Recorded { calls }, now, wall(), &mut self.outputs);
+        }
     }
 
     /// Takes what the other member has said, or hears that it has taken what we said.
@@ -83,7 +94,7 @@ impl Server {
         if let Some(cdr) = &mut self.cdr {
             for record in &self.outputs.records {
                 match serde_json::to_string(record) {
-                    Ok(line) => cdr.write(line),
+                    Ok(line) => cdr.write(record.call, line),
                     Err(e) => self.say.note(format_args!("the record of call {} is lost: {e}", record.call)),
                 }
             }

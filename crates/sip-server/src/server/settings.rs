@@ -54,12 +54,13 @@ impl Server {
         let cdr = if loaded.cdr_file() == self.loaded.cdr_file() {
             None
         } else {
-            Some(loaded.cdr_file().map(|path| CdrFile::open(&path)).transpose()?)
+            Some(loaded.cdr_file().map(|path| CdrFile::open(&path, self.beside.waker())).transpose()?)
         };
         self.beside.serve(loaded.http_address())?;
         self.transports.set_tls(tls);
         if let Some(cdr) = cdr {
-            self.cdr = cdr;
+            let done = std::mem::replace(&mut self.cdr, cdr).map(CdrFile::finish).unwrap_or_default();
+            self.recorded(&done, now);
         }
         if let (Some(replication), Some(member)) = (&mut self.replication, &loaded.member) {
             replication.reconfigure(member, &loaded.settings).context("the replication stays as it was")?;
