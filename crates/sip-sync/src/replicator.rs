@@ -374,7 +374,7 @@ impl<K> Replicator<K> {
             | Broken::TooLarge { .. }
             | Broken::Unwritable(_)
             | Broken::Behind(_) => session.outbox.len() < GOODBYE_BEHIND,
-            Broken::Overflow { .. } | Broken::Silent | Broken::Goodbye(_) | Broken::Lost => false,
+            Broken::Overflow { .. } | Broken::Silent | Broken::Goodbye(_) => false,
         };
         if tell {
             frame::write_goodbye(&mut session.outbox, &broken.to_string());

@@ -156,9 +156,6 @@ pub enum Broken {
     /// The peer ended the connection and said why.
     #[error("the peer ended the replication: {0}")]
     Goodbye(Box<str>),
-    /// The connection was lost.
-    #[error("the connection was lost")]
-    Lost,
 }
 
 /// What one end has done since it was made.

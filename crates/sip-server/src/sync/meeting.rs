@@ -104,8 +104,19 @@ struct Tell {
 
 impl Tell {
     fn tell(&self, met: Met) {
-        // A loop that takes nothing, for as long as it takes nothing, needs no more connections.
+        // A loop that takes nothing, for as long as it takes nothing, needs no more connections; who dialed dials again.
         let _ = self.to_loop.try_send(met);
+        self.ring();
+    }
+
+    /// As [`Tell::tell`], but waits for room: for a connection that nobody would make again. False: the loop is gone.
+    fn hand_over(&self, link: Link) -> bool {
+        let taken = self.to_loop.send(Met::Link(Box::new(link))).is_ok();
+        self.ring();
+        taken
+    }
+
+    fn ring(&self) {
         if let Ok(mut bell) = self.bell.lock() {
             // A full pipe rings already.
             let _ = bell.write(&[0]);
@@ -133,7 +144,9 @@ fn dialing(place: &Place, wished: &Receiver<Duration>, mut tell: Tell) {
                 match link {
                     Ok(link) => {
                         tell.last.clear();
-                        tell.tell(Met::Link(Box::new(link)));
+                        if !tell.hand_over(link) {
+                            return;
+                        }
                         match wished.recv() {
                             Ok(other) => pause = other,
                             Err(_) => return,

@@ -266,7 +266,7 @@ impl<K> Replication<K> {
             let _ = send_waiting(&mut self.stream, &mut link);
         }
         let pause = match broken {
-            Broken::Lost | Broken::Silent => SOON,
+            Broken::Silent => SOON,
             Broken::OtherVersion { .. }
             | Broken::OtherPair { .. }
             | Broken::Malformed(_)
