@@ -377,11 +377,16 @@ impl State {
                     | AppStatus::StopPending => true,
                 }
         };
-        if !pair.members.iter().all(settled) && now.since(self.started_at) < self.cluster.scs.boot_grace {
+        let waits = now.since(self.started_at) < self.cluster.scs.boot_grace;
+        if waits && !pair.members.iter().all(settled) {
             return;
         }
         let ready = pair.members.iter().find(|m| self.ready(pair, m, now).is_ok());
         let able = || pair.members.iter().find(|m| self.able(pair, m, now).is_ok());
+        // The first may be about to tell that it is as synchronized as the other. If it does not, it lacks what the other has.
+        if waits && ready.is_some() && ready != able() {
+            return;
+        }
         if let Some(to) = ready.or_else(able).cloned() {
             let reason = format!("the pair had no primary and {to} is ready");
             self.grant(name, &to, IncidentKind::FirstPrimary, reason.clone(), now);
