@@ -55,24 +55,23 @@ fn with_kamailio(cluster: &str, configuration: &Path) -> String {
 pub fn kamailio_pair(_: &mut Lab) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let configuration = configuration(directory.path())?;
-    let settings =
-        Settings::new(&binary()?).edit(move |cluster| with_kamailio(&cluster, &configuration));
+    let settings = Settings::new(&binary()?).edit(move |cluster| with_kamailio(&cluster, &configuration));
     let site = started(settings).context("is kamailio installed? `cargo xtask prepare` installs it")?;
     whole(&site, "sip1")?;
-    Calls::begin(&site, "register", 100, 200)?.all_succeeded()?;
+    Calls::begin(&site, "refresh", 100, 200)?.all_succeeded()?;
 
     let mut primary = "sip1";
-    let mut calls = Calls::begin(&site, "options", 400, 200)?;
+    let mut calls = Calls::begin(&site, "refresh", 400, 200)?;
     site.api()?.switch_over("sip", "while SIPp calls")?;
     primary = other(primary);
     whole(&site, primary)?;
     ensure!(calls.going_on()?, "SIPp was done before the switchover was");
     calls.all_succeeded()?;
 
-    let calls = Calls::begin(&site, "options", 400, 200)?;
+    let calls = Calls::begin(&site, "refresh", 400, 200)?;
     site.signal_app(primary, Signal::SIGKILL)?;
     primary = other(primary);
     whole(&site, primary)?;
     calls.all_succeeded()?;
-    Calls::begin(&site, "register", 100, 200)?.all_succeeded()
+    Calls::begin(&site, "refresh", 100, 200)?.all_succeeded()
 }

@@ -24,6 +24,11 @@ const NEEDED: &[Needed] = &[
     },
     Needed { program: "sipp", packages: &["sip-tester"], what_for: "the SIP client of the end-to-end tests" },
     Needed {
+        program: "kamailio",
+        packages: &["kamailio"],
+        what_for: "another SIP server, managed as a pair in the end-to-end tests",
+    },
+    Needed {
         program: "ip",
         packages: &["iproute2"],
         what_for: "addresses and links, as an operator would set them",

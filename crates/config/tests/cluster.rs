@@ -18,6 +18,7 @@ use std::time::Duration;
 const EXAMPLE: &str = include_str!("../../../packaging/examples/cluster.toml");
 const MINIMAL: &str = include_str!("../../../packaging/examples/minimal.toml");
 const SIP_EXAMPLE: &str = include_str!("../../../packaging/examples/sip-pair.toml");
+const KAMAILIO_EXAMPLE: &str = include_str!("../../../packaging/examples/kamailio/cluster.toml");
 const HOST_EXAMPLE: &str = include_str!("../../../packaging/examples/host.toml");
 
 fn cluster(text: &str) -> Cluster {
@@ -69,6 +70,16 @@ fn the_sip_example_is_right_and_its_comments_show_the_defaults() {
     };
     assert_eq!(tried(0), [("carrier", 1, 1), ("reserve", 2, 1)]);
     assert_eq!(tried(1), [("carrier", 1, 3), ("reserve", 1, 1)]);
+}
+
+#[test]
+fn the_example_with_another_sip_server_is_right() {
+    let (cluster, report) =
+        parse_cluster("kamailio.toml", KAMAILIO_EXAMPLE).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(report.warnings, 0, "{report}");
+    let member = &cluster.applications[&app("kamailio1")];
+    assert!(matches!(member.mode_control, ModeControl::Command { .. }) && member.probe.is_some());
+    assert!(!member.notify && member.watchdog.is_none());
 }
 
 /// The minimal file with SIP settings.

@@ -17,12 +17,21 @@ pub(super) async fn run(client: &Client, args: &Calls, out: &Out) -> Result<Exit
         None => list(client, args, &pairs, out).await,
         Some(CallVerb::Show { call, .. }) => {
             let line: CallLine = find(client, args, &pairs, &format!("calls/{}", escaped(call))).await?;
-            if out.json { out.json(&line)? } else { out.text(&render::call(&line, &out.look))? }
+            if out.json {
+                out.json(&line)?
+            } else {
+                out.text(&render::call(&line, &out.look))?
+            }
             Ok(Exit::Done)
         }
         Some(CallVerb::Trace { call, .. }) => {
-            let trace: CallTrace = find(client, args, &pairs, &format!("calls/{}/trace", escaped(call))).await?;
-            if out.json { out.json(&trace)? } else { out.text(&render::trace(&trace))? }
+            let trace: CallTrace =
+                find(client, args, &pairs, &format!("calls/{}/trace", escaped(call))).await?;
+            if out.json {
+                out.json(&trace)?
+            } else {
+                out.text(&render::trace(&trace))?
+            }
             Ok(Exit::Done)
         }
     }

@@ -128,7 +128,11 @@ fn show_copies(pair: &PairView, now: Micros, look: &Look) -> String {
             format!("{} would go on with {standby} ({behind}, {age} s ago)", member.app)
         };
         // Writing to a string does not fail.
-        let _ = writeln!(out, "  {} {text}", look.paint(Paint::Dim, if is_primary { "calls:" } else { "copy: " }));
+        let _ = writeln!(
+            out,
+            "  {} {text}",
+            look.paint(Paint::Dim, if is_primary { "calls:" } else { "copy: " })
+        );
     }
     out
 }

@@ -77,7 +77,11 @@ fn member(api: &Api, pair: &str, app: Option<AppName>) -> Result<AppName, Proble
     let pair = known.ok_or_else(|| Problem::not_found(format!("there is no pair {name}")))?;
     if let Some(app) = app {
         let is_member = pair.members.iter().any(|member| member.app == app);
-        return if is_member { Ok(app) } else { Err(Problem::bad_request(format!("{app} is no member of {name}"))) };
+        return if is_member {
+            Ok(app)
+        } else {
+            Err(Problem::bad_request(format!("{app} is no member of {name}")))
+        };
     }
     let runs = pair.members.iter().find(|member| member.current && member.mode == Some(RunMode::Primary));
     let primary = pair.primary.clone().or_else(|| runs.map(|member| member.app.clone()));
@@ -91,7 +95,8 @@ async fn fetch(api: &Api, app: &AppName, path: String) -> Result<String, Problem
     if path.len() > MAX_PATH {
         return Err(Problem::bad_request("that is too long for the name of a call"));
     }
-    let late = || Problem::new(StatusCode::GATEWAY_TIMEOUT, format!("the agent of {app} did not answer in time"));
+    let late =
+        || Problem::new(StatusCode::GATEWAY_TIMEOUT, format!("the agent of {app} did not answer in time"));
     let page = timeout(PAGE_LIMIT, api.handle.page(app.clone(), path)).await.map_err(|_| late())??;
     // Whether there is no such call or no such page, the application says; it has no code that came this far.
     page.map_err(Problem::not_found)

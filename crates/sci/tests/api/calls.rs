@@ -23,8 +23,7 @@ fn the_primary_is_asked_unless_another_member_is_named() {
         let path = format!("/pairs/sip/calls/{}", escaped("id 3/x"));
         let call: CallLine = client.get(&path, &()).await.unwrap();
         assert_eq!((call.call.as_str(), call.call_id.as_str(), call.age_ms), ("2-3", "id 3/x", 1_500));
-        let trace: CallTrace =
-            client.get("/pairs/sip/calls/2-3/trace", &[("app", "sip2")]).await.unwrap();
+        let trace: CallTrace = client.get("/pairs/sip/calls/2-3/trace", &[("app", "sip2")]).await.unwrap();
         assert!(trace.ladder.starts_with("ladder of sip2\n"), "{}", trace.ladder);
 
         let none = client.get::<CallLine>("/pairs/sip/calls/2-9", &()).await;

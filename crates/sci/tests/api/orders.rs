@@ -52,7 +52,12 @@ fn a_switchover_from_plan_to_audit() {
         let mut events = world.client.events().await.unwrap();
         let plan: Plan = world.client.get("/pairs/sip/plan", &[("to", "sip2")]).await.unwrap();
         assert!(plan.passes(false) && plan.to == app("sip2"), "{plan:?}");
-        let order = SwitchOver { to: Some(app("sip2")), reason: "drill".to_owned(), plan: Some(plan.hash), force: false };
+        let order = SwitchOver {
+            to: Some(app("sip2")),
+            reason: "drill".to_owned(),
+            plan: Some(plan.hash),
+            force: false,
+        };
         let Accepted { incident, text } = world.client.post("/pairs/sip/switchover", &order).await.unwrap();
         assert!(text.contains("sip2"), "{text}");
         let id = incident.expect("a switchover opens an incident");
@@ -72,7 +77,12 @@ fn a_switchover_from_plan_to_audit() {
     world.until("sip2 is primary", |view| view.pairs[0].primary == Some(app("sip2")));
 
     world.run(async {
-        let again = SwitchOver { to: Some(app("sip2")), reason: "again".to_owned(), plan: Some(plan.hash), force: false };
+        let again = SwitchOver {
+            to: Some(app("sip2")),
+            reason: "again".to_owned(),
+            plan: Some(plan.hash),
+            force: false,
+        };
         let error = world.client.post::<Accepted>("/pairs/sip/switchover", &again).await.unwrap_err();
         let ClientError::Problem(problem) = error else { panic!("{error}") };
         assert_eq!(problem.status, 409);

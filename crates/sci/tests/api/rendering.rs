@@ -313,7 +313,10 @@ fn a_plan_that_fails() {
             "instruct sip1 to go into backup mode".to_owned(),
             "enable 192.0.2.100 on host2".to_owned(),
         ],
-        callers: vec!["go on at sip2: 412 confirmed, 9 ringing; 120 registered (told 0 s ago, 2 ms behind sip1)".to_owned()],
+        callers: vec![
+            "go on at sip2: 412 confirmed, 9 ringing; 120 registered (told 0 s ago, 2 ms behind sip1)"
+                .to_owned(),
+        ],
         hash: 1,
     };
     golden("plan.txt", &render::plan(&plan, &PLAIN));
