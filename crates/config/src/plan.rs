@@ -255,8 +255,9 @@ fn compare_sip(c: &mut Comparison<'_>, old: &SipSettings, new: &SipSettings) {
         cdr_directory,
     } = old;
     let new_calls = "the SIP Servers take it at once; calls go on as they are";
+    let restart = "running SIP Servers keep all their settings until they are restarted, the backup first";
     c.contents("sip.domains", domains, &new.domains, new_calls);
-    c.contents("sip.listen", listen, &new.listen, NEXT_START);
+    c.contents("sip.listen", listen, &new.listen, restart);
     c.contents("sip.tls", tls, &new.tls, new_calls);
     c.contents("sip.registrations", registrations, &new.registrations, new_calls);
     let removed = users.keys().filter(|name| !new.users.contains_key(*name)).count();
@@ -270,9 +271,9 @@ fn compare_sip(c: &mut Comparison<'_>, old: &SipSettings, new: &SipSettings) {
     c.contents("sip.routes", routes, &new.routes, new_calls);
     c.contents("sip.limits", limits, &new.limits, new_calls);
     c.contents("sip.timers", timers, &new.timers, new_calls);
-    c.contents("sip.replication", replication, &new.replication, NEXT_START);
-    c.contents("sip.http-port", http_port, &new.http_port, NEXT_START);
-    c.contents("sip.cdr-directory", cdr_directory, &new.cdr_directory, NEXT_START);
+    c.contents("sip.replication", replication, &new.replication, new_calls);
+    c.contents("sip.http-port", http_port, &new.http_port, new_calls);
+    c.contents("sip.cdr-directory", cdr_directory, &new.cdr_directory, new_calls);
 }
 
 fn compare_vips(c: &mut Comparison<'_>, old: &[Vip], new: &[Vip]) {

@@ -49,6 +49,16 @@ pub(crate) enum Wanted {
     Trace(String),
 }
 
+impl Wanted {
+    /// Whether the answer says who talks to whom. Nobody is asked who he is here, and anybody may read along.
+    fn names_people(&self) -> bool {
+        match self {
+            Wanted::Health | Wanted::Readiness | Wanted::Metrics => false,
+            Wanted::Calls { .. } | Wanted::Call(_) | Wanted::Trace(_) => true,
+        }
+    }
+}
+
 /// A question to the loop, and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Query {
@@ -87,18 +97,20 @@ pub(super) async fn serve(listener: TcpListener, mouth: Mouth) {
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(timeout(CONNECTION_LIMIT, converse(stream, mouth.clone(), place)));
+            Ok((stream, peer)) => {
+                // Who connects to an address from that same address is on this host.
+                let here = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
+                tokio::spawn(timeout(CONNECTION_LIMIT, converse(stream, here, mouth.clone(), place)));
             }
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn converse(stream: TcpStream, mouth: Mouth, _place: OwnedSemaphorePermit) {
+async fn converse(stream: TcpStream, here: bool, mouth: Mouth, _place: OwnedSemaphorePermit) {
     let service = service_fn(move |request| {
         let mouth = mouth.clone();
-        async move { Ok::<_, Infallible>(response(answer(&request, &mouth).await)) }
+        async move { Ok::<_, Infallible>(response(answer(&request, here, &mouth).await)) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -109,7 +121,7 @@ async fn converse(stream: TcpStream, mouth: Mouth, _place: OwnedSemaphorePermit)
     let _ = connection.await;
 }
 
-async fn answer<B>(request: &Request<B>, mouth: &Mouth) -> Page {
+async fn answer<B>(request: &Request<B>, here: bool, mouth: &Mouth) -> Page {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Page::text(405, "only GET is answered here");
     }
@@ -119,6 +131,9 @@ async fn answer<B>(request: &Request<B>, mouth: &Mouth) -> Page {
             "there are /health, /ready, /metrics, /calls, /calls/CALL and /calls/CALL/trace",
         );
     };
+    if wanted.names_people() && !here {
+        return Page::text(403, "calls are shown to this host alone; `takeover calls` asks from elsewhere");
+    }
     let (answer, answered) = oneshot::channel();
     if !mouth.say(Word::Asked(Query { wanted, answer })) {
         return Page::text(503, "the event loop has too much to do");
@@ -181,6 +196,13 @@ fn response(page: Page) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_talks_to_whom_is_told_on_this_host_alone() {
+        let (people, figures) = (["/calls", "/calls/x", "/calls/x/trace"], ["/health", "/ready", "/metrics"]);
+        assert!(people.iter().all(|path| wanted(path, None).unwrap().names_people()));
+        assert!(!figures.iter().any(|path| wanted(path, None).unwrap().names_people()));
+    }
 
     #[test]
     fn paths_say_what_is_wanted() {
