@@ -17,7 +17,8 @@
 //! - the server here failed, the peer is heard and did not take over, and it is ready again: it becomes primary again.
 //!
 //! What was decided is tried again where the server refuses it, and an agent that slept first listens for a while: the
-//! peer may have taken over unnoticed. Silence decides nothing. That no two hosts hold at a time does not depend on any of this, but on the votes.
+//! peer may have taken over unnoticed. Silence decides nothing. That no two hosts hold at a time does not depend on any
+//! of this, but on the votes.
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,8 @@
 //!
 //! - The supervisor ([`lca_core`]) decides about an application, without I/O; `applications` carries out what it decides.
 //! - The real-time thread does what must be quick: it notices the death of a process, by the lifeline that the process
-//!   holds (`death_watch`) or by pidfd, and closes the gate of a dead primary's VIPs before it reports. It opens no files and starts no processes.
+//!   holds (`death_watch`) or by pidfd, and closes the gate of a dead primary's VIPs before it reports. It opens no files
+//!   and starts no processes.
 //! - Nothing of what runs depends on the agent: it may end, crash or be replaced, and the next one takes over what it
 //!   finds (`state_file`).
 
