@@ -277,6 +277,7 @@ scripts! {
     cold_standby_that_fails_at_once
     boot_with_one_host
     boot_waits_for_the_first_to_be_ready
+    boot_waits_for_what_the_first_has_to_tell
     two_primaries_are_reported_when_they_last
     peer_hears_what_the_scs_does_not
     taken_over_without_the_scs
