@@ -10,8 +10,8 @@ use crate::{Change, Figures, Notice, Outputs, Place, Record, records};
 use domain::{Epoch, Micros, SipName, Standby};
 use sip_proto::b2bua::{self, CallKey, Calls, Cdr, Event, Flow, Listed, Order, Outgoing, Stage, Transport};
 use sip_proto::{
-    Arrival, Draft, Duty, Framing, HeaderName, Message, Method, Reply, StartLine, ToTag, UserAgentServer,
-    Wire, destination, parse, reason_phrase,
+    Arrival, Draft, Duty, HeaderName, Message, Method, Reply, StartLine, ToTag, UserAgentServer, Wire,
+    destination, reason_phrase,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -346,7 +346,7 @@ impl SipCore {
         };
         self.note_caller(call, caller.clone());
         self.silent.insert(call);
-        self.traces.note(call, message, flow.peer, false, now);
+        self.traces.came(call, message, flow.peer, now);
         self.pass_on(now, wall, out);
         out.changes.push(Change::Caller { call, caller });
     }
@@ -487,7 +487,7 @@ impl SipCore {
         let of_message = self.outputs.messages.iter().find_map(|message| message.call);
         let of_change = self.outputs.deltas.first().map(|delta| delta.call);
         if let Some(call) = of_message.or(of_change) {
-            self.traces.note(call, message, flow.peer, false, now);
+            self.traces.came(call, message, flow.peer, now);
         }
         self.pass_on(now, wall, out);
     }
@@ -508,10 +508,8 @@ impl SipCore {
                 out.changes.push(Change::Call(Box::new(delta)));
             }
             for outgoing in &self.outputs.messages {
-                if let Some(call) = outgoing.call
-                    && let Ok(message) = parse(&outgoing.wire, Framing::Datagram)
-                {
-                    self.traces.note(call, &message, outgoing.flow.peer, true, now);
+                if let Some(call) = outgoing.call {
+                    self.traces.goes(call, &outgoing.wire, outgoing.flow.peer, now);
                 }
             }
             out.messages.append(&mut self.outputs.messages);

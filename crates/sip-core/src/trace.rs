@@ -13,6 +13,8 @@ const CALLS: usize = 4_096;
 const MESSAGES: usize = 48;
 /// Parties of a diagram.
 const PARTIES: usize = 6;
+/// What CSeq begins with in messages of ours.
+const CSEQ: &[u8] = b"\r\nCSeq: ";
 /// Width of a column.
 const COLUMN: usize = 30;
 
@@ -32,15 +34,30 @@ pub(crate) struct Traces {
 }
 
 impl Traces {
-    /// A message of a call came or goes.
-    pub(crate) fn note(
-        &mut self,
-        call: CallKey,
-        message: &Message<'_>,
-        peer: SocketAddr,
-        sent: bool,
-        at: Micros,
-    ) {
+    /// A message of a call came.
+    pub(crate) fn came(&mut self, call: CallKey, message: &Message<'_>, peer: SocketAddr, at: Micros) {
+        let cseq = message.cseq().map_or("", |cseq| cseq.method);
+        match message.start {
+            StartLine::Request(line) => self.note(call, line.method_text, "", peer, false, at),
+            StartLine::Status { code, .. } => self.note(call, &code.to_string(), cseq, peer, false, at),
+        }
+    }
+
+    /// A message of a call goes. It is one of ours, so a glance is enough.
+    pub(crate) fn goes(&mut self, call: CallKey, wire: &[u8], peer: SocketAddr, at: Micros) {
+        let mut words = wire.split(|byte| *byte == b' ').filter_map(|word| std::str::from_utf8(word).ok());
+        let (Some(first), Some(second)) = (words.next(), words.next()) else { return };
+        if first == "SIP/2.0" {
+            let cseq = wire.windows(CSEQ.len()).position(|bytes| bytes == CSEQ).map(|at| at + CSEQ.len());
+            let line = cseq.and_then(|from| wire.get(from..)?.split(|byte| *byte == b'\r').next());
+            let method = line.and_then(|line| std::str::from_utf8(line).ok()?.split(' ').nth(1));
+            self.note(call, second, method.unwrap_or_default(), peer, true, at);
+        } else {
+            self.note(call, first, "", peer, true, at);
+        }
+    }
+
+    fn note(&mut self, call: CallKey, what: &str, cseq: &str, peer: SocketAddr, sent: bool, at: Micros) {
         if !self.calls.contains_key(&call) {
             if self.order.len() >= CALLS
                 && let Some(oldest) = self.order.pop_front()
@@ -50,17 +67,10 @@ impl Traces {
             self.order.push_back(call);
         }
         let steps = self.calls.entry(call).or_default();
-        if steps.len() >= MESSAGES {
-            return;
+        if steps.len() < MESSAGES {
+            let what = if cseq.is_empty() { what.into() } else { format!("{what} ({cseq})").into() };
+            steps.push(Step { at, peer, sent, what });
         }
-        let what = match message.start {
-            StartLine::Request(line) => line.method_text.into(),
-            StartLine::Status { code, .. } => {
-                let method = message.cseq().map_or("", |cseq| cseq.method);
-                format!("{code} ({method})").into()
-            }
-        };
-        steps.push(Step { at, peer, sent, what });
     }
 
     /// A ladder: time, who says it to whom, what. None: nothing is remembered of the call.
