@@ -2,12 +2,14 @@
 //! notices, and there is one record for each call.
 
 mod phones;
+mod shown;
 mod takeovers;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let stories = e2e::stories![
+        shown::calls_are_shown_to_operators,
         takeovers::established_calls_outlive_a_switchover,
         takeovers::established_calls_outlive_a_killed_server,
         takeovers::established_calls_outlive_a_host_that_is_cut_off,

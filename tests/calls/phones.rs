@@ -26,7 +26,7 @@ fn sip_settings() -> String {
             .to_string()
     };
     format!(
-        "\n[pairs.sip.sip]\ndomains = [\"example.com\"]\ncdr-directory = \"/var/log\"\n\
+        "\n[pairs.sip.sip]\ndomains = [\"example.com\"]\ncdr-directory = \"/var/log\"\nhttp-port = 7480\n\
          limits = {{ source-rate = 100000, source-burst = 100000 }}\n\n\
          [pairs.sip.sip.users.caller]\nmd5 = \"{}\"\n\n[pairs.sip.sip.users.callee]\nmd5 = \"{}\"\n",
         secret("caller"),

@@ -51,16 +51,34 @@ use crate::{
 use context::Context;
 use domain::{Epoch, Micros};
 use outputs::Change;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use state::{Call, Head, Inbound, Phase, Serving};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 /// The name of a call: random, so that it can be part of tags and branches without telling anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallKey(u64);
+
+/// In text (JSON) its 16 digits: a number as large as this would be rounded by many a reader (RFC 8259, section 6).
+impl Serialize for CallKey {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(self) } else { self.0.serialize(to) }
+    }
+}
+
+impl<'de> Deserialize<'de> for CallKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if !from.is_human_readable() {
+            return u64::deserialize(from).map(Self);
+        }
+        let text = Cow::<str>::deserialize(from)?;
+        Self::read(&text).ok_or_else(|| D::Error::custom("not the key of a call"))
+    }
+}
 
 impl CallKey {
     const DIGITS: usize = 16;

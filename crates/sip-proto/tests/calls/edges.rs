@@ -230,3 +230,14 @@ fn an_answer_goes_back_the_way_that_the_via_says() {
     assert_eq!(scene.sent(), ["SIP/2.0 100 Trying -> 192.0.2.77:5060"]);
     assert!(scene.text(0).contains(";received=192.0.2.77\r\n") && !scene.text(0).contains(SERVER));
 }
+
+#[test]
+fn a_key_is_text_where_people_read() {
+    let key = CallKey::read("fedcba9876543210").unwrap();
+    let text = serde_json::to_string(&key).unwrap();
+    assert_eq!(text, "\"fedcba9876543210\"");
+    assert_eq!(serde_json::from_str::<CallKey>(&text).unwrap(), key);
+    for bad in ["18364758544493064720", "\"fedcba987654321\"", "\"+edcba9876543210\"", "null"] {
+        assert!(serde_json::from_str::<CallKey>(bad).is_err(), "{bad} must be refused");
+    }
+}
