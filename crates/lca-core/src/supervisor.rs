@@ -292,7 +292,9 @@ enum Phase {
     Suspending,
     /// SIGTERM was sent, or it said `STOPPING=1` by itself (then it is not ordered).
     Stopping { limit: Micros, ordered: bool },
-    /// SIGKILL was sent, or it is dying anyway. Without a limit: there is nothing stronger.
+    /// The kernel takes it apart: what is told of it is that it has ended.
+    Dying,
+    /// SIGKILL was sent. Without a limit: there is nothing stronger.
     Killing { ordered: bool },
 }
 
@@ -342,7 +344,7 @@ impl Supervised {
             Input::Reconfigured(None) => self.unconfigured(now, out),
             Input::Spawned { pid } => self.spawned(pid, now, out),
             Input::SpawnFailed { why } => self.spawn_failed(why, now, out),
-            Input::Dying(exit) => self.dying(exit, out),
+            Input::Dying(exit) => self.dying(exit, now, out),
             Input::Exited(exit) => self.exited(exit, now, out),
             Input::Notified(notice) => self.notified(notice, now, out),
             Input::ModeSocket { connected } => self.mode_socket(connected, out),
@@ -425,7 +427,9 @@ impl Supervised {
     pub fn server(&self) -> Server {
         let by_order = !self.wanted || self.cause == Some(Cause::Ordered);
         match self.phase {
-            Phase::Stopped { .. } | Phase::Starting | Phase::Killing { .. } => Server::Absent { by_order },
+            Phase::Stopped { .. } | Phase::Starting | Phase::Dying | Phase::Killing { .. } => {
+                Server::Absent { by_order }
+            }
             Phase::Unavailable => match self.modes.primary() {
                 Some(granted) => Server::Broken { granted },
                 None => Server::Absent { by_order },
@@ -459,19 +463,11 @@ impl Supervised {
             Phase::SuspendAsked { .. } => AppStatus::Started,
             Phase::Suspending => AppStatus::Suspending,
             Phase::Stopping { .. } => AppStatus::StopPending,
-            Phase::Killing { .. } => match self.cause {
-                Some(
-                    Cause::Hung | Cause::ProbeFailed(_) | Cause::Ended | Cause::Exited(_) | Cause::Killed(_),
-                ) => AppStatus::ServiceUnavailable,
-                None
-                | Some(
-                    Cause::Ordered
-                    | Cause::StartLimit
-                    | Cause::StopLimit
-                    | Cause::NotStarted(_)
-                    | Cause::GaveUp(_),
-                ) => AppStatus::StopPending,
-            },
+            Phase::Dying => AppStatus::Stopped,
+            Phase::Killing { .. } if matches!(self.cause, Some(Cause::Hung | Cause::ProbeFailed(_))) => {
+                AppStatus::ServiceUnavailable
+            }
+            Phase::Killing { .. } => AppStatus::StopPending,
         }
     }
 
@@ -548,6 +544,7 @@ impl Supervised {
             | Phase::Started
             | Phase::Unavailable
             | Phase::Suspending
+            | Phase::Dying
             | Phase::Killing { .. } => {}
         }
         if let Some(due) = &mut self.watchdog_due {
@@ -572,6 +569,7 @@ impl Phase {
             | Phase::Started
             | Phase::Unavailable
             | Phase::Suspending
+            | Phase::Dying
             | Phase::Killing { .. } => None,
         }
     }
@@ -585,6 +583,7 @@ impl Phase {
             | Phase::SuspendAsked { .. }
             | Phase::Suspending
             | Phase::Stopping { .. }
+            | Phase::Dying
             | Phase::Killing { .. } => true,
         }
     }

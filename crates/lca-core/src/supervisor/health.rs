@@ -53,6 +53,7 @@ impl Supervised {
             | Phase::Starting
             | Phase::Initializing { .. }
             | Phase::Stopping { .. }
+            | Phase::Dying
             | Phase::Killing { .. } => false,
         };
         let Some(limit) = self.settings.application.watchdog else { return };
@@ -102,6 +103,7 @@ impl Supervised {
             | Phase::Starting
             | Phase::Initializing { .. }
             | Phase::Stopping { .. }
+            | Phase::Dying
             | Phase::Killing { .. } => return,
         };
         self.cause = Some(cause);

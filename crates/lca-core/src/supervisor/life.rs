@@ -82,6 +82,7 @@ impl Supervised {
             | Phase::Started
             | Phase::Unavailable
             | Phase::Stopping { .. }
+            | Phase::Dying
             | Phase::Killing { .. } => {}
             Phase::SuspendAsked { .. } | Phase::Suspending => self.terminate(now, out),
         }
@@ -109,7 +110,7 @@ impl Supervised {
             | Phase::Suspending => self.terminate(now, out),
             Phase::Stopping { limit, .. } => self.phase = Phase::Stopping { limit, ordered: true },
             // It is being killed for a failure; that it is stopped now by order too changes only what follows.
-            Phase::Killing { .. } => {}
+            Phase::Dying | Phase::Killing { .. } => {}
         }
         self.answer(ref_id, AnswerOutcome::Done, out);
     }
@@ -144,7 +145,7 @@ impl Supervised {
                 self.phase = Phase::Stopped { restart_at: None };
                 out.push_back(Action::Forget);
             }
-            Phase::Starting | Phase::Stopping { .. } | Phase::Killing { .. } => {}
+            Phase::Starting | Phase::Stopping { .. } | Phase::Dying | Phase::Killing { .. } => {}
             Phase::Initializing { .. }
             | Phase::Started
             | Phase::Unavailable
@@ -174,14 +175,15 @@ impl Supervised {
     }
 
     pub(super) fn spawn_failed(&mut self, why: String, now: Micros, out: &mut Actions) {
-        self.after_failure(Cause::NotStarted(why), now, out);
+        self.after_failure(Cause::NotStarted(why), false, now, out);
         if self.removed {
             out.push_back(Action::Forget);
         }
     }
 
-    /// Its service ends now. What follows on an end waits for the end: a new process could not have its sockets yet.
-    pub(super) fn dying(&mut self, exit: Exit, out: &mut Actions) {
+    /// Its service ends now, and that is told as its end. What follows on an end waits until the kernel is done with it: a new
+    /// process could not have its sockets yet.
+    pub(super) fn dying(&mut self, exit: Exit, now: Micros, out: &mut Actions) {
         match self.phase {
             Phase::Initializing { .. } | Phase::Started | Phase::Unavailable => {}
             Phase::Stopped { .. }
@@ -189,16 +191,22 @@ impl Supervised {
             | Phase::SuspendAsked { .. }
             | Phase::Suspending
             | Phase::Stopping { .. }
+            | Phase::Dying
             | Phase::Killing { .. } => return,
         }
-        self.cause = Some(exit.by_itself());
+        let cause = exit.by_itself();
+        let detail = cause.to_string();
+        self.cause = Some(cause);
         if self.settings.pair.is_some() {
             out.push_back(Action::ReleaseVips);
         }
-        self.phase = Phase::Killing { ordered: false };
+        self.pid = None;
         self.watchdog_due = None;
+        self.modes.process_gone();
+        self.text.clear();
+        self.phase = Phase::Dying;
         self.tell(out);
-        out.push_back(Action::KillAll);
+        self.log(events::APP_TERMINATED, Some(&detail), now, out);
     }
 
     pub(super) fn exited(&mut self, exit: Exit, now: Micros, out: &mut Actions) {
@@ -210,12 +218,14 @@ impl Supervised {
             Phase::Stopping { ordered: true, .. } => (Cause::Ordered, true),
             Phase::Stopping { ordered: false, .. } => (self.cause.clone().unwrap_or(by_itself), false),
             // What it was dying of may be known better now.
-            Phase::Killing { ordered } => {
-                (self.cause.take().filter(|cause| *cause != Cause::Ended).unwrap_or(by_itself), ordered)
+            Phase::Dying => {
+                (self.cause.clone().filter(|cause| *cause != Cause::Ended).unwrap_or(by_itself), false)
             }
+            Phase::Killing { ordered } => (self.cause.clone().unwrap_or(by_itself), ordered),
         };
+        let told = self.phase == Phase::Dying;
         // First what ends the service of a dead primary, then everything else.
-        if self.settings.pair.is_some() {
+        if self.settings.pair.is_some() && !told {
             out.push_back(Action::ReleaseVips);
         }
         self.pid = None;
@@ -225,7 +235,7 @@ impl Supervised {
         if ordered {
             self.after_stop(cause, now, out)
         } else {
-            self.after_failure(cause, now, out)
+            self.after_failure(cause, told, now, out)
         }
         out.push_back(Action::KillAll);
         out.push_back(Action::Probe { on: false });
@@ -248,31 +258,28 @@ impl Supervised {
         self.log(events::APP_STOP_DETECTED, Some(&detail), now, out);
     }
 
-    fn after_failure(&mut self, cause: Cause, now: Micros, out: &mut Actions) {
+    /// `told`: its end was logged before.
+    fn after_failure(&mut self, cause: Cause, told: bool, now: Micros, out: &mut Actions) {
         let detail = cause.to_string();
-        self.cause = Some(cause);
-        self.phase = Phase::Stopped { restart_at: None };
-        if !self.wanted {
-            self.tell(out);
-            return self.log(events::APP_TERMINATED, Some(&detail), now, out);
-        }
         let application = &self.settings.application;
-        match self.backoff.failed(application.restart, application.start_limit, now) {
-            Next::RestartAt(at) => {
-                self.phase = Phase::Stopped { restart_at: Some(at) };
-                self.tell(out);
-                self.log(events::APP_TERMINATED, Some(&detail), now, out);
-            }
-            Next::Nothing => {
-                self.tell(out);
-                self.log(events::APP_TERMINATED, Some(&detail), now, out);
-            }
-            Next::GivenUp(times) => {
-                self.cause = Some(Cause::GaveUp(times));
-                self.tell(out);
-                self.log(events::APP_TERMINATED, Some(&detail), now, out);
-                self.log(events::RESTARTS_GIVEN_UP, Some(&format!("after {times} restarts")), now, out);
-            }
+        let next = if self.wanted {
+            self.backoff.failed(application.restart, application.start_limit, now)
+        } else {
+            Next::Nothing
+        };
+        let (restart_at, cause) = match next {
+            Next::RestartAt(at) => (Some(at), cause),
+            Next::Nothing => (None, cause),
+            Next::GivenUp(times) => (None, Cause::GaveUp(times)),
+        };
+        self.phase = Phase::Stopped { restart_at };
+        self.cause = Some(cause);
+        self.tell(out);
+        if !told {
+            self.log(events::APP_TERMINATED, Some(&detail), now, out);
+        }
+        if let Next::GivenUp(times) = next {
+            self.log(events::RESTARTS_GIVEN_UP, Some(&format!("after {times} restarts")), now, out);
         }
     }
 
@@ -329,6 +336,7 @@ impl Supervised {
             | Phase::Started
             | Phase::Unavailable
             | Phase::Suspending
+            | Phase::Dying
             | Phase::Killing { .. } => {
                 unreachable!("these phases have no limit")
             }
@@ -345,6 +353,7 @@ impl Supervised {
             | Phase::Started
             | Phase::Unavailable
             | Phase::Suspending
+            | Phase::Dying
             | Phase::Killing { .. } => {}
         }
     }
@@ -361,7 +370,11 @@ impl Supervised {
                 self.phase = Phase::Stopping { limit, ordered: true };
                 self.watchdog_due = None;
             }
-            Phase::Stopped { .. } | Phase::Starting | Phase::Stopping { .. } | Phase::Killing { .. } => {}
+            Phase::Stopped { .. }
+            | Phase::Starting
+            | Phase::Stopping { .. }
+            | Phase::Dying
+            | Phase::Killing { .. } => {}
         }
     }
 

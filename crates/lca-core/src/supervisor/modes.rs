@@ -215,12 +215,12 @@ impl Supervised {
     /// Whether there is a process that can be told a run mode.
     fn takes_modes(&self) -> bool {
         use super::Phase::{
-            Initializing, Killing, Started, Starting, Stopped, Stopping, SuspendAsked, Suspending,
+            Dying, Initializing, Killing, Started, Starting, Stopped, Stopping, SuspendAsked, Suspending,
             Unavailable,
         };
         match self.phase {
             Initializing { .. } | Started | Unavailable | SuspendAsked { .. } | Suspending => true,
-            Stopped { .. } | Starting | Stopping { .. } | Killing { .. } => false,
+            Stopped { .. } | Starting | Stopping { .. } | Dying | Killing { .. } => false,
         }
     }
 }
