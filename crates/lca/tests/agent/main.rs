@@ -9,6 +9,7 @@ mod modes;
 mod observer;
 mod peers;
 mod scs;
+mod sip_servers;
 mod vips;
 mod voice;
 
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
         modes::a_probe_that_fails_makes_the_service_unavailable,
         modes::the_agents_own_stall_is_not_the_applications_silence,
         modes::instructions_for_what_is_not_there_are_refused,
+        sip_servers::settings_reach_a_sip_server_and_nobody_else,
+        sip_servers::copies_and_pages_of_a_sip_server_are_passed_on,
         observer::the_holder_is_found_by_order,
         observer::a_backup_asks_unasked,
         peers::two_agents_notice_silence_and_its_end,

@@ -13,24 +13,24 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 /// This test as the application, on its mode socket.
-struct Application {
+pub struct Application {
     _listener: Listener,
     connection: Connection,
 }
 
 impl Application {
-    fn accept(agent: &Agent, app: &str) -> Self {
+    pub fn accept(agent: &Agent, app: &str) -> Self {
         let listener = Listener::bind(&agent.mode_socket(app)).unwrap();
         let connection = scs::wait_for(|| listener.accept().unwrap());
         Self { _listener: listener, connection }
     }
 
-    fn tell(&self, message: &FromApplication) {
+    pub fn tell(&self, message: &FromApplication) {
         self.connection.send(message).unwrap();
     }
 
     /// The next instruction. The agent's lifeline is not held: this is not the process that the agent watches.
-    fn hear(&self) -> ToApplication {
+    pub fn hear(&self) -> ToApplication {
         let instruction = |message: &ToApplication| *message != ToApplication::Lifeline;
         scs::wait_for(|| self.connection.receive().unwrap().filter(instruction))
     }

@@ -259,6 +259,18 @@ impl Scs {
         }
     }
 
+    /// The next message that is as wanted; those before it are passed over.
+    pub fn message(&mut self, wanted: impl Fn(&FromAgent) -> bool) -> FromAgent {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.receive(deadline) {
+                Ok(message) if wanted(&message) => return message,
+                Ok(_) => assert!(Instant::now() < deadline, "it did not come; seen so far: {:#?}", self.seen),
+                Err(e) => panic!("no message of the agent: {e}; seen so far: {:#?}", self.seen),
+            }
+        }
+    }
+
     /// Reads on until something is so.
     pub fn wait_until(&mut self, so: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + LIMIT;
@@ -275,7 +287,7 @@ impl Scs {
         self.voice.next()
     }
 
-    fn send(&mut self, message: &ToAgent) {
+    pub fn send(&mut self, message: &ToAgent) {
         self.link.as_mut().unwrap().send(message).unwrap();
     }
 
