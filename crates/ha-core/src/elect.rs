@@ -42,7 +42,7 @@ impl State {
     pub(crate) fn elect(&mut self, name: &PairName, now: Micros, out: &mut Vec<Action>) {
         let cluster = std::sync::Arc::clone(&self.cluster);
         let pair = &cluster.pairs[name];
-        self.learn_epoch(name, pair);
+        self.learn_epoch(name, pair, now, out);
         self.forget_old_failovers(name, pair, now, out);
         if self.roll_back_if_stuck(name, pair, now, out) {
             return;
@@ -63,7 +63,7 @@ impl State {
 
     /// A member reports a greater epoch than ours: the state that survived was older than the last grant. Whoever is
     /// primary under that epoch owns it; where a backup reports it, it was told to stand by for the other.
-    fn learn_epoch(&mut self, name: &PairName, pair: &Pair) {
+    fn learn_epoch(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
         let reports =
             pair.members.iter().filter(|m| self.reachable(m)).filter_map(|m| self.apps[m].report.as_ref());
         let newest = reports.max_by_key(|r| (r.epoch, r.mode == Some(RunMode::Primary)));
@@ -74,13 +74,22 @@ impl State {
         };
         let epoch = newest.epoch;
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
-        state.reason =
-            format!("{owner} was granted the role under epoch {epoch}, which the SCS had forgotten");
-        state.wanted = Some(owner);
+        let reason = format!("{owner} was granted the role under epoch {epoch}, which the SCS had forgotten");
+        state.reason.clone_from(&reason);
+        let from = state.wanted.replace(owner.clone()).filter(|from| *from != owner);
         state.epoch = epoch;
         state.change = None;
         state.regrant = None;
         self.changed = true;
+        let Some(from) = from else { return };
+        // The role has moved, and that is on no record. It moved because the other failed, or by order.
+        let kind = IncidentKind::Failure;
+        state.held = None;
+        state.first_ready_since = None;
+        state.verification = crate::verify::Verification::None;
+        state.change = Some(RoleChange { kind, from: Some(from.clone()), to: owner.clone(), begun: now });
+        let gone = Gone { kind, why: reason, at: now, host: None, reported: None };
+        self.open_failure(name, Some(from), owner, gone, now, out);
     }
 
     /// What is known of `app` as the holder of the role.
