@@ -295,7 +295,8 @@ mod tests {
     #[test]
     fn secrets_are_masked_in_place() {
         let text = "a = { sha256 = \"0f\", calls = 3, \"md5\"='ä' }\nb = 1 # md5\nmd5\npassword-file = \"/p\"\npassword = 5ec\n";
-        let hidden = "a = { sha256 = \"**\", calls = 3, \"md5\"='**' }\nb = 1 # md5\nmd5\npassword-file = \"/p\"\npassword = ***\n";
+        let hidden = "a = { sha256 = \"**\", calls = 3, \"md5\"='**' }\nb = 1 # md5\nmd5\npassword-file = \"/p\"\n\
+                      password = ***\n";
         assert_eq!(masked(text), hidden);
         // In linear time, also where it is one line.
         assert!(masked(&"sha256=1,".repeat(400_000)).ends_with("sha256=*,"));

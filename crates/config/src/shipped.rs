@@ -54,6 +54,9 @@ const SHIPPED: &[Row] = &[
     ("gate-missing", Category::Major, events::GATE_MISSING, &[events::GATE_WHOLE]),
     // It stands again by then; who removed it is for a person to find out.
     ("gate-disturbed", Category::Major, events::GATE_DISTURBED, &[]),
+    // Which trunk is in the text; one that is back ends it for all of them.
+    ("trunk-out-of-service", Category::Major, events::TRUNK_OUT, &[events::TRUNK_IN]),
+    ("call-records-failed", Category::Major, events::CDR_FAILED, &[events::CDR_BACK]),
     ("solution-pending", Category::Major, events::SOLUTION_PENDING, &[events::SOLUTION_BACK]),
     // Records of the time since would be lost with the process.
     ("store-failed", Category::Major, events::STORE_FAILED, &[events::STORE_BACK]),

@@ -472,7 +472,8 @@ fn digits(field: &Field<'_>) -> Option<String> {
 }
 
 fn choices(field: &Field<'_>, trunks: &BTreeSet<String>) -> Option<Vec<SipChoice>> {
-    let expected = "an array of trunks such as [\"carrier\"], or tables such as { trunk = \"carrier\", priority = 1, weight = 2 }";
+    let expected = "an array of trunks such as [\"carrier\"], or tables such as { trunk = \"carrier\", priority = 1, \
+                    weight = 2 }";
     let items = some_items(field, expected, MAX_CHOICES)?;
     let mut choices: Vec<SipChoice> = Vec::new();
     for (index, item) in items.iter().enumerate() {

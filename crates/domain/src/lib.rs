@@ -38,8 +38,8 @@ pub use report::{
 };
 pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
 pub use sip::{
-    SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute, SipSecret,
-    SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
+    SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute,
+    SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
 };
 pub use sip_assignment::{SIP_SETTINGS_VARIABLE, SipAssignment, SipIdentity, SipMember};
 pub use standby::Standby;

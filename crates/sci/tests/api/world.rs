@@ -239,7 +239,8 @@ impl Core {
             Request::Fetch { app, path, page } => {
                 let line = |n: u8| {
                     format!(
-                        r#"{{"call":"2-{n}","call_id":"id {n}/x","caller":"alice","called":"20{n}","answered_by":null,"stage":"ringing","age_ms":1500,"later":1}}"#
+                        r#"{{"call":"2-{n}","call_id":"id {n}/x","caller":"alice","called":"20{n}","answered_by":null,
+                            "stage":"ringing","age_ms":1500,"later":1}}"#
                     )
                 };
                 let answer = match path.as_str() {
