@@ -15,6 +15,7 @@ mod resources;
 mod sample;
 mod servers;
 mod silence;
+mod sip;
 mod takeover;
 
 use anyhow::Context;
@@ -42,6 +43,8 @@ enum Benchmark {
     FalseTakeovers(false_takeovers::Arguments),
     /// What leases cost while nothing happens: processor time of agents and SCS, by number of pairs
     Renewal(renewal::Arguments),
+    /// What calls and registrations cost, beside Kamailio; memory and takeovers with thousands of calls
+    Sip(sip::Arguments),
     /// (A part of the benchmark `takeover`, which starts it itself)
     #[command(hide = true)]
     FloorHolder { server: u32, peer: SocketAddr },
@@ -79,6 +82,7 @@ fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
         Benchmark::Silence(arguments) => return in_a_lab(|| silence::run(arguments)),
         Benchmark::FalseTakeovers(arguments) => return in_a_lab(|| false_takeovers::run(arguments)),
         Benchmark::Renewal(arguments) => return in_a_lab(|| renewal::run(arguments)),
+        Benchmark::Sip(arguments) => return in_a_lab(|| sip::run(arguments)),
         Benchmark::FloorHolder { server, peer } => floor::hold(*server, *peer, &vip, &on)?,
         Benchmark::FloorStandby { listen } => floor::stand_by(*listen, &vip, &on)?,
         Benchmark::TellByFile { server, file } => floor::tell_by_file(*server, file)?,

@@ -47,6 +47,11 @@ pub struct Ours {
     primary: usize,
 }
 
+/// The cluster file without limits on failovers and restarts in a row.
+fn without_limits(cluster: &str) -> String {
+    cluster.replace("command = [", START_LIMIT) + FLAP_GUARD
+}
+
 /// Keeps `who` from the rest and from the host that is not the old primary's, or no longer.
 ///
 /// # Errors
@@ -75,9 +80,21 @@ impl Ours {
     pub fn start_with(takeover: &Path, profile: Profile, real_time: bool) -> anyhow::Result<Self> {
         let mut settings = Settings::new(takeover).edit(move |cluster| {
             let with_profile = format!("[pairs.sip]\nprofile = \"{profile}\"");
-            cluster.replace("command = [", START_LIMIT).replace("[pairs.sip]", &with_profile) + FLAP_GUARD
+            without_limits(&cluster).replace("[pairs.sip]", &with_profile)
         });
         settings.real_time = real_time;
+        Self::start_as(settings)
+    }
+
+    /// The same with settings for its SIP Servers, which `edit` adds to the cluster file.
+    ///
+    /// # Errors
+    /// What did not come up.
+    pub fn start_edited(takeover: &Path, edit: fn(&str) -> String) -> anyhow::Result<Self> {
+        Self::start_as(Settings::new(takeover).edit(move |cluster| edit(&without_limits(&cluster))))
+    }
+
+    fn start_as(settings: Settings) -> anyhow::Result<Self> {
         let mut site = Site::build(Lab::new()?, settings)?;
         both::add_companion(&mut site.lab)?;
         site.start()?;
@@ -137,6 +154,18 @@ impl Ours {
     #[must_use]
     pub fn lab(&self) -> &Lab {
         &self.site.lab
+    }
+
+    /// All of it, to be looked at.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The names of the primary and the backup.
+    #[must_use]
+    pub fn roles(&self) -> [&'static str; 2] {
+        [SERVERS[self.primary], SERVERS[1 - self.primary]]
     }
 
     /// Finds out who is primary of a whole pair, after an event that went otherwise than was waited for.

@@ -32,6 +32,25 @@ pub fn measure(processes: &[(&str, u32)], time: Duration) -> anyhow::Result<Vec<
     processes.iter().zip(&before).map(cost).collect()
 }
 
+/// Processor time that a process has used so far, seconds.
+///
+/// # Errors
+/// It has ended.
+pub fn processor_s(pid: u32) -> anyhow::Result<f64> {
+    Ok(ticks(pid)? as f64 / ticks_per_second())
+}
+
+/// Memory of a process, bytes; of what it shares with others its share (PSS, proc_pid_smaps(5)).
+///
+/// # Errors
+/// It has ended.
+pub fn proportional_bytes(pid: u32) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("smaps_rollup has no Pss")?;
+    Ok(kib.parse::<u64>()? * 1_024)
+}
+
 /// User and system time of all threads so far, ended ones included (fields 14 and 15 of proc_pid_stat(5)).
 fn ticks(pid: u32) -> anyhow::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -64,6 +83,9 @@ mod tests {
     fn this_process_is_measured() {
         let costs = measure(&[("this", std::process::id())], Duration::from_millis(1)).unwrap();
         assert!(costs[0].resident_kib > 100 && costs[0].resident_kib < 10_000_000, "{costs:?}");
+        let shared = proportional_bytes(std::process::id()).unwrap() / 1_024;
+        assert!(shared > 100 && shared < 10_000_000, "{shared} KiB");
+        assert!(processor_s(std::process::id()).is_ok() && processor_s(u32::MAX).is_err());
         assert!(measure(&[("none", u32::MAX)], Duration::ZERO).is_err());
     }
 }

@@ -102,7 +102,10 @@ fn server(lab: &Lab, takeover: &Path, host: usize, name: &str) -> anyhow::Result
 }
 
 /// Whether a UDP socket of the host is bound to the SIP port, as its kernel lists them.
-fn listens(lab: &Lab, host: &str) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// There is no such host.
+pub fn listens(lab: &Lab, host: &str) -> anyhow::Result<bool> {
     let sockets = lab.in_host(host, || std::fs::read_to_string("/proc/thread-self/net/udp"))??;
     let port = format!(":{SIP_PORT:04X}");
     Ok(sockets.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&port))))
