@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL: u32 = 1;
 /// How a Hello begins.
 pub const HELLO_MAGIC: [u8; 8] = *b"tkvrsync";
-/// Largest frame, bytes. A frame of changes ends when it has [`FULL_FRAME`], so only a single huge change comes near it.
+/// Largest frame, bytes. A frame of changes ends when it has `FULL_FRAME`, so only a single huge change comes near it.
 pub const MAX_FRAME: usize = 4 << 20;
 /// When a frame of changes is ended and the next one begun, bytes.
 pub(crate) const FULL_FRAME: usize = 16 << 10;
