@@ -31,6 +31,8 @@ pub struct Figures {
     pub refused: u64,
     /// Targets of calls that did not take them.
     pub target_failures: u64,
+    /// Messages of calls that were sent before.
+    pub retransmissions: u64,
     /// Requests that could not be sent.
     pub unsent: u64,
     delays: [u64; DELAYS_MS.len() + 1],
@@ -60,6 +62,7 @@ impl Figures {
             ("calls_ended", "Calls that are over", self.ended),
             ("calls_refused", "Calls that nobody took", self.refused),
             ("call_target_failures", "Contacts and trunks that did not take a call", self.target_failures),
+            ("retransmissions", "Messages of calls that were sent again", self.retransmissions),
             ("requests_unsent", "Requests that could not be sent", self.unsent),
         ];
         for (name, help, value) in counters {

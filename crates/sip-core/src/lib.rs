@@ -15,6 +15,7 @@
 //! A backup holds one, too, and takes the changes (`replica`); when its turn comes, [`SipCore::take_over`] is all there is
 //! to do. Times inside are on the clock of the calls ([`sip_proto::b2bua::Calls::clock`]).
 
+mod calls;
 mod configure;
 mod core;
 mod figures;
@@ -22,6 +23,7 @@ mod identity;
 mod outputs;
 mod records;
 mod replica;
+mod requests;
 mod routing;
 mod setup;
 mod sources;

@@ -10,7 +10,7 @@ use std::ops::Bound;
 
 /// Version of the form in which changes are written. It grows whenever [`Change`], or anything in it, gets other fields or
 /// variants: servers with different ones do not replicate, and would misread each other if they did.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Addresses-of-record that a backup forgets with each change of one.
 const EXPIRIES_PER_CHANGE: usize = 4;
 
@@ -96,13 +96,14 @@ impl Replica for SipCore {
     fn apply(&mut self, change: Change, now: Micros) -> Result<(), Unknown> {
         match change {
             Change::Call(delta) => {
-                let (call, removed) = (delta.call, delta.is_removal());
+                let (call, removed, about_called) = (delta.call, delta.is_removal(), delta.is_about_called());
                 let result = self.calls.apply(*delta, now);
+                if about_called {
+                    self.note_called(call);
+                }
                 // As at the primary: a call that is over occupies nobody, though its last transactions go on.
-                if self.occupies(call) {
-                    self.note_answerer(call);
-                } else {
-                    self.forget_call(call);
+                if !self.occupies(call) {
+                    self.forget_caller(call);
                 }
                 // That it is gone is what was to be reached.
                 if removed { Ok(()) } else { result.map_err(|_| Unknown) }
@@ -115,6 +116,9 @@ impl Replica for SipCore {
             }
             Change::Bindings { address, bindings } => {
                 self.stale_addresses.remove(&address);
+                for flow in bindings.iter().filter_map(|binding| binding.flow) {
+                    self.sources.known(flow.peer.ip(), self.setup.known_for(), now);
+                }
                 self.uas.registrar_mut().set(&address, bindings);
                 // Nothing is due at a backup; so that what has expired does not pile up there.
                 let clock = self.calls.clock(now);
@@ -137,7 +141,8 @@ impl Replica for SipCore {
 
     fn end_resync(&mut self) {
         for call in self.calls.end_resync() {
-            self.forget_call(call);
+            self.note_called(call);
+            self.forget_caller(call);
         }
         for address in std::mem::take(&mut self.stale_addresses) {
             self.uas.registrar_mut().set(&address, Vec::new());

@@ -41,7 +41,9 @@ pub(crate) fn plan(
     if rights.users && setup.settings.users.contains_key(number) {
         return Err(480);
     }
-    let Some(route) = route(&setup.settings.routes, number) else { return Err(404) };
+    let Some(route) = route(&setup.settings.routes, number) else {
+        return Err(if may_go_on(setup, number) { 484 } else { 404 });
+    };
     if !rights.outside {
         return Err(403);
     }
@@ -70,6 +72,16 @@ fn addresses_of_record(setup: &Setup, uri: &Uri<'_>) -> impl Iterator<Item = Str
     std::iter::once(uri.address_of_record()).chain(aliases)
 }
 
+/// Whether somebody has a longer number that begins so: who dials digit by digit may have more of them.
+fn may_go_on(setup: &Setup, number: &str) -> bool {
+    let is_dialed = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'*' | b'#'));
+    let begins_so = |longer: &str| longer.starts_with(number) && is_dialed(longer);
+    let users = &setup.settings.users;
+    is_dialed(number)
+        && (users.keys().any(|user| begins_so(user.as_str()))
+            || setup.settings.routes.iter().any(|route| begins_so(&route.prefix)))
+}
+
 /// The one with the longest prefix.
 fn route<'r>(routes: &'r [SipRoute], number: &str) -> Option<&'r SipRoute> {
     routes.iter().filter(|route| number.starts_with(&route.prefix)).max_by_key(|route| route.prefix.len())
@@ -86,6 +98,7 @@ fn to_contacts(setup: &Setup, bindings: &[&Binding], user: &str) -> Vec<Vec<Targ
             behind_nat,
             route: binding.path.clone(),
             label: user.into(),
+            replaces: None,
         };
         groups.entry(std::cmp::Reverse(binding.q)).or_default().push(target);
     }
@@ -122,7 +135,7 @@ fn by_trunks(route: &SipRoute, trunks: &Trunks, call: CallKey, number: &str) -> 
         for (flow, transport) in trunk.places() {
             let uri = trunk.uri(&number, flow, transport).into();
             let label = trunk.label().into();
-            groups.push(vec![Target { uri, flow, behind_nat: false, route: None, label }]);
+            groups.push(vec![Target { uri, flow, behind_nat: false, route: None, label, replaces: None }]);
         }
     }
     groups

@@ -9,6 +9,7 @@ use sip_proto::{LEAST_MIN_SE_S, Limits, SessionLimits, Settings};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a trunk's label begins with, so that it is no user's.
 pub(crate) const TRUNK: &str = "trunk/";
@@ -95,6 +96,11 @@ impl Setup {
             }
         }
         hash.finalize().into()
+    }
+
+    /// How long somebody is known who has proved who they are: for as long as a registration lasts.
+    pub(crate) fn known_for(&self) -> Duration {
+        Duration::from_secs(u64::from(self.settings.registrations.max_expires_s))
     }
 
     /// The algorithms that are offered, the better one first.

@@ -6,11 +6,17 @@
 use domain::{Micros, SipLimits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 /// Most sources that are remembered.
 const MOST: usize = 65_536;
 /// Tokens are counted in thousandths.
 const TOKEN: u64 = 1_000;
+/// What a refused request weighs.
+pub(crate) const REFUSAL: u32 = 10;
+/// What a challenged one weighs: all that is honest is challenged once, and a company behind one address that comes back all
+/// at once many times before the first proof. Who never proves anything is a scanner nevertheless.
+pub(crate) const CHALLENGE: u32 = 1;
 
 /// What is to be done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +34,11 @@ struct Source {
     filled: Micros,
     /// When it was last heard; its entry in the index.
     heard: Micros,
-    refusals: u32,
+    /// Weight of what was refused since somebody there was last known.
+    refused: u32,
     silent_until: Micros,
+    /// Until then somebody is there whom we know: it is not silenced.
+    known_until: Micros,
 }
 
 /// All sources that were heard lately.
@@ -67,24 +76,28 @@ impl Sources {
     }
 
     /// A request of the source was refused. True: it is silenced now.
-    pub(crate) fn refused(&mut self, from: IpAddr, now: Micros) -> bool {
-        let (most, silence) = (self.limits.refusals, self.limits.silence);
+    pub(crate) fn refused(&mut self, from: IpAddr, weight: u32, now: Micros) -> bool {
+        let (most, silence) = (self.limits.refusals.saturating_mul(REFUSAL), self.limits.silence);
         let full = u64::from(self.limits.source_burst) * TOKEN;
         let source = self.source(from, now, full);
-        source.refusals += 1;
-        if source.refusals < most || source.silent_until > now {
+        if source.known_until > now {
             return false;
         }
-        source.refusals = 0;
+        source.refused = source.refused.saturating_add(weight);
+        if source.refused < most || source.silent_until > now {
+            return false;
+        }
+        source.refused = 0;
         source.silent_until = now + silence;
         true
     }
 
-    /// Somebody whom we know is there.
-    pub(crate) fn known(&mut self, from: IpAddr) {
-        if let Some(source) = self.sources.get_mut(&network(from)) {
-            source.refusals = 0;
-        }
+    /// Somebody is there who has proved who they are, and is remembered for so long.
+    pub(crate) fn known(&mut self, from: IpAddr, lasts: Duration, now: Micros) {
+        let full = u64::from(self.limits.source_burst) * TOKEN;
+        let source = self.source(from, now, full);
+        source.refused = 0;
+        source.known_until = now + lasts;
     }
 
     fn source(&mut self, from: IpAddr, now: Micros, full: u64) -> &mut Source {
@@ -95,7 +108,9 @@ impl Sources {
         {
             self.sources.remove(&oldest);
         }
-        let fresh = Source { tokens: full, filled: now, heard: now, refusals: 0, silent_until: Micros(0) };
+        let never = Micros(0);
+        let (silent_until, known_until) = (never, never);
+        let fresh = Source { tokens: full, filled: now, heard: now, refused: 0, silent_until, known_until };
         let source = self.sources.entry(from).or_insert(fresh);
         self.by_time.remove(&(source.heard, from));
         source.heard = now;
@@ -115,7 +130,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,14 +170,25 @@ mod tests {
         let mut sources = Sources::new(limits());
         let (from, now) = ("192.0.2.1".parse().unwrap(), Micros(1_000_000));
         for told in [false, false, true] {
-            assert_eq!(sources.refused(from, now), told);
+            assert_eq!(sources.refused(from, REFUSAL, now), told);
         }
         assert_eq!(sources.admit(from, now), Admission::Ignore);
         assert_eq!(sources.admit(from, now + 60 * SECOND), Admission::Serve);
+        sources.known(from, 100 * SECOND, now + 61 * SECOND);
         for _ in 0..10 {
-            assert!(!sources.refused(from, now + 61 * SECOND));
-            sources.known(from);
+            assert!(!sources.refused(from, REFUSAL, now + 62 * SECOND));
         }
+        assert_eq!(sources.admit(from, now + 62 * SECOND), Admission::Serve);
+        let later = now + 200 * SECOND;
+        assert_eq!([0; 3].map(|_| sources.refused(from, REFUSAL, later)), [false, false, true]);
+    }
+
+    #[test]
+    fn who_never_proves_anything_is_silenced_too() {
+        let mut sources = Sources::new(limits());
+        let from = "192.0.2.1".parse().unwrap();
+        let told = (1..100).find(|_| sources.refused(from, CHALLENGE, Micros(1)));
+        assert_eq!(told, Some(30));
     }
 
     #[test]

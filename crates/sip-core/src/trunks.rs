@@ -16,6 +16,7 @@ use domain::{Micros, SipName, SipTrunk};
 use sip_proto::b2bua::{Flow, Outgoing, Transport};
 use sip_proto::{Draft, Wire};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ const PROBE_AGAIN: [Duration; 3] =
     [Duration::from_millis(500), Duration::from_millis(1_500), Duration::from_millis(3_500)];
 /// How soon a name is looked up again that could not be found.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Longest that a trunk is left alone because it said so, seconds.
+const LONGEST_REST_S: u32 = 300;
 
 /// A trunk.
 #[derive(Debug)]
@@ -43,6 +46,18 @@ pub(crate) struct Trunk {
     probe: Option<Probe>,
     next_probe: Option<Micros>,
     misses: u32,
+    /// It has said that it has no room until then (503 with Retry-After; RFC 3261, section 21.5.4).
+    rests_until: Option<Micros>,
+    pub(crate) counted: Counted,
+}
+
+/// What was counted of a trunk.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Counted {
+    /// Calls that were tried by way of it.
+    pub(crate) attempts: u64,
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +92,8 @@ impl Trunks {
             probe: None,
             next_probe: None,
             misses: 0,
+            rests_until: None,
+            counted: Counted::default(),
         });
         let salt = u32::from_be_bytes([setup.seed[0], setup.seed[1], setup.seed[2], setup.seed[3]]);
         let mut all = Self { trunks: trunks.collect(), salt, ..Self::default() };
@@ -149,6 +166,7 @@ impl Trunks {
         for trunk in &mut self.trunks {
             let Some(before) = before.iter().find(|before| before.name == trunk.name) else { continue };
             trunk.calls = before.calls;
+            trunk.counted = before.counted;
             if before.settings == trunk.settings {
                 trunk.places.clone_from(&before.places);
                 trunk.look_up_at = before.look_up_at;
@@ -170,6 +188,7 @@ impl Trunks {
                 out.questions.push(trunk.question());
             }
             trunk.send_again(now, out);
+            trunk.rests_until = trunk.rests_until.filter(|until| *until > now);
             if trunk.probe.as_ref().is_some_and(|probe| probe.sent_at + PROBE_LASTS <= now) {
                 trunk.missed("no answer to OPTIONS", out);
             }
@@ -210,6 +229,36 @@ impl Trunks {
         self.list_sources();
     }
 
+    /// Writes what is known of each, in the text format of Prometheus.
+    pub(crate) fn write(&self, out: &mut String) {
+        if self.trunks.is_empty() {
+            return;
+        }
+        type Read = fn(&Trunk) -> u64;
+        let kinds: [(&str, &str, &str, Read); 5] = [
+            ("in_service", "gauge", "1 while calls may go by way of the trunk", |trunk| {
+                u64::from(!trunk.out_of_service)
+            }),
+            ("calls", "gauge", "Calls by way of the trunk, either way", |trunk| trunk.calls.into()),
+            ("attempts_total", "counter", "Calls that were tried by way of the trunk", |trunk| {
+                trunk.counted.attempts
+            }),
+            ("answered_total", "counter", "Of these, those that were answered", |trunk| {
+                trunk.counted.answered
+            }),
+            ("failures_total", "counter", "Of these, those that the trunk did not take", |trunk| {
+                trunk.counted.failed
+            }),
+        ];
+        for (name, kind, help, read) in kinds {
+            let name = format!("takeover_sip_trunk_{name}");
+            let _ = write!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}\n");
+            for trunk in &self.trunks {
+                let _ = writeln!(out, "{name}{{trunk=\"{}\"}} {}", trunk.name, read(trunk));
+            }
+        }
+    }
+
     /// A response came. False: it is of no probe.
     pub(crate) fn answered(&mut self, branch: &str, code: u16, now: Micros, out: &mut Outputs) -> bool {
         let Some(rest) = branch.strip_prefix(BRANCH) else { return false };
@@ -232,10 +281,12 @@ impl Trunks {
 }
 
 impl Trunk {
-    /// Where calls go, the best place first; none while it is out of service or has as many calls as it may.
+    /// Where calls go, the best place first; none while it is out of service, has as many calls as it may, or has said
+    /// that it wants none.
     pub(crate) fn places(&self) -> impl Iterator<Item = (Flow, Transport)> {
         let full = self.settings.calls.is_some_and(|most| self.calls >= most);
-        let most = if full || self.out_of_service { 0 } else { self.places.len() };
+        let closed = full || self.out_of_service || self.rests_until.is_some();
+        let most = if closed { 0 } else { self.places.len() };
         self.places.iter().copied().take(most)
     }
 
@@ -255,6 +306,14 @@ impl Trunk {
         }
     }
 
+    /// It did not take a call.
+    pub(crate) fn failed(&mut self, retry_after_s: Option<u32>, now: Micros) {
+        self.counted.failed += 1;
+        if let Some(rest_s) = retry_after_s.filter(|rest_s| *rest_s > 0) {
+            self.rests_until = Some(now + Duration::from_secs(u64::from(rest_s.min(LONGEST_REST_S))));
+        }
+    }
+
     fn question(&self) -> Question {
         Question {
             trunk: self.name.clone(),
@@ -270,7 +329,7 @@ impl Trunk {
             again.unwrap_or(probe.sent_at + PROBE_LASTS)
         });
         let next = self.next_probe.filter(|_| serving && self.probe.is_none());
-        [self.look_up_at, probe, next].into_iter().flatten().min()
+        [self.look_up_at, probe, next, self.rests_until].into_iter().flatten().min()
     }
 
     fn begin_probe(

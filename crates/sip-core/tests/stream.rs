@@ -265,7 +265,7 @@ impl World {
 }
 
 /// Changes as this format writes them, one behind the other.
-const WRITTEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/changes-of-format-1.bin");
+const WRITTEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/changes-of-format-2.bin");
 
 fn kind(change: &Change) -> usize {
     match change {

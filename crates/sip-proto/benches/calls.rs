@@ -211,6 +211,7 @@ impl Scene {
             uri: "sip:bob@192.0.2.8:5060".into(),
             flow: Flow { interface: 0, peer: BOB },
             behind_nat: false,
+            replaces: None,
             route: None,
             label: "bob".into(),
         };

@@ -165,6 +165,18 @@ impl Dialog {
         &self.call_id
     }
 
+    /// The other side's Contact.
+    #[must_use]
+    pub fn remote_target(&self) -> &str {
+        &self.remote_target
+    }
+
+    /// The value of Route.
+    #[must_use]
+    pub fn routes(&self) -> Option<&[u8]> {
+        self.routes.as_deref()
+    }
+
     /// Notes the number of a request from the other side.
     pub fn note(&mut self, cseq: &CSeq<'_>) -> Order {
         match self.remote_cseq {

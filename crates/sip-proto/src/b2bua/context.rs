@@ -81,8 +81,7 @@ impl Context<'_> {
 
     /// Our end of a flow. Members of a pair with different settings must not make it panic.
     pub(super) fn interface(&self, flow: Flow) -> &Interface {
-        let interfaces = &self.settings.interfaces;
-        interfaces.get(usize::from(flow.interface)).unwrap_or_else(|| &interfaces[0])
+        interface(self.settings, flow)
     }
 
     pub(super) fn is_reliable(&self, flow: Flow) -> bool {
@@ -97,6 +96,12 @@ impl Context<'_> {
         self.out.messages.push(Outgoing { flow, wire, call: Some(call), transaction });
     }
 
+    /// Sends what was sent before.
+    pub(super) fn send_again(&mut self, call: CallKey, flow: Flow, wire: Wire, transaction: Option<u32>) {
+        self.out.again += 1;
+        self.send(call, flow, wire, transaction);
+    }
+
     /// Where answers to a request go that came over `flow`.
     pub(super) fn reply_flow(&self, request: &Message<'_>, flow: Flow) -> Flow {
         if self.is_reliable(flow) {
@@ -105,19 +110,9 @@ impl Context<'_> {
         Flow { peer: destination(request.via().ok().as_ref(), flow.peer), ..flow }
     }
 
-    /// Where requests to a leg go: where its route or Contact says, if that is an address that the interface reaches, and
-    /// otherwise, as behind a NAT, where its messages come from.
+    /// Where requests to a leg go.
     pub(super) fn request_flow(&self, leg: &Leg) -> Flow {
-        let reliable = self.is_reliable(leg.flow);
-        let hop = Uri::parse(leg.dialog.next_hop()).ok().filter(|_| !leg.behind_nat && !reliable);
-        let named = hop.and_then(|uri| {
-            let host = uri.host.trim_start_matches('[').trim_end_matches(']');
-            host.parse().ok().map(|ip| SocketAddr::new(ip, uri.port.unwrap_or(5060)))
-        });
-        match named.filter(|named| named.is_ipv4() == leg.flow.peer.is_ipv4()) {
-            Some(peer) => Flow { peer, ..leg.flow },
-            None => leg.flow,
-        }
+        request_flow(self.settings, leg)
     }
 
     /// A number that nobody can guess, another one for each `salt`.
@@ -226,7 +221,8 @@ impl Context<'_> {
             draft = draft.header(name, value);
         }
         draft = supported(draft, request, true);
-        draft = required(draft, request);
+        draft = required(draft, request, invite.replaces.is_some());
+        draft = draft.maybe("Replaces", invite.replaces);
         copied(draft, request).finish_with(request.body);
         self.written()
     }
@@ -313,6 +309,27 @@ impl Context<'_> {
     }
 }
 
+/// Our end of a flow.
+fn interface(settings: &CallSettings, flow: Flow) -> &Interface {
+    let interfaces = &settings.interfaces;
+    interfaces.get(usize::from(flow.interface)).unwrap_or_else(|| &interfaces[0])
+}
+
+/// Where requests to a leg go: where its route or Contact says, if that is an address that the interface reaches, and
+/// otherwise, as behind a NAT, where its messages come from.
+pub(super) fn request_flow(settings: &CallSettings, leg: &Leg) -> Flow {
+    let reliable = interface(settings, leg.flow).transport.is_reliable();
+    let hop = Uri::parse(leg.dialog.next_hop()).ok().filter(|_| !leg.behind_nat && !reliable);
+    let named = hop.and_then(|uri| {
+        let host = uri.host.trim_start_matches('[').trim_end_matches(']');
+        host.parse().ok().map(|ip| SocketAddr::new(ip, uri.port.unwrap_or(5060)))
+    });
+    match named.filter(|named| named.is_ipv4() == leg.flow.peer.is_ipv4()) {
+        Some(peer) => Flow { peer, ..leg.flow },
+        None => leg.flow,
+    }
+}
+
 /// Numbers of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
@@ -334,6 +351,8 @@ pub(super) struct Invite<'a> {
     pub(super) min_se_s: u32,
     /// Name and value of a header field that answers a challenge.
     pub(super) authorization: Option<(&'a str, &'a str)>,
+    /// The dialog that the target is to give up.
+    pub(super) replaces: Option<&'a str>,
 }
 
 /// What is different in a response that is passed on.
@@ -486,12 +505,17 @@ fn supported<'b>(draft: Draft<'b>, message: &Message<'_>, reliable: bool) -> Dra
     draft.list("Supported", std::iter::once(&b"timer"[..]).chain(passed))
 }
 
-fn required<'b>(draft: Draft<'b>, message: &Message<'_>) -> Draft<'b> {
+/// Require: what the caller requires of the callee. Who does not know Replaces would ring as if this were a call like others,
+/// and must refuse it instead.
+fn required<'b>(draft: Draft<'b>, message: &Message<'_>, replaces: bool) -> Draft<'b> {
     let ours = |tag: &&[u8]| !tag.eq_ignore_ascii_case(b"timer") && !tag.eq_ignore_ascii_case(b"replaces");
-    if message.tokens(HeaderName::Require).any(|tag| ours(&tag)) {
-        draft.list("Require", message.tokens(HeaderName::Require).filter(ours))
-    } else {
-        draft
+    let mut required = replaces
+        .then_some(&b"replaces"[..])
+        .into_iter()
+        .chain(message.tokens(HeaderName::Require).filter(ours));
+    match required.next() {
+        Some(first) => draft.list("Require", std::iter::once(first).chain(required)),
+        None => draft,
     }
 }
 

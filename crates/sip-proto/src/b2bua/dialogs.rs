@@ -87,8 +87,12 @@ impl Call {
     fn side_of(&self, message: &Message<'_>) -> Option<(u16, Side)> {
         let (to, from) = (message.to().ok()?.tag()?, message.from().ok()?.tag().unwrap_or_default());
         let (to, from) = (std::str::from_utf8(to).ok()?, std::str::from_utf8(from).ok()?);
-        let call_id = message.call_id().ok()?;
-        let is = |leg: Option<&Leg>| leg.is_some_and(|leg| leg.dialog.is(call_id, to, from));
+        self.dialog_of((message.call_id().ok()?, to, from))
+    }
+
+    /// Whose dialog has this Call-ID and these tags, ours first.
+    pub(super) fn dialog_of(&self, (call_id, ours, theirs): (&str, &str, &str)) -> Option<(u16, Side)> {
+        let is = |leg: Option<&Leg>| leg.is_some_and(|leg| leg.dialog.is(call_id, ours, theirs));
         self.pairs.iter().find_map(|(id, pair)| {
             [Side::Caller, Side::Callee].into_iter().find(|side| is(pair.leg(*side))).map(|side| (id, side))
         })
@@ -105,7 +109,7 @@ impl Call {
             (machine, _) => machine.heard_again(),
         };
         if let Some(wire) = heard.send {
-            ctx.send(self.key, inbound.reply, wire, None);
+            ctx.send_again(self.key, inbound.reply, wire, None);
         }
         if heard.pass {
             self.acked(ctx, pair, from, message, cseq);
@@ -356,7 +360,7 @@ impl Call {
         }
         exchange.cancel_if_wanted(ctx, self.key);
         if let (Some(ack), 200..300) = (exchange.ack.clone(), code) {
-            return ctx.send(self.key, exchange.outbound_flow(), ack, None);
+            return ctx.send_again(self.key, exchange.outbound_flow(), ack, None);
         }
         match exchange.purpose {
             Purpose::Relay | Purpose::RelayUpdate => self.pass_back(ctx, id, response, code),

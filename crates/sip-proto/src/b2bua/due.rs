@@ -54,7 +54,7 @@ impl Call {
             && let Some(wire) = invitation.machine.heard_again().send
         {
             // Nobody repeats a provisional response that was lost; who has had it takes it for the network's doing.
-            ctx.send(self.key, invitation.reply, wire, None);
+            ctx.send_again(self.key, invitation.reply, wire, None);
         }
     }
 
@@ -66,7 +66,7 @@ impl Call {
             (machine, _) => machine.heard_again(),
         };
         if let Some(wire) = heard.send {
-            ctx.send(self.key, invitation.reply, wire, None);
+            ctx.send_again(self.key, invitation.reply, wire, None);
         }
         let cseq = invitation.cseq;
         // The ACK for a 2xx, from one who does not know that it is a transaction of its own.
@@ -117,12 +117,12 @@ impl Call {
         let key = self.key;
         let Some(invitation) = &mut *self.invitation else { return };
         match invitation.machine.due(ctx.timing(), ctx.now) {
-            Fired::Again(wire) => ctx.send(key, invitation.reply, wire, None),
+            Fired::Again(wire) => ctx.send_again(key, invitation.reply, wire, None),
             Fired::Nothing | Fired::TimedOut | Fired::Ended => {}
         }
         match answer_due(ctx, &mut invitation.answer) {
             Unacknowledged::NotYet => {}
-            Unacknowledged::Again(wire) => ctx.send(key, invitation.reply, wire, None),
+            Unacknowledged::Again(wire) => ctx.send_again(key, invitation.reply, wire, None),
             Unacknowledged::GivenUp => {
                 self.end(ctx, Cause::NotAcknowledged);
                 self.hang_up_if_over(ctx);
@@ -137,7 +137,7 @@ impl Call {
         let number = branch.outbound.number;
         if let Progress::Cancelled { cancel, give_up_at } = &mut branch.progress {
             if let Fired::Again(wire) = cancel.due(ctx.timing(), ctx.now) {
-                ctx.send(key, flow, wire, None);
+                ctx.send_again(key, flow, wire, None);
             }
             if *give_up_at <= ctx.now {
                 self.branches.remove(id);
@@ -146,7 +146,7 @@ impl Call {
         }
         match branch.outbound.machine.due(ctx.timing(), ctx.now) {
             Fired::Nothing => {}
-            Fired::Again(wire) => ctx.send(key, flow, wire, Some(number)),
+            Fired::Again(wire) => ctx.send_again(key, flow, wire, Some(number)),
             Fired::TimedOut => self.branch_failed(ctx, id, 408),
             // Where it is still open, its 2xx made no dialog, so that nobody could be called with it.
             Fired::Ended => self.branch_failed(ctx, id, 502),
@@ -159,25 +159,25 @@ impl Call {
         let mut unacknowledged = false;
         if let Some(inbound) = &mut exchange.inbound {
             if let Fired::Again(wire) = inbound.machine.due(ctx.timing(), ctx.now) {
-                ctx.send(key, inbound.reply, wire, None);
+                ctx.send_again(key, inbound.reply, wire, None);
             }
             match answer_due(ctx, &mut inbound.answer) {
                 Unacknowledged::NotYet => {}
-                Unacknowledged::Again(wire) => ctx.send(key, inbound.reply, wire, None),
+                Unacknowledged::Again(wire) => ctx.send_again(key, inbound.reply, wire, None),
                 Unacknowledged::GivenUp => unacknowledged = true,
             }
         }
         let mut timed_out = false;
         if let Some(outbound) = &mut exchange.outbound {
             match outbound.machine.due(ctx.timing(), ctx.now) {
-                Fired::Again(wire) => ctx.send(key, outbound.flow, wire, Some(outbound.number)),
+                Fired::Again(wire) => ctx.send_again(key, outbound.flow, wire, Some(outbound.number)),
                 Fired::TimedOut => timed_out = true,
                 Fired::Nothing | Fired::Ended => {}
             }
             if let Cancelling::Sent(cancel) = &mut exchange.cancel
                 && let Fired::Again(wire) = cancel.due(ctx.timing(), ctx.now)
             {
-                ctx.send(key, outbound.flow, wire, None);
+                ctx.send_again(key, outbound.flow, wire, None);
             }
         }
         let purpose = exchange.purpose;
@@ -216,7 +216,7 @@ impl Call {
         provisional.again.again(ctx.timing().give_up(), ctx.now);
         let wire = provisional.response.clone();
         if let Some(invitation) = &*self.invitation {
-            ctx.send(self.key, invitation.reply, wire, None);
+            ctx.send_again(self.key, invitation.reply, wire, None);
         }
     }
 

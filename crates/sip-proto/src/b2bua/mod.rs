@@ -22,7 +22,7 @@
 //!
 //! Where things are: `orders` and `outputs` are what goes in and comes out; `state` what is remembered; `context` how
 //! messages are written; `setup` the way to an answer; `dialogs` what happens in dialogs; `ending` the way out; `due`
-//! what time brings.
+//! what time brings; `parties` who is in a call, and whose place another takes.
 
 mod context;
 mod dialogs;
@@ -30,6 +30,7 @@ mod due;
 mod ending;
 mod orders;
 mod outputs;
+mod parties;
 mod setup;
 mod state;
 mod tracked;
@@ -39,6 +40,7 @@ pub use orders::{
     CallLimits, CallSettings, Failover, Flow, Input, Interface, Order, Plan, Target, Transport,
 };
 pub use outputs::{Cause, Cdr, Delta, Event, Outgoing, Outputs};
+pub use parties::Replaced;
 
 use crate::draft::ToTag;
 use crate::rejection::{

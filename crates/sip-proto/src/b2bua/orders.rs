@@ -143,6 +143,8 @@ pub struct Target {
     pub route: Option<Box<str>>,
     /// Name of a trunk or user, for events, records, and [`CallSettings::users`].
     pub label: Box<str>,
+    /// The dialog that it is to give up for this call: the value of Replaces (RFC 3891).
+    pub replaces: Option<Box<str>>,
 }
 
 /// Which failures lead to the next group.

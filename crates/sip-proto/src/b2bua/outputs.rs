@@ -17,6 +17,8 @@ pub struct Outputs {
     pub messages: Vec<Outgoing>,
     /// To be acted on and recorded.
     pub events: Vec<Event>,
+    /// How many of the messages were sent before.
+    pub again: u64,
 }
 
 impl Outputs {
@@ -25,6 +27,7 @@ impl Outputs {
         self.deltas.clear();
         self.messages.clear();
         self.events.clear();
+        self.again = 0;
     }
 }
 
@@ -141,6 +144,15 @@ impl Delta {
     #[must_use]
     pub fn is_removal(&self) -> bool {
         self.change == Change::Removed
+    }
+
+    /// Whether who is called may be others now ([`super::Calls::called`]).
+    #[must_use]
+    pub fn is_about_called(&self) -> bool {
+        match &self.change {
+            Change::Parts(parts) => parts.head.is_some() || !parts.branches.is_empty(),
+            Change::Removed => true,
+        }
     }
 }
 

@@ -146,6 +146,7 @@ impl Call {
                 session_s: asked_s,
                 min_se_s: least,
                 authorization: retry.authorization.as_ref().map(|(name, value)| (*name, value.as_str())),
+                replaces: target.replaces.as_deref(),
             },
         );
         let Ok(wire) = wire else { return self.note(513, None) };
@@ -330,7 +331,7 @@ impl Call {
         let Some(known) = self.pairs.get(pair) else { return };
         if let Some(ack) = known.ack.clone() {
             let flow = ctx.request_flow(&known.callee);
-            ctx.send(self.key, flow, ack, None);
+            ctx.send_again(self.key, flow, ack, None);
         } else if self.is_calling() && known.caller.is_some() {
             self.establish(ctx, id, pair, response, code);
         } else if !known.callee.dialog.is_confirmed() {

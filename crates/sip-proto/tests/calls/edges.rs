@@ -83,6 +83,7 @@ fn target(number: u8) -> Target {
         uri: format!("sip:1000@{peer}").into(),
         flow: Flow { interface: 0, peer: peer.parse().unwrap() },
         behind_nat: false,
+        replaces: None,
         route: Some("<sip:proxy.example.com;lr>".into()),
         label: format!("trunk{number}").into(),
     }

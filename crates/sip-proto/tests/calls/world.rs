@@ -162,6 +162,7 @@ impl World {
             uri: format!("sip:{name}@{peer}").into(),
             flow: Flow { interface: 0, peer },
             behind_nat: false,
+            replaces: None,
             route: None,
             label: name.into(),
         }

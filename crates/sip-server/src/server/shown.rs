@@ -97,7 +97,7 @@ impl Server {
         metrics.gauge("calls_established", "Calls that are answered", survey.confirmed.into());
         metrics.gauge("calls_ringing", "Calls that are being set up", survey.ringing.into());
         metrics.gauge("contacts", "Registered contacts", survey.registered.into());
-        self.core.figures().write(metrics.text());
+        self.core.write_figures(metrics.text());
         metrics.counter("not_sip", "Datagrams and stretches of streams that are no SIP", self.not_sip);
         metrics.transports(self.transports.counters(), self.transports.connections());
         if let Some(replication) = &self.replication {
