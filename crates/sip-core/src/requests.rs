@@ -155,12 +155,12 @@ impl SipCore {
         }
         self.known(flow, now);
         let address = to.map(|to| to.address_of_record());
-        let in_calls = match &user {
-            Some(user) => self.busy.contains_key(user),
-            None => !self.calls.is_empty(),
+        let before = address.as_ref().map(|address| self.uas.registrar().all(address)).unwrap_or_default();
+        // Those that may be by another connection now; mostly there are none.
+        let by_another = |binding: &&Binding| {
+            binding.flow.is_some_and(|before| before != flow && self.setup.transport(before).is_reliable())
         };
-        let before = address.as_ref().filter(|_| in_calls).map(|address| self.uas.registrar().all(address));
-        let before = before.map(<[Binding]>::to_vec).unwrap_or_default();
+        let before: Vec<Binding> = before.iter().filter(by_another).cloned().collect();
         let status = self.answer(message, flow, now, out);
         if status == Some(200)
             && let Some(address) = address
@@ -182,7 +182,7 @@ impl SipCore {
             (None, _) | (_, None) => a.contact == b.contact,
         };
         let moves = before.iter().filter_map(|old| {
-            let from = old.flow.filter(|from| self.setup.transport(*from).is_reliable())?;
+            let from = old.flow?;
             let to = now.iter().find(|new| is_same(old, new))?.flow?;
             (from != to && from.interface == to.interface).then_some((from, to))
         });

@@ -310,7 +310,7 @@ impl Context<'_> {
 }
 
 /// Our end of a flow.
-fn interface(settings: &CallSettings, flow: Flow) -> &Interface {
+pub(super) fn interface(settings: &CallSettings, flow: Flow) -> &Interface {
     let interfaces = &settings.interfaces;
     interfaces.get(usize::from(flow.interface)).unwrap_or_else(|| &interfaces[0])
 }

@@ -22,12 +22,13 @@
 //!
 //! Where things are: `orders` and `outputs` are what goes in and comes out; `state` what is remembered; `context` how
 //! messages are written; `setup` the way to an answer; `dialogs` what happens in dialogs; `ending` the way out; `due`
-//! what time brings; `parties` who is in a call, and whose place another takes.
+//! what time brings; `parties` who is in a call, and whose place another takes; `index` how calls are found.
 
 mod context;
 mod dialogs;
 mod due;
 mod ending;
+mod index;
 mod orders;
 mod outputs;
 mod parties;
@@ -132,6 +133,8 @@ pub struct Calls {
     deadlines: BTreeSet<(Micros, CallKey)>,
     /// Calls by the INVITE that began them, as long as that may come again.
     invites: BTreeMap<ServerKey, CallKey>,
+    /// Calls by the connections that they go over.
+    streams: BTreeSet<(Flow, CallKey)>,
     /// Calls in which somebody waits for something that we have begun.
     unsettled: BTreeSet<CallKey>,
     /// Of these, those that another host began and we have not looked at yet.
@@ -159,6 +162,7 @@ impl Calls {
             calls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             invites: BTreeMap::new(),
+            streams: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             to_resume: Vec::new(),
             stale: BTreeSet::new(),
@@ -354,18 +358,6 @@ impl Calls {
         self.to_resume = self.unsettled.iter().rev().copied().collect();
     }
 
-    /// Checks that the indexes say what the calls say. For tests.
-    #[doc(hidden)]
-    pub fn check(&self) {
-        let deadlines = self.calls.values().filter_map(|call| Some((call.next_deadline()?, call.key)));
-        assert_eq!(self.deadlines, deadlines.collect(), "deadlines");
-        let invites =
-            self.calls.values().filter_map(|call| Some((call.invitation.as_ref()?.key.clone(), call.key)));
-        assert_eq!(self.invites, invites.collect(), "invites");
-        let unsettled = self.calls.values().filter(|call| call.is_unsettled()).map(|call| call.key);
-        assert_eq!(self.unsettled, unsettled.collect(), "unsettled");
-    }
-
     // ---- messages
 
     fn response(&mut self, message: &Message<'_>, code: u16, now: Micros, out: &mut Outputs) {
@@ -558,46 +550,6 @@ impl Calls {
             self.enlist(key);
         }
         Some(result)
-    }
-
-    /// Enters a call into the indexes, or brings its entries up to date.
-    fn enlist(&mut self, key: CallKey) {
-        let Some(call) = self.calls.get_mut(&key) else { return };
-        let deadline = call.next_deadline();
-        if call.deadline != deadline {
-            if let Some(old) = call.deadline {
-                self.deadlines.remove(&(old, key));
-            }
-            if let Some(new) = deadline {
-                self.deadlines.insert((new, key));
-            }
-            call.deadline = deadline;
-        }
-        let invite = call.invitation.as_ref().map(|invitation| &invitation.key);
-        if call.listed.as_ref() != invite {
-            if let Some(old) = call.listed.take() {
-                self.invites.remove(&old);
-            }
-            if let Some(new) = invite.cloned() {
-                call.listed = Some(new.clone());
-                self.invites.insert(new, key);
-            }
-        }
-        if call.is_unsettled() {
-            self.unsettled.insert(key);
-        } else {
-            self.unsettled.remove(&key);
-        }
-    }
-
-    fn unlist(&mut self, call: &Call) {
-        if let Some(deadline) = call.deadline {
-            self.deadlines.remove(&(deadline, call.key));
-        }
-        if let Some(invite) = &call.listed {
-            self.invites.remove(invite);
-        }
-        self.unsettled.remove(&call.key);
     }
 }
 

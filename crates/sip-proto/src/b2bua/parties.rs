@@ -81,12 +81,13 @@ impl Calls {
         }
     }
 
-    /// Somebody who was reached by one connection is now reached by another: so are the calls that go over it. What waits
-    /// for an answer there is sent again.
+    /// Somebody who was reached by one connection (TCP, TLS) is now reached by another: so are the calls that go over it.
+    /// What waits for an answer there is sent again.
     pub fn moved(&mut self, from: Flow, to: Flow, now: Micros, out: &mut Outputs) {
         let now = self.clock(now);
-        let concerned = self.calls.values().filter(|call| call.flows().any(|flow| flow == from));
-        let concerned: Vec<CallKey> = concerned.map(|call| call.key).collect();
+        let over = |key: u64| (from, CallKey(key));
+        let concerned = self.streams.range(over(0)..=over(u64::MAX));
+        let concerned: Vec<CallKey> = concerned.map(|(_, call)| *call).collect();
         for call in concerned {
             self.with(call, now, out, |call, ctx| call.moved(ctx, from, to));
         }
@@ -99,7 +100,7 @@ impl Call {
     }
 
     /// All ways that something of it goes.
-    fn flows(&self) -> impl Iterator<Item = Flow> {
+    pub(super) fn flows(&self) -> impl Iterator<Item = Flow> {
         let legs = self.pairs.iter().flat_map(|(_, pair)| pair.caller.iter().chain([&pair.callee]));
         let inbounds = self.exchanges.iter().filter_map(|(_, exchange)| exchange.inbound.as_ref());
         let inbounds = self.invitation.iter().chain(inbounds);

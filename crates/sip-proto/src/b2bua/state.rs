@@ -48,6 +48,8 @@ pub(super) struct Call {
     pub(super) deadline: Option<Micros>,
     /// Its entry in the index of INVITEs.
     pub(super) listed: Option<ServerKey>,
+    /// Its entries in the index of connections.
+    pub(super) streams: Vec<Flow>,
 }
 
 /// What is remembered of a call as a whole.
@@ -456,6 +458,7 @@ impl Call {
             fresh: true,
             deadline: None,
             listed: None,
+            streams: Vec::new(),
         }
     }
 
@@ -560,6 +563,7 @@ impl Call {
             fresh: false,
             deadline: None,
             listed: None,
+            streams: Vec::new(),
         };
         call.branches.apply(parts.branches);
         call.pairs.apply(parts.pairs);
