@@ -9,7 +9,7 @@ use sip_proto::b2bua::{self, CallKey, Cdr, Event, Failover, Flow, Order, Plan, R
 use std::time::Duration;
 
 /// Retry-After of what is refused for want of room, seconds.
-const RETRY_AFTER_S: u32 = 10;
+pub(crate) const RETRY_AFTER_S: u32 = 10;
 
 impl SipCore {
     pub(crate) fn calls_received(

@@ -79,6 +79,9 @@ pub struct SipCore {
     pub(crate) figures: Figures,
     pub(crate) traces: Traces,
     pub(crate) full_told: bool,
+    /// More comes than can be served.
+    pub(crate) behind: bool,
+    pub(crate) overload_told: Option<Micros>,
     pub(crate) duty: Duty,
     pub(crate) outputs: b2bua::Outputs,
     pub(crate) scratch: Vec<u8>,
@@ -108,6 +111,8 @@ impl SipCore {
             figures: Figures::default(),
             traces: Traces::default(),
             full_told: false,
+            behind: false,
+            overload_told: None,
             duty: Duty::Serve,
             outputs: b2bua::Outputs::default(),
             scratch: Vec::with_capacity(2_048),
@@ -150,6 +155,11 @@ impl SipCore {
     pub fn set_duty(&mut self, duty: Duty) {
         self.duty = duty;
         self.calls.refuse_new(duty != Duty::Serve);
+    }
+
+    /// Whether more comes than can be served: new calls are refused then.
+    pub fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
     }
 
     /// From now on it serves.

@@ -23,6 +23,8 @@ pub struct Figures {
     pub registrations: u64,
     /// Calls that came.
     pub attempts: u64,
+    /// Calls that were refused as more came than could be served.
+    pub shed: u64,
     /// Calls that were answered.
     pub answered: u64,
     /// Calls that ended, after an answer or without one.
@@ -58,6 +60,7 @@ impl Figures {
             ("credentials_wrong", "Requests with wrong credentials", self.wrong),
             ("registrations", "Registrations carried out", self.registrations),
             ("call_attempts", "Calls that came", self.attempts),
+            ("calls_shed", "Calls refused since more came than could be served", self.shed),
             ("calls_answered", "Calls that were answered", self.answered),
             ("calls_ended", "Calls that are over", self.ended),
             ("calls_refused", "Calls that nobody took", self.refused),

@@ -76,6 +76,8 @@ pub enum Notice {
         /// For how long.
         lasts: Duration,
     },
+    /// More comes than can be served: new calls are refused.
+    Overloaded,
     /// Calls are refused: there are as many as there may be. Told once until there is room again.
     CallsFull {
         /// How many there are.

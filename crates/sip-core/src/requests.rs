@@ -1,5 +1,6 @@
 //! Messages as they come: whose they are, who may send them, and what is answered without a call.
 
+use crate::calls::RETRY_AFTER_S;
 use crate::identity::Who;
 use crate::sources::{Admission, CHALLENGE, REFUSAL};
 use crate::{Change, Notice, Outputs, SipCore};
@@ -9,6 +10,10 @@ use sip_proto::{
     Arrival, Binding, Draft, HeaderName, Message, Method, Reply, StartLine, ToTag, Wire, destination,
     reason_phrase,
 };
+use std::time::Duration;
+
+/// How often it is told at most that more comes than can be served.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 impl SipCore {
     pub(crate) fn received(
@@ -57,6 +62,7 @@ impl SipCore {
             return;
         }
         match line.method {
+            Method::Invite if self.behind => self.shed(message, flow, now, out),
             Method::Invite if message.defect.is_none() => {
                 self.invited(message, flow, trunk, (now, wall), out)
             }
@@ -82,6 +88,16 @@ impl SipCore {
                 self.answer(message, flow, now, out);
             }
         }
+    }
+
+    /// Somebody calls while more comes than can be served: as little as possible is done about it.
+    fn shed(&mut self, message: &Message<'_>, flow: Flow, now: Micros, out: &mut Outputs) {
+        self.figures.shed += 1;
+        if self.overload_told.is_none_or(|told| now.since(told) >= TELL_AGAIN) {
+            self.overload_told = Some(now);
+            out.notices.push(Notice::Overloaded);
+        }
+        self.respond(message, flow, 503, out, |draft| draft.header("Retry-After", RETRY_AFTER_S));
     }
 
     /// Somebody calls.

@@ -271,3 +271,20 @@ fn only_a_call_that_there_is_can_be_replaced() {
     scene.calls(("carol", CAROL), "late", "sip:192.0.2.100", &replaces);
     assert!(scene.first_line(CAROL).contains("603"), "{}", scene.last(CAROL));
 }
+
+#[test]
+fn while_more_comes_than_can_be_served_calls_go_on_and_new_ones_do_not() {
+    let mut scene = Scene::new();
+    let (alice, _) = scene.established();
+    scene.servers[0].set_behind(true);
+    for cseq in [1, 2] {
+        scene.request(("carol", CAROL), "INVITE", "sip:bob@example.com", "<sip:bob@example.com>", cseq, "");
+        scene.hears(CAROL, "SIP/2.0 503");
+        assert_eq!(scene.field(CAROL, "Retry-After"), "10");
+    }
+    assert_eq!(scene.notices, [Notice::Overloaded]);
+    scene.hang_up(&alice, 3, BOB);
+    scene.servers[0].set_behind(false);
+    scene.request(("carol", CAROL), "INVITE", "sip:bob@example.com", "<sip:bob@example.com>", 3, "");
+    scene.hears(CAROL, "SIP/2.0 407");
+}

@@ -21,6 +21,7 @@ impl Server {
     /// Receives, answers, and does what is due.
     pub(super) fn serve(&mut self, now: Micros) {
         let wall = wall();
+        self.core.set_behind(self.transports.is_behind(now));
         let (core, outputs, not_sip) = (&mut self.core, &mut self.outputs, &mut self.not_sip);
         self.transports.receive(now, |flow, bytes, framing| match parse(bytes, framing) {
             Ok(message) => core.step(Input::Received { message: &message, flow }, now, wall, outputs),
@@ -166,6 +167,7 @@ fn event(notice: &Notice, now: Micros) -> LogEvent {
         Notice::SourceSilenced { source, lasts } => LogEvent::new(events::SOURCE_SILENCED, now)
             .because(format_args!("{source}, for {} s", lasts.as_secs()))
             .with("source", source),
+        Notice::Overloaded => LogEvent::new(events::SIP_OVERLOADED, now),
         Notice::CallsFull { calls } => {
             LogEvent::new(events::CALLS_FULL, now).because(calls).with("calls", calls)
         }

@@ -8,6 +8,7 @@
 //!
 //! While silent, everything that comes is dropped and nothing leaves.
 
+mod backlog;
 mod connection;
 mod datagrams;
 mod layer;
@@ -18,6 +19,7 @@ mod tls;
 pub(crate) use probe::Probe;
 pub(crate) use tls::{TlsConfigs, TlsFiles};
 
+use backlog::Backlog;
 use connection::{Connection, Turn};
 use datagrams::{BATCH, Datagrams, Inbox, Received};
 use domain::Micros;
@@ -92,6 +94,7 @@ struct Listening {
     socket: Socket,
     /// Whether it may have more.
     ready: bool,
+    backlog: Backlog,
 }
 
 /// A place for a connection.
@@ -149,7 +152,12 @@ impl Transports {
                     Socket::Listener(listener)
                 }
             };
-            listening.push(Listening { interface: interface.clone(), socket, ready: true });
+            listening.push(Listening {
+                interface: interface.clone(),
+                socket,
+                ready: true,
+                backlog: Backlog::default(),
+            });
         }
         Ok(Self {
             registry,
@@ -198,7 +206,7 @@ impl Transports {
                 continue;
             }
             match self.listening[interface].socket {
-                Socket::Datagrams(_) => self.receive_datagrams(interface, &mut take),
+                Socket::Datagrams(_) => self.receive_datagrams(interface, now, &mut take),
                 Socket::Listener(_) => self.accept(interface, now),
             }
         }
@@ -302,7 +310,12 @@ impl Transports {
 
     // ---- UDP
 
-    fn receive_datagrams(&mut self, interface: usize, take: &mut impl FnMut(Flow, &[u8], Framing)) {
+    fn receive_datagrams(
+        &mut self,
+        interface: usize,
+        now: Micros,
+        take: &mut impl FnMut(Flow, &[u8], Framing),
+    ) {
         let listening = &mut self.listening[interface];
         let Socket::Datagrams(datagrams) = &mut listening.socket else { return };
         let (silent, counters) = (self.silent, &mut self.counters);
@@ -317,9 +330,17 @@ impl Transports {
             });
             if received == Received::Drained {
                 listening.ready = false;
+                listening.backlog.note(true, now);
                 return;
             }
         }
+        // What is dropped costs nothing.
+        listening.backlog.note(silent, now);
+    }
+
+    /// Whether more datagrams come than are served.
+    pub(crate) fn is_behind(&self, now: Micros) -> bool {
+        self.listening.iter().any(|listening| listening.backlog.is_behind(now))
     }
 
     fn send_datagrams(&mut self, interface: usize, batch: &[(SocketAddr, &[u8])]) {
