@@ -6,6 +6,7 @@ use crate::{Change, Outputs, Record, SipCore, records};
 use domain::Micros;
 use sip_proto::Message;
 use sip_proto::b2bua::{self, CallKey, Cdr, Event, Failover, Flow, Order, Plan, Replaced};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Retry-After of what is refused for want of room, seconds.
@@ -227,6 +228,29 @@ impl SipCore {
         if let Some(Some(label)) = self.callers.remove(&call) {
             self.count(&label, false);
         }
+    }
+
+    /// Checks that who is busy is who is in a call. For tests.
+    #[doc(hidden)]
+    pub fn check(&self) {
+        self.calls.check();
+        let mut busy: BTreeMap<&str, u32> = BTreeMap::new();
+        let callers = self.callers.values().flatten();
+        for label in callers.chain(self.called.values().flatten()) {
+            *busy.entry(label).or_default() += 1;
+        }
+        assert!(
+            busy.into_iter().eq(self.busy.iter().map(|(label, calls)| (&**label, *calls))),
+            "who is busy"
+        );
+        for listed in self.calls.list() {
+            let known = self.called.get(&listed.call).map_or(&[][..], Vec::as_slice);
+            let called: Vec<&str> = self.calls.called(listed.call).collect();
+            assert!(called.iter().all(|label| known.iter().any(|known| **known == **label)), "{listed:?}");
+            assert_eq!(called.is_empty(), known.is_empty(), "{listed:?}");
+        }
+        let is_over = |call: &CallKey| !self.occupies(*call);
+        assert!(!self.callers.keys().any(is_over) && !self.called.keys().any(is_over), "calls that are over");
     }
 
     fn count(&mut self, label: &str, more: bool) {

@@ -135,6 +135,7 @@ impl Scene {
             let over = if message.flow.interface == 1 { "tcp/" } else { "" };
             self.sent.entry(format!("{over}{}", message.flow.peer)).or_default().push(text);
         }
+        self.servers.iter().for_each(SipCore::check);
         self.records.append(&mut self.out.records);
         self.notices.append(&mut self.out.notices);
         self.steps += 1;
