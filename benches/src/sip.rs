@@ -9,7 +9,7 @@ mod table;
 mod targets;
 
 use self::cores::Cores;
-use self::cost::{Cost, Load};
+use self::cost::{Cost, Idle, Load};
 use self::crowd::{Memory, Outage};
 use self::targets::{Alone, Pair, Target};
 use serde::Serialize;
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// How long processor time is counted after the last call: until its last timers have run out (64 x T1 is 32 s)
     #[arg(long, default_value_t = 33, value_parser = clap::value_parser!(u64).range(0..=120))]
     settle_s: u64,
+    /// How long everybody is watched without a load, seconds
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    idle_s: u64,
     /// Calls at once for memory and takeovers; 0 leaves both out
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=18_000))]
     calls: u32,
@@ -55,6 +58,7 @@ struct Report {
     machine: String,
     /// Its version, or why there is none.
     kamailio: String,
+    idle: Vec<Idle>,
     costs: Vec<Cost>,
     memory: Vec<Memory>,
     outages: Vec<Outage>,
@@ -72,7 +76,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some((program, version)) => (Some(program), version),
         None => (None, "not installed (Debian package kamailio)".to_owned()),
     };
-    let costs = costs(arguments, cores, &binary, program.as_deref())?;
+    let (idle, costs) = costs(arguments, cores, &binary, program.as_deref())?;
     let (mut memory, mut outages) = (Vec::new(), Vec::new());
     if arguments.calls > 0 {
         (memory, outages) = crowd::of_ours(&binary, cores, arguments.calls, arguments.runs)?;
@@ -80,7 +84,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             memory.push(crowd::of_kamailio(program, cores, arguments.calls)?);
         }
     }
-    let report = Report { machine: crate::machine(), kamailio, costs, memory, outages };
+    let report = Report { machine: crate::machine(), kamailio, idle, costs, memory, outages };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -95,7 +99,7 @@ fn costs(
     cores: Cores,
     binary: &Path,
     program: Option<&Path>,
-) -> anyhow::Result<Vec<Cost>> {
+) -> anyhow::Result<(Vec<Idle>, Vec<Cost>)> {
     let targets = cores::on(cores.servers, || {
         let mut targets: Vec<Box<dyn Target>> =
             vec![Box::new(Pair::start(binary)?), Box::new(Alone::takeover(binary)?)];
@@ -105,17 +109,20 @@ fn costs(
         Ok(targets)
     })?;
     let (time, settle) = (Duration::from_secs(arguments.seconds), Duration::from_secs(arguments.settle_s));
-    let mut costs = Vec::new();
     for target in &targets {
         cost::register_callee(&**target, cores)?;
     }
+    let resting = Duration::from_secs(arguments.idle_s);
+    let idle =
+        targets.iter().map(|target| cost::idle(&**target, resting)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut costs = Vec::new();
     for rate in &arguments.rates {
         let load = Load::calls(*rate, time, settle);
-        costs.extend(cost::of_all(&targets, cores, load)?);
+        costs.extend(cost::of_all(&targets, &idle, cores, load)?);
     }
     for known in [false, true] {
         let load = Load::registrations(arguments.registrations, time, settle, known);
-        costs.extend(cost::of_all(&targets, cores, load)?);
+        costs.extend(cost::of_all(&targets, &idle, cores, load)?);
     }
-    Ok(costs)
+    Ok((idle, costs))
 }

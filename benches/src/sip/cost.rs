@@ -9,7 +9,7 @@ use netlab::Lab;
 use rehearsal::{CLIENT, VIP};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long calls ring and last: long enough that two messages of one call do not overtake each other in two workers.
 const RING: Duration = Duration::from_millis(200);
@@ -87,8 +87,12 @@ pub struct Cost {
     pub parts: Vec<Part>,
     /// All parts.
     pub total_s: f64,
+    /// The same without what they took in as much time while nothing happened.
+    pub net_s: f64,
     /// The total over Kamailio's.
     pub ratio: Option<f64>,
+    /// The same without what both take while nothing happens.
+    pub net_ratio: Option<f64>,
     /// The first part's, that of the primary or the only server, over Kamailio's total.
     pub first_ratio: Option<f64>,
     /// What was promised.
@@ -102,6 +106,29 @@ pub struct Part {
     pub part: &'static str,
     /// Seconds per 1,000.
     pub seconds: f64,
+}
+
+/// What somebody takes while nothing happens.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Idle {
+    /// Who.
+    pub who: &'static str,
+    /// Of a core, all processes together.
+    pub core_percent: f64,
+}
+
+/// Watches somebody who has nothing to do.
+///
+/// # Errors
+/// A server has ended.
+pub fn idle(target: &dyn Target, time: Duration) -> anyhow::Result<Idle> {
+    eprintln!("{}: {} s in which nothing happens", target.who(), time.as_secs());
+    let processes = target.processes()?;
+    let (before, begun) = (processor_times(&processes)?, Instant::now());
+    std::thread::sleep(time);
+    let spent: f64 =
+        processor_times(&processes)?.iter().zip(&before).map(|(after, before)| after - before).sum();
+    Ok(Idle { who: target.who(), core_percent: 100.0 * spent / begun.elapsed().as_secs_f64() })
 }
 
 /// Registers the one who is called, where it is looked up.
@@ -130,28 +157,38 @@ pub fn callee_registers(lab: &Lab, cores: Cores, proves: bool) -> anyhow::Result
 ///
 /// # Errors
 /// SIPp could not run, or a server has ended.
-pub fn of_all(targets: &[Box<dyn Target>], cores: Cores, load: Load) -> anyhow::Result<Vec<Cost>> {
+pub fn of_all(
+    targets: &[Box<dyn Target>],
+    idle: &[Idle],
+    cores: Cores,
+    load: Load,
+) -> anyhow::Result<Vec<Cost>> {
     let mut costs = Vec::new();
     for target in targets.iter().filter(|target| load.kind.is_for(target.who())) {
         eprintln!("{}: {} {} at {}/s", target.who(), load.number(), load.kind.told(), load.rate);
-        costs.push(of(&**target, cores, load)?);
+        let resting = idle.iter().find(|idle| idle.who == target.who()).map_or(0.0, |idle| idle.core_percent);
+        costs.push(of(&**target, resting, cores, load)?);
     }
-    let baseline = costs.iter().find(|cost| cost.who == KAMAILIO).map(|cost| cost.total_s);
+    let theirs = costs.iter().find(|cost| cost.who == KAMAILIO).map(|cost| (cost.total_s, cost.net_s));
     for cost in costs.iter_mut().filter(|cost| cost.who != KAMAILIO) {
-        let over = |seconds: f64| baseline.filter(|base| *base > 0.0).map(|base| seconds / base);
-        cost.ratio = over(cost.total_s);
-        cost.first_ratio = cost.parts.first().and_then(|part| over(part.seconds));
+        let Some((total, net)) = theirs else { continue };
+        let over = |seconds: f64, base: f64| (base > 0.0).then(|| seconds / base);
+        cost.ratio = over(cost.total_s, total);
+        cost.net_ratio = over(cost.net_s, net);
+        cost.first_ratio = cost.parts.first().and_then(|part| over(part.seconds, total));
         cost.budgets = budgets(load.kind, cost);
     }
     Ok(costs)
 }
 
-fn of(target: &dyn Target, cores: Cores, load: Load) -> anyhow::Result<Cost> {
+/// `resting` is what the target takes of a core while nothing happens, per cent.
+fn of(target: &dyn Target, resting: f64, cores: Cores, load: Load) -> anyhow::Result<Cost> {
     let processes = target.processes()?;
-    let before = processor_times(&processes)?;
+    let (before, begun) = (processor_times(&processes)?, Instant::now());
     let outcome = bear(target.lab(), cores, load)?;
     std::thread::sleep(load.settle);
     let after = processor_times(&processes)?;
+    let elapsed = begun.elapsed().as_secs_f64();
     let mut parts: Vec<Part> = Vec::new();
     let per_thousand = 1_000.0 / (outcome.successful.max(1) as f64);
     for ((part, _), (before, after)) in processes.iter().zip(before.iter().zip(&after)) {
@@ -161,10 +198,11 @@ fn of(target: &dyn Target, cores: Cores, load: Load) -> anyhow::Result<Cost> {
             Some(_) | None => parts.push(Part { part, seconds }),
         }
     }
-    let total_s = parts.iter().map(|part| part.seconds).sum();
+    let total_s: f64 = parts.iter().map(|part| part.seconds).sum();
+    let net_s = total_s - resting / 100.0 * elapsed * per_thousand;
     let (load, rate, who) = (load.kind.told(), load.rate, target.who());
-    let (ratio, first_ratio, budgets) = (None, None, Vec::new());
-    Ok(Cost { load, rate, who, outcome, parts, total_s, ratio, first_ratio, budgets })
+    let (ratio, net_ratio, first_ratio, budgets) = (None, None, None, Vec::new());
+    Ok(Cost { load, rate, who, outcome, parts, total_s, net_s, ratio, net_ratio, first_ratio, budgets })
 }
 
 fn processor_times(processes: &[(&'static str, u32)]) -> anyhow::Result<Vec<f64>> {
@@ -202,19 +240,18 @@ fn list(lab: &Lab, names: impl IntoIterator<Item = String>) -> anyhow::Result<Pa
 }
 
 fn budgets(kind: Kind, cost: &Cost) -> Vec<Budget> {
-    let Some(total) = cost.ratio else { return Vec::new() };
+    if cost.ratio.is_none() {
+        return Vec::new(); // nobody to compare with
+    }
     let most = match kind {
+        // The promise is one with a copy: a server alone is only shown beside it.
+        Kind::Calls if cost.who != PAIR => return Vec::new(),
         Kind::Calls => 0.7,
         Kind::OpenRegistrations | Kind::ProvedRegistrations => 1.0,
     };
-    let mut budgets = Vec::new();
-    if cost.who == PAIR {
-        let text = format!("the primary alone: at most {most} x Kamailio");
-        budgets.push(Budget::at_most(text, cost.first_ratio, most));
-    }
-    // The promise for calls is one with a copy: a server alone is shown beside it.
-    if cost.who == PAIR || kind != Kind::Calls {
-        budgets.push(Budget::at_most(format!("all processes: at most {most} x Kamailio"), Some(total), most));
-    }
-    budgets
+    let budget =
+        |what: &str, ratio| Budget::at_most(format!("{what}: at most {most} x Kamailio"), ratio, most);
+    let all = [budget("all processes", cost.ratio), budget("the same above idle", cost.net_ratio)];
+    let first = (cost.who == PAIR).then(|| budget("the primary alone, idle included", cost.first_ratio));
+    all.into_iter().chain(first).collect()
 }

@@ -5,6 +5,7 @@ use super::cost;
 use super::sipp::{CALLEE, CALLER, Sipp};
 use super::targets::{Alone, KAMAILIO, Target, with_sip};
 use crate::ours::Ours;
+use crate::phases::{self, Step};
 use crate::report::Budget;
 use crate::resources::proportional_bytes;
 use crate::sample::Summary;
@@ -52,8 +53,8 @@ pub struct Outage {
     pub calls: u32,
     /// Without an answer, µs.
     pub outage_us: Option<Summary>,
-    /// Until the backup had all calls again, ms.
-    pub copied_ms: Option<Summary>,
+    /// Where the time goes.
+    pub steps: Vec<Step>,
     /// Runs that came to nothing, each with the reason.
     pub failures: Vec<String>,
     /// What was promised.
@@ -147,24 +148,25 @@ fn sizes(ours: &Ours) -> anyhow::Result<[u64; 2]> {
 
 /// Kills the primary's server again and again, each time after the backup had everything.
 fn outage(ours: &mut Ours, calls: u32, runs: u32) -> anyhow::Result<Outage> {
-    let (mut outages, mut copied, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outages, mut recorded, mut failures) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=runs {
         eprintln!("takeover: server killed with {calls} calls: {run} of {runs}");
         match ours.server_killed() {
-            Ok((sample, _)) => outages.push(sample.outage_us),
+            Ok((sample, how)) => {
+                outages.push(sample.outage_us);
+                recorded.push(how);
+            }
             Err(error) => {
                 failures.push(format!("{error:#}"));
                 ours.look_again()?;
             }
         }
-        let begun = Instant::now();
         all_copied(ours.site(), ours.roles()[1], calls, COPY_LIMIT)?;
-        copied.push(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
     Ok(Outage {
         calls,
         outage_us: Summary::of(outages),
-        copied_ms: Summary::of(copied),
+        steps: phases::steps(&recorded),
         failures,
         budgets: Vec::new(),
     })

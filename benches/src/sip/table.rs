@@ -13,19 +13,24 @@ pub fn text(report: &Report) -> String {
 }
 
 fn write(out: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(out, "\nWhile nothing happens, per cent of a core, all processes together")?;
+    for idle in &report.idle {
+        writeln!(out, "{:<21} {:>6.2}", idle.who, idle.core_percent)?;
+    }
     writeln!(out, "\nProcessor time, seconds per 1,000 (servers on one core, SIPp on another)")?;
     writeln!(
         out,
-        "{:<21} {:>6} {:<15} {:>7} {:>7} {:>7} {:>7} {:>10}  parts",
-        "load", "rate/s", "who", "done", "failed", "again", "s/1000", "/kamailio"
+        "{:<21} {:>6} {:<15} {:>7} {:>7} {:>7} {:>7} {:>7} {:>10} {:>7}  parts",
+        "load", "rate/s", "who", "done", "failed", "again", "s/1000", "above", "/kamailio", "above"
     )?;
     for cost in &report.costs {
-        let ratio = cost.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let [ratio, net_ratio] = [cost.ratio, cost.net_ratio]
+            .map(|ratio| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
         let parts: Vec<String> =
             cost.parts.iter().map(|part| format!("{} {:.3}", part.part, part.seconds)).collect();
         writeln!(
             out,
-            "{:<21} {:>6} {:<15} {:>7} {:>7} {:>7} {:>7.3} {ratio:>10}  {}",
+            "{:<21} {:>6} {:<15} {:>7} {:>7} {:>7} {:>7.3} {:>7.3} {ratio:>10} {net_ratio:>7}  {}",
             cost.load,
             cost.rate,
             cost.who,
@@ -33,11 +38,13 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
             cost.outcome.failed,
             cost.outcome.retransmissions,
             cost.total_s,
+            cost.net_s,
             parts.join(", ")
         )?;
         budgets(out, &cost.budgets)?;
     }
     writeln!(out, "again: messages that SIPp sent again, as no answer came within 0.5 s.")?;
+    writeln!(out, "above: without what was taken in as much time while nothing happened.")?;
     if !report.memory.is_empty() {
         writeln!(out, "\nMemory, MB (what is shared counts as a share of it)")?;
         writeln!(out, "{:<21} {:>6} {:>8} {:>8} {:>8}", "who", "calls", "idle", "with", "above")?;
@@ -63,14 +70,16 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
                 let ms = |us: u64| us as f64 / 1_000.0;
                 writeln!(
                     out,
-                    "{:>4} runs, median {:.1}, mean {:.1}, worst {:.1}; all calls copied again after {} ms (median)",
+                    "{:>4} runs, median {:.1}, mean {:.1}, worst {:.1}",
                     seen.runs,
                     ms(seen.median),
                     ms(seen.mean),
-                    ms(seen.max),
-                    outage.copied_ms.map_or(0, |copied| copied.median)
+                    ms(seen.max)
                 )?;
             }
+        }
+        for step in &outage.steps {
+            writeln!(out, "{:<13}{:<36} {:>7} µs from the act (median)", "", step.what, step.at_us.median)?;
         }
         budgets(out, &outage.budgets)?;
         for failure in &outage.failures {
