@@ -27,9 +27,9 @@ pub enum Input<'a> {
     },
     /// A message could not be sent.
     Unsent {
-        /// [`Outgoing::call`] of the message.
+        /// [`sip_proto::b2bua::Outgoing::call`] of the message.
         call: CallKey,
-        /// [`Outgoing::transaction`] of the message.
+        /// [`sip_proto::b2bua::Outgoing::transaction`] of the message.
         transaction: u32,
     },
     /// The answer to a [`crate::Question`].
