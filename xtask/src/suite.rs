@@ -40,8 +40,11 @@ pub fn run_tests(arguments: &[String]) -> Result<(Summary, Duration)> {
     Ok((summary, began.elapsed()))
 }
 
-/// Names the tests that failed once more: their own output has long scrolled away.
+/// Says once more which tests failed and what they said: their own output has long scrolled away.
 pub fn print_failures(summary: &Summary) {
+    for line in summary.said() {
+        println!("{line}");
+    }
     for name in summary.failures() {
         println!("failed: {name}");
     }

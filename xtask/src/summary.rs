@@ -3,6 +3,12 @@
 
 use std::fmt;
 
+/// Lines of a failed test's output that are shown once more at the end: the panic comes first.
+const LINES_OF_A_FAILURE: usize = 30;
+
+/// Characters of each.
+const LINE_OF_A_FAILURE: usize = 500;
+
 /// The sum over all test binaries of a run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Summary {
@@ -11,6 +17,10 @@ pub struct Summary {
     skipped: u64,
     /// Names of the tests that failed, in the order in which they did.
     failures: Vec<String>,
+    /// What the failed tests said, as libtest shows it after each binary, its first lines.
+    said: Vec<String>,
+    /// Lines of the shown test that still belong into `said`.
+    listening: usize,
     /// A binary has said `running` and not yet given its result.
     running: bool,
 }
@@ -18,6 +28,7 @@ pub struct Summary {
 impl Summary {
     /// Takes one line of the output.
     pub fn line(&mut self, line: &str) {
+        self.listen(line);
         if is_start(line) {
             self.binary_ended();
             self.running = true;
@@ -58,6 +69,23 @@ impl Summary {
     /// The names of what failed.
     pub fn failures(&self) -> &[String] {
         &self.failures
+    }
+
+    /// The first lines of what each failed test said.
+    pub fn said(&self) -> &[String] {
+        &self.said
+    }
+
+    fn listen(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" ----") {
+            self.listening = LINES_OF_A_FAILURE;
+        } else if line == "failures:" || line.starts_with("test result: ") || line == "stack backtrace:" {
+            self.listening = 0;
+        }
+        if self.listening > 0 {
+            self.listening -= 1;
+            self.said.push(line.chars().take(LINE_OF_A_FAILURE).collect());
+        }
     }
 
     /// A binary that began and gave no result was killed or aborted: one failure, of which only this is known.
@@ -125,6 +153,14 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(summary.to_string(), "1 passed, 1 failed, 0 skipped");
         assert_eq!(summary.failures(), ["a::b"]);
         assert!(!summary.is_success());
+    }
+
+    #[test]
+    fn what_a_failed_test_said_is_kept_up_to_its_backtrace() {
+        let output = "running 1 test\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\npanicked at x\n\
+                      stack backtrace:\n   0: rust_begin_unwind\n\n\nfailures:\n    a\n\n\
+                      test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(summary(output, false).said(), ["---- a stdout ----", "panicked at x"]);
     }
 
     #[test]

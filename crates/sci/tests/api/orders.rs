@@ -149,11 +149,14 @@ fn an_order_is_carried_out_and_audited_though_the_client_goes_away() {
     world.run(async { world.client.get::<Version>("/version", &()).await.unwrap() });
     drop(hold);
     world.until("sip2 is primary", |view| view.pairs[0].primary == Some(app("sip2")));
-    // The audit follows the core's answer on the API's thread; an order behind it has its record behind it.
-    let status = world
-        .run(async { world.client.post::<Accepted>("/applications/sip1/start", &Because::default()).await });
-    assert!(status.is_ok());
-    assert_eq!(world.audit()[0].reason, "in a hurry");
+    // The record is written by the API's thread after the core's answer, in a task of its own that may come behind
+    // those of later requests: each answered request gives it another turn.
+    let hurried = |record: &scs::store::AuditRecord| record.reason == "in a hurry";
+    let deadline = std::time::Instant::now() + LIMIT;
+    while !world.audit().iter().any(hurried) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", world.audit());
+        world.run(async { world.client.get::<Version>("/version", &()).await.unwrap() });
+    }
 }
 
 #[test]
