@@ -8,6 +8,7 @@ mod leases;
 mod links;
 mod vips;
 
+use crate::due::Due;
 use crate::host::{DiskFiles, Gate, RunFiles, RunState};
 use crate::message::{ConnectionId, Datagram, FromAgent, Node, Segment, ToAgent};
 use crate::process::{Said, Told};
@@ -136,13 +137,13 @@ const SLACK: Duration = Duration::from_millis(5);
 pub(crate) struct Agent {
     identity: Identity,
     cluster: Arc<Cluster>,
-    apps: BTreeMap<AppName, Controlled>,
+    apps: BTreeMap<AppName, Due<Controlled>>,
     last: BTreeMap<AppName, Saved>,
     launches: Launches,
     journal: Journal,
-    links: Links,
-    vips: Vips,
-    leases: Leases,
+    links: Due<Links>,
+    vips: Due<Vips>,
+    leases: Due<Leases>,
     stopped: BTreeSet<AppName>,
     /// Pairs whose VIPs were not looked at yet since the agent started.
     unsettled: BTreeSet<PairName>,
@@ -175,9 +176,9 @@ impl Agent {
             last: run.state.apps.clone(),
             launches,
             journal: Journal::new(now.0),
-            links: Links::default(),
-            vips: Vips::new(kernel.carrier, mac_of(identity.number)),
-            leases: Leases::new(run.leases.clone(), kernel.gates),
+            links: Due::new(Links::default()),
+            vips: Due::new(Vips::new(kernel.carrier, mac_of(identity.number))),
+            leases: Due::new(Leases::new(run.leases.clone(), kernel.gates)),
             stopped: disk.stopped.clone(),
             unsettled: BTreeSet::new(),
             inbox: VecDeque::new(),
@@ -252,11 +253,13 @@ impl Agent {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Micros> {
-        let apps = self.apps.values().filter_map(Controlled::next_deadline).min();
-        [self.links.next_deadline(), self.vips.next_deadline(), self.leases.next_deadline(), apps]
-            .into_iter()
-            .flatten()
-            .min()
+        let apps = self.apps.values().filter_map(|app| app.at(Controlled::next_deadline));
+        let parts = [
+            self.links.at(Links::next_deadline),
+            self.vips.at(Vips::next_deadline),
+            self.leases.at(Leases::next_deadline),
+        ];
+        apps.chain(parts.into_iter().flatten()).min()
     }
 
     /// What is due when, in words.
@@ -266,7 +269,7 @@ impl Agent {
             self.links.next_deadline(),
             self.vips.next_deadline(),
             self.leases.next_deadline(),
-            self.apps.values().filter_map(Controlled::next_deadline).min()
+            self.apps.values().filter_map(|app| app.next_deadline()).min()
         )
     }
 
@@ -277,7 +280,9 @@ impl Agent {
 
     /// What it writes into shared memory before it does anything.
     pub(crate) fn remember(&mut self, memory: &mut BTreeMap<PairId, Memory>) {
-        self.leases.remember(memory);
+        if self.leases.has_changed() {
+            self.leases.remember(memory);
+        }
     }
 
     /// Reports that the SCS has not acknowledged.

@@ -20,6 +20,7 @@
 
 mod agent;
 mod clock;
+mod due;
 mod host;
 mod judge;
 mod message;

@@ -30,8 +30,6 @@ const MOST_WAITING: usize = 4_096;
 /// Something that will happen.
 #[derive(Debug, Clone)]
 enum Event {
-    /// A machine's program has something to do by itself.
-    Wake(Node, u64),
     /// A program that stood still goes on.
     Resume(Node, u64),
     Datagram {
@@ -103,30 +101,39 @@ enum Event {
     Undo(faults::Undo),
 }
 
-#[derive(Debug)]
-struct Entry {
+/// When something happens, and among what happens then, in the order in which it was brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
     at: TrueTime,
     number: u64,
-    event: Event,
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
+/// What will happen: turns in a heap, which moves them about, and the events, which are larger, where they are.
+#[derive(Debug, Default)]
+struct Queue {
+    turns: BinaryHeap<Reverse<(Turn, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+}
+
+impl Queue {
+    fn push(&mut self, turn: Turn, event: Event) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.turns.push(Reverse((turn, place)));
     }
-}
 
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+    fn first(&self) -> Option<Turn> {
+        self.turns.peek().map(|Reverse((turn, _))| *turn)
     }
-}
 
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
+    fn pop(&mut self) -> Option<Event> {
+        let Reverse((_, place)) = self.turns.pop()?;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 
@@ -136,7 +143,8 @@ struct Desk {
     /// It stands still; what comes waits.
     stalled: bool,
     waiting: VecDeque<Delivery>,
-    wake: Option<TrueTime>,
+    /// When its program has something to do by itself.
+    wake: Option<Turn>,
 }
 
 /// What reaches a program.
@@ -168,7 +176,7 @@ pub(crate) struct World {
     cluster: Arc<Cluster>,
     names: Arc<[HostName]>,
     pub(crate) now: TrueTime,
-    queue: BinaryHeap<Reverse<Entry>>,
+    queue: Queue,
     numbers: u64,
     pub(crate) hosts: Vec<Host>,
     desks: Vec<Desk>,
@@ -216,7 +224,7 @@ impl World {
             cluster,
             names,
             now: TrueTime(0),
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             numbers: 0,
             hosts,
             scs: None,
@@ -247,17 +255,27 @@ impl World {
 
     /// Lets the world go on until `end`. False: it does not come to an end of what happens at one time.
     pub(crate) fn run_until(&mut self, end: TrueTime, most_events: u64) -> bool {
-        while let Some(Reverse(entry)) = self.queue.peek() {
-            if entry.at > end || self.judge.has_seen_enough() {
+        loop {
+            let wakes = self.desks.iter().enumerate().filter_map(|(n, desk)| Some((desk.wake?, n)));
+            let wake = wakes.min();
+            let event = self.queue.first().filter(|event| wake.is_none_or(|(wake, _)| *event < wake));
+            let Some(turn) = event.or(wake.map(|(wake, _)| wake)) else { break };
+            if turn.at > end || self.judge.has_seen_enough() {
                 break;
             }
             if self.counts.events >= most_events {
                 return false;
             }
-            let Some(Reverse(Entry { at, event, .. })) = self.queue.pop() else { break };
-            self.now = at;
+            self.now = turn.at;
             self.counts.events += 1;
-            self.happen(event);
+            match (event, wake) {
+                (None, Some((_, n))) => self.wake(Node::at(n)),
+                (Some(_), _) | (None, None) => {
+                    if let Some(event) = self.queue.pop() {
+                        self.happen(event);
+                    }
+                }
+            }
             self.judge.look(&self.hosts, self.now);
         }
         self.now = self.now.max(end);
@@ -299,8 +317,13 @@ impl World {
     }
 
     fn at(&mut self, at: TrueTime, event: Event) {
+        let turn = self.turn(at.max(self.now));
+        self.queue.push(turn, event);
+    }
+
+    fn turn(&mut self, at: TrueTime) -> Turn {
         self.numbers += 1;
-        self.queue.push(Reverse(Entry { at: at.max(self.now), number: self.numbers, event }));
+        Turn { at, number: self.numbers }
     }
 
     fn after(&mut self, us: u64, event: Event) {
@@ -340,7 +363,6 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Wake(node, run) => self.wake(node, run),
             Event::Resume(node, run) => {
                 if self.run_of(node) == run {
                     self.resume(node);
@@ -397,12 +419,7 @@ impl World {
         }
     }
 
-    fn wake(&mut self, node: Node, run: u64) {
-        let desk = &mut self.desks[node.index()];
-        // A later deadline replaced it.
-        if desk.wake != Some(self.now) || self.run_of(node) != run {
-            return;
-        }
+    fn wake(&mut self, node: Node) {
         let desk = &mut self.desks[node.index()];
         desk.wake = None;
         if !desk.stalled {
@@ -474,10 +491,8 @@ impl World {
         };
         // Timers are a little late.
         let at = clock.reaches(deadline).max(self.now + 1);
-        if self.desks[node.index()].wake != Some(at) {
-            self.desks[node.index()].wake = Some(at);
-            let run = self.run_of(node);
-            self.at(at, Event::Wake(node, run));
+        if self.desks[node.index()].wake.is_none_or(|wake| wake.at != at) {
+            self.desks[node.index()].wake = Some(self.turn(at));
         }
     }
 

@@ -2,6 +2,7 @@
 //! is carried out.
 
 use super::{Agent, Effect, Found, SETTLE_LIMIT};
+use crate::due::Due;
 use crate::process::{Said, Told};
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Epoch, Fact, Instruction, Micros, ModeControl,
@@ -61,7 +62,7 @@ impl Agent {
                 waiting: Vec::new(),
                 settle_by: None,
             };
-            self.apps.insert(name.clone(), controlled);
+            self.apps.insert(name.clone(), Due::new(controlled));
             self.out.push_back(Effect::Find(name));
         }
     }
@@ -171,7 +172,7 @@ impl Agent {
         let due: Vec<AppName> = self
             .apps
             .iter()
-            .filter(|(_, controlled)| controlled.next_deadline().is_some_and(|at| at <= now))
+            .filter(|(_, controlled)| controlled.at(Controlled::next_deadline).is_some_and(|at| at <= now))
             .map(|(name, _)| name.clone())
             .collect();
         for app in due {

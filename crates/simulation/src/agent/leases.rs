@@ -2,6 +2,7 @@
 //! its acts become deeds, in order.
 
 use super::{Agent, Effect};
+use crate::due::Due;
 use crate::host::Gate;
 use crate::message::{FromAgent, Node};
 use domain::{
@@ -36,10 +37,17 @@ struct Kept {
     waiting: Vec<(Box<Launch>, Micros)>,
 }
 
+impl Kept {
+    fn next_deadline(&self) -> Option<Micros> {
+        let waiting = self.waiting.iter().map(|(_, limit)| *limit).min();
+        [self.keeper.next_deadline(), waiting].into_iter().flatten().min()
+    }
+}
+
 /// The keepers.
 #[derive(Debug)]
 pub(super) struct Leases {
-    kept: BTreeMap<PairName, Kept>,
+    kept: BTreeMap<PairName, Due<Kept>>,
     memory: BTreeMap<PairId, Memory>,
     /// What each gate refused when the agent started.
     fenced: BTreeMap<PairName, Epoch>,
@@ -79,10 +87,9 @@ impl Leases {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Micros> {
-        let keepers = self.kept.values().filter_map(|kept| kept.keeper.next_deadline());
-        let waiting = self.kept.values().flat_map(|kept| &kept.waiting).map(|(_, limit)| *limit);
+        let kept = self.kept.values().filter_map(|kept| kept.at(Kept::next_deadline));
         let look = if self.scs_reached { self.tell_at } else { self.tend_at };
-        keepers.chain(waiting).chain((!self.kept.is_empty()).then_some(look)).min()
+        kept.chain((!self.kept.is_empty()).then_some(look)).min()
     }
 
     fn holds(&self, pair: &PairName, now: Micros) -> bool {
@@ -95,11 +102,14 @@ impl Leases {
         RefId(self.own_refs)
     }
 
+    /// Whether there is something to remember.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// What has to be in shared memory before anything is done.
     pub(super) fn remember(&mut self, memory: &mut BTreeMap<PairId, Memory>) {
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
+        self.changed = false;
         for kept in self.kept.values() {
             memory.insert(kept.id, kept.keeper.machine().memory());
         }
@@ -141,14 +151,15 @@ impl Agent {
             let other = host(me.other()).expect("both members are configured");
             let other_host = hosts.iter().position(|host| host == other).expect("the world has every host");
             let (id, timing) = (PairId::of(name), Timing::from(pair.profile));
-            let memory = self.leases.memory.get(&id);
-            let mut keeper = Keeper::new(me, timing, memory, now, &mut self.leases.acts);
+            let leases = &mut *self.leases;
+            let memory = leases.memory.get(&id);
+            let mut keeper = Keeper::new(me, timing, memory, now, &mut leases.acts);
             if let Some(epoch) = self.leases.fenced.get(name) {
                 keeper.fenced_off(*epoch);
             }
             keeper.peer_heard(self.links.peer(other_host).is_some(), now, &mut self.leases.acts);
             let app = pair.app(me).clone();
-            let kept = Kept { me, other_host, id, app, keeper, waiting: Vec::new() };
+            let kept = Due::new(Kept { me, other_host, id, app, keeper, waiting: Vec::new() });
             self.leases.kept.insert(name.clone(), kept);
             self.leases.changed = true;
             self.act(name, now);
@@ -205,18 +216,19 @@ impl Agent {
     }
 
     pub(super) fn leases_time_passed(&mut self, now: Micros) {
-        let due = self
-            .leases
-            .kept
-            .iter()
-            .filter(|(_, kept)| kept.keeper.next_deadline().is_some_and(|at| at <= now));
+        let is_due = |kept: &Due<Kept>| kept.at(Kept::next_deadline).is_some_and(|at| at <= now);
+        let due = self.leases.kept.iter().filter(|(_, kept)| is_due(kept));
         let due: Vec<PairName> = due.map(|(pair, _)| pair.clone()).collect();
-        for pair in due {
-            self.with_keeper(&pair, now, |keeper, acts| keeper.time_passed(now, acts));
+        for pair in &due {
+            if self.leases.kept[pair].keeper.next_deadline().is_some_and(|at| at <= now) {
+                self.with_keeper(pair, now, |keeper, acts| keeper.time_passed(now, acts));
+            }
         }
         let mut late = Vec::new();
-        for kept in self.leases.kept.values_mut() {
-            late.extend(kept.waiting.extract_if(.., |(_, limit)| *limit <= now));
+        for pair in &due {
+            if let Some(kept) = self.leases.kept.get_mut(pair) {
+                late.extend(kept.waiting.extract_if(.., |(_, limit)| *limit <= now));
+            }
         }
         for (launch, _) in late {
             let why = "the lease on the VIP was not won in time".to_owned();
@@ -250,7 +262,7 @@ impl Agent {
     }
 
     fn with_keeper(&mut self, pair: &PairName, now: Micros, call: impl FnOnce(&mut Keeper, &mut Vec<Act>)) {
-        let Leases { kept, acts, changed, .. } = &mut self.leases;
+        let Leases { kept, acts, changed, .. } = &mut *self.leases;
         if let Some(kept) = kept.get_mut(pair) {
             *changed = true;
             call(&mut kept.keeper, acts);
