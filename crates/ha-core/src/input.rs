@@ -5,9 +5,10 @@ use alarms::{ActiveAlarm, Ending};
 use domain::{
     Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
     LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, Standby, TakenOver,
-    VipReport, VipSighting,
+    VipAddress, VipReport, VipSighting,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// How the link to an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +146,20 @@ pub enum Input {
         at: Micros,
         /// Who answered, with times of the SCS's clock.
         sighting: VipSighting,
+    },
+    /// The SCS's machine shares the subnets of these VIPs, and can ask their networks itself.
+    ScsSees {
+        /// Their addresses, as configured; others are not asked for.
+        vips: BTreeSet<VipAddress>,
+    },
+    /// The SCS asked the network itself who has a VIP: the answer to [`Action::FindHolder`], or news.
+    ScsSighted {
+        /// The VIP.
+        vip: VipAddress,
+        /// When the inquiry was over.
+        at: Micros,
+        /// Who answered, or why nobody could be asked.
+        sighting: Result<VipSighting, String>,
     },
     /// An interface changed.
     InterfaceReported {
@@ -284,6 +299,8 @@ pub enum Action {
     Launch(HostName, Launch),
     /// Send the agent on that host its part of the configuration ([`crate::State::cluster`]) anew.
     Assign(HostName),
+    /// Ask the network from the SCS's machine who has this VIP; always answered with [`Input::ScsSighted`].
+    FindHolder(VipAddress),
     /// Keep this log event. (The core has already put it into its own inbox.)
     Log(LogEvent),
     /// Keep this record.

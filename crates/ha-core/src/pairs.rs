@@ -386,7 +386,7 @@ impl State {
     }
 
     fn watch_faults(&mut self, name: &PairName, pair: &Pair, now: Micros, out: &mut Vec<Action>) {
-        let (seen_nowhere, seen_twice) = self.seen_wrong(name, pair, now);
+        let (seen_nowhere, seen_twice) = self.seen_wrong(name, pair, now, out);
         let wanted = self.pairs[name].wanted.clone();
         let primaries = pair
             .members

@@ -1,8 +1,38 @@
-//! What the network says about the VIPs, seen from outside by hosts that do not hold them: the newest sighting of each
-//! observer, and whose answer it was.
+//! What the network says about the VIPs, seen from outside by hosts that do not hold them, and by the SCS where it shares
+//! the subnet: the newest sighting of each observer, and whose answer it was.
 
 use crate::state::State;
 use domain::{HostName, MacAddress, Micros, SeenHolder, VipAddress, VipSighting};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Who asked the network.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Observer {
+    /// The agent of a member's host.
+    Host(HostName),
+    /// The SCS, from its own machine.
+    Scs,
+}
+
+impl Observer {
+    /// The host whose agent it is.
+    pub(crate) fn host(&self) -> Option<&HostName> {
+        match self {
+            Observer::Host(host) => Some(host),
+            Observer::Scs => None,
+        }
+    }
+}
+
+impl fmt::Display for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Observer::Host(host) => host.fmt(f),
+            Observer::Scs => f.write_str("the SCS"),
+        }
+    }
+}
 
 /// What one observer saw last of one VIP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,19 +52,50 @@ pub(crate) struct Sighting {
 impl State {
     /// Only members' hosts ask, and only about the VIPs of their pairs; anything else is not kept.
     pub(crate) fn vip_sighted(&mut self, host: HostName, at: Micros, sighting: VipSighting, now: Micros) {
-        let VipSighting { vip, asked, holders, interface: _ } = sighting;
-        if self.vips.contains_key(&(host.clone(), vip)) {
-            let before = self.sightings.get(&(vip, host.clone())).map_or(0, |seen| seen.odd);
-            let odd = if holders.len() == 1 { 0 } else { before.saturating_add(1) };
-            self.sightings.insert((vip, host), Sighting { asked, at, told: now, holders, odd });
-            self.touched.extend(self.index.pair_with(&vip).cloned());
+        if self.vips.contains_key(&(host.clone(), sighting.vip)) {
+            self.sighted(Observer::Host(host), at, sighting, now);
         }
     }
 
+    /// The networks that the SCS's machine is in have changed. What it saw in others is old.
+    pub(crate) fn scs_sees(&mut self, vips: BTreeSet<VipAddress>) {
+        self.sightings.retain(|(vip, observer), _| *observer != Observer::Scs || vips.contains(vip));
+        self.seen_by_scs = vips;
+    }
+
+    /// The SCS has asked the network itself. An inquiry that failed tells nothing.
+    pub(crate) fn scs_sighted(
+        &mut self,
+        vip: VipAddress,
+        at: Micros,
+        sighting: Result<VipSighting, String>,
+        now: Micros,
+    ) {
+        self.scs_asks.remove(&vip);
+        self.touched.extend(self.index.pair_with(&vip).cloned());
+        if let Ok(sighting) = sighting
+            && self.seen_by_scs.contains(&vip)
+            && self.index.pair_with(&vip).is_some()
+        {
+            self.sighted(Observer::Scs, at, sighting, now);
+        }
+    }
+
+    fn sighted(&mut self, observer: Observer, at: Micros, sighting: VipSighting, now: Micros) {
+        let VipSighting { vip, asked, holders, interface: _ } = sighting;
+        let before = self.sightings.get(&(vip, observer.clone())).map_or(0, |seen| seen.odd);
+        let odd = if holders.len() == 1 { 0 } else { before.saturating_add(1) };
+        self.sightings.insert((vip, observer), Sighting { asked, at, told: now, holders, odd });
+        self.touched.extend(self.index.pair_with(&vip).cloned());
+    }
+
     /// The sightings of a VIP, by observer.
-    pub(crate) fn sightings_of(&self, vip: &VipAddress) -> impl Iterator<Item = (&HostName, &Sighting)> {
+    pub(crate) fn sightings_of(&self, vip: &VipAddress) -> impl Iterator<Item = (&Observer, &Sighting)> {
         let vip = *vip;
-        self.sightings.iter().filter(move |((of, _), _)| *of == vip).map(|((_, host), seen)| (host, seen))
+        self.sightings
+            .iter()
+            .filter(move |((of, _), _)| *of == vip)
+            .map(|((_, observer), seen)| (observer, seen))
     }
 
     /// The host that has an Ethernet address on an interface for VIPs; none: a stranger, or not heard of yet.
@@ -44,6 +105,6 @@ impl State {
 
     /// An observer that went out of sight has nothing to say about now.
     pub(crate) fn forget_sightings_by(&mut self, host: &HostName) {
-        self.sightings.retain(|(_, observer), _| observer != host);
+        self.sightings.retain(|(_, observer), _| observer.host() != Some(host));
     }
 }

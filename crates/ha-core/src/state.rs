@@ -6,7 +6,7 @@ use crate::incidents::{Incident, IncidentKind};
 use crate::index::{Deadlines, Index};
 use crate::leases::LetGo;
 use crate::promised::Promised;
-use crate::sightings::Sighting;
+use crate::sightings::{Observer, Sighting};
 use crate::verify::{Doubt, Verification};
 use crate::watch::Watch;
 use crate::{Durable, Lost, StandbyView};
@@ -38,7 +38,11 @@ pub struct State {
     pub(crate) pairs: BTreeMap<PairName, PairState>,
     pub(crate) vips: BTreeMap<(HostName, VipAddress), VipState>,
     /// The newest sighting of each VIP by each observer.
-    pub(crate) sightings: BTreeMap<(VipAddress, HostName), Sighting>,
+    pub(crate) sightings: BTreeMap<(VipAddress, Observer), Sighting>,
+    /// VIPs whose networks the SCS's machine is in.
+    pub(crate) seen_by_scs: BTreeSet<VipAddress>,
+    /// VIPs about which it asks right now, because it was told to.
+    pub(crate) scs_asks: BTreeSet<VipAddress>,
     pub(crate) outstanding: BTreeMap<RefId, Outstanding>,
     pub(crate) launches: BTreeMap<RefId, PendingLaunch>,
     pub(crate) alarms: Alarms,
@@ -287,6 +291,8 @@ impl State {
             pairs: BTreeMap::new(),
             vips: BTreeMap::new(),
             sightings: BTreeMap::new(),
+            seen_by_scs: BTreeSet::new(),
+            scs_asks: BTreeSet::new(),
             outstanding: BTreeMap::new(),
             launches: BTreeMap::new(),
             alarms: Alarms::default(),
@@ -374,7 +380,12 @@ impl State {
             }
         }
         self.vips.retain(|place, _| places.contains(place));
-        self.sightings.retain(|(vip, host), _| places.contains(&(host.clone(), *vip)));
+        let known: BTreeSet<VipAddress> = places.iter().map(|(_, vip)| *vip).collect();
+        self.sightings.retain(|(vip, observer), _| match observer {
+            Observer::Host(host) => places.contains(&(host.clone(), *vip)),
+            Observer::Scs => known.contains(vip),
+        });
+        self.scs_asks.retain(|vip| known.contains(vip));
         for place in places {
             self.vips.entry(place).or_default();
         }

@@ -49,6 +49,8 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         Input::AppReported { host, at, report } => state.app_reported(&host, at, report, now, &mut out),
         Input::VipReported { host, at: _, report } => state.vip_reported(&host, &report),
         Input::VipSighted { host, at, sighting } => state.vip_sighted(host, at, sighting, now),
+        Input::ScsSees { vips } => state.scs_sees(vips),
+        Input::ScsSighted { vip, at, sighting } => state.scs_sighted(vip, at, sighting, now),
         Input::InterfaceReported { host, at: _, report } => state.interface_reported(&host, report),
         Input::PeerReported { host, at: _, peer, heard } => state.peer_reported(&host, peer, heard),
         Input::Answered { host, at, answer } => state.answered(&host, at, &answer, now, &mut out),

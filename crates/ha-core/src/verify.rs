@@ -1,7 +1,8 @@
-//! Truth from outside: after a role change the host of the other member asks the network who has the VIPs, and the change
-//! is complete when the answer is the new holder. The same answers, asked for now and then by the agents themselves,
-//! raise "VIP seen on two hosts" and "VIP without a holder", whatever the agents believe.
+//! Truth from outside: after a role change the host of the other member, and the SCS where it shares the subnets, ask the
+//! network who has the VIPs, and the change is complete when the answer is the new holder. The same answers, asked for
+//! now and then unasked, raise "VIP seen on two hosts" and "VIP without a holder", whatever the agents believe.
 
+use crate::sightings::Observer;
 use crate::state::State;
 use crate::{Action, Input, LaunchRequest, Phase};
 use domain::{
@@ -74,39 +75,38 @@ impl State {
         now: Micros,
         out: &mut Vec<Action>,
     ) -> bool {
-        let Some(observer) = self.observer(pair, wanted) else {
+        let observers = self.observers(pair, wanted);
+        if observers.is_empty() {
             if !pair.vips.is_empty() && self.pairs[name].incident.is_some() {
                 let text = "not verified from outside: no other host of the pair can be asked".to_owned();
                 self.note(name, Phase::Verified, now, None, text);
             }
             self.set_verification(name, Verification::None);
             return true;
-        };
+        }
+        if self.scs_is_asking(pair) {
+            return false;
+        }
         match self.pairs[name].verification.clone() {
             Verification::None => {
-                self.ask_who_has(name, pair, wanted, &observer, now, 1);
+                self.ask_who_has(name, pair, wanted, &observers, now, 1, out);
                 false
             }
             Verification::Asked { at, times } => {
-                let seen: Vec<(VipAddress, Seen)> = pair
-                    .vips
-                    .iter()
-                    .map(|vip| (vip.address, self.seen(&vip.address, &observer, wanted, at)))
-                    .collect();
-                if let Some((vip, what)) = seen.iter().find_map(|(vip, seen)| match seen {
-                    Seen::Other(what) => Some((*vip, what.clone())),
-                    Seen::NotYet => Some((*vip, "no answer was reported".to_owned())),
-                    Seen::Confirmed => None,
-                }) {
+                if let Err((observer, vip, what)) = self.all_confirm(pair, wanted, &observers, at) {
                     self.doubt(name, pair, wanted, &observer, &vip, &what, times, now, out);
                     return false;
                 }
-                let holder = self.host_of(wanted).cloned();
-                let text = format!(
-                    "{observer} asked the network: {} answers",
-                    holder.as_ref().map_or_else(String::new, ToString::to_string)
-                );
-                self.note(name, Phase::Verified, now, Some(observer), text);
+                let confirms = |observer: &&Observer| {
+                    let seen = |vip: &domain::Vip| self.seen(&vip.address, observer, wanted, at);
+                    pair.vips.iter().all(|vip| seen(vip) == Seen::Confirmed)
+                };
+                let confirming: Vec<&Observer> = observers.iter().filter(confirms).collect();
+                let names: Vec<String> = confirming.iter().map(ToString::to_string).collect();
+                let host = confirming.iter().find_map(|observer| observer.host()).cloned();
+                let holder = self.host_of(wanted).map_or_else(String::new, ToString::to_string);
+                let text = format!("{} asked the network: {holder} answers", names.join(" and "));
+                self.note(name, Phase::Verified, now, host, text);
                 self.set_verification(name, Verification::None);
                 let state = self.pairs.get_mut(name);
                 if state.is_some_and(|state| std::mem::take(&mut state.not_confirmed)) {
@@ -116,7 +116,7 @@ impl State {
                 true
             }
             Verification::Doubted { again_at, times } if again_at <= now => {
-                self.ask_who_has(name, pair, wanted, &observer, now, times + 1);
+                self.ask_who_has(name, pair, wanted, &observers, now, times + 1, out);
                 false
             }
             Verification::Doubted { .. } => false,
@@ -136,35 +136,45 @@ impl State {
 
     /// Whether observers said twice in a row that nobody answers for a VIP of the pair, or several hosts do. After the first
     /// time it is asked at once, because a single answer may be of the moment of a change.
-    pub(crate) fn seen_wrong(&mut self, name: &PairName, pair: &Pair, now: Micros) -> (bool, bool) {
+    pub(crate) fn seen_wrong(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) -> (bool, bool) {
         let state = &self.pairs[name];
         let Some(wanted) = state.wanted.clone().filter(|_| state.change.is_none()) else {
             return (false, false);
         };
-        let Some(observer) = self.observer(pair, &wanted) else { return (false, false) };
+        let observers = self.observers(pair, &wanted);
         let (mut nobody, mut several, mut doubtful) = (false, false, false);
         for vip in &pair.vips {
-            let Some(seen) = self.sightings.get(&(vip.address, observer.clone())) else { continue };
-            nobody |= seen.odd >= 2 && seen.holders.is_empty();
-            several |= seen.odd >= 2 && seen.holders.len() > 1;
-            doubtful |= seen.odd == 1 && seen.holders.len() != 1;
+            let seen = |observer: &Observer| self.sightings.get(&(vip.address, observer.clone()));
+            let seen: Vec<_> = observers.iter().filter_map(seen).collect();
+            // One who hears an answer is believed rather than one who hears none; two holders are believed of anybody.
+            nobody |= !seen.is_empty() && seen.iter().all(|seen| seen.odd >= 2 && seen.holders.is_empty());
+            several |= seen.iter().any(|seen| seen.odd >= 2 && seen.holders.len() > 1);
+            doubtful |= seen.iter().any(|seen| seen.odd == 1 && seen.holders.len() != 1);
         }
-        self.ask_in_doubt(name, pair, &wanted, &observer, doubtful, now);
+        self.ask_in_doubt(name, pair, &wanted, &observers, doubtful, now, out);
         (nobody, several)
     }
 
     /// Asks once more about a single odd answer. An inquiry that fails tells nothing, so the doubt stays: then after a pause.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one question")]
     fn ask_in_doubt(
         &mut self,
         name: &PairName,
         pair: &Pair,
         wanted: &AppName,
-        observer: &HostName,
+        observers: &[Observer],
         doubtful: bool,
         now: Micros,
+        out: &mut Vec<Action>,
     ) {
         let asking = self.launches.values().any(|l| l.launch.pair.as_ref() == Some(name));
-        let idle = !asking && self.inbox.is_empty();
+        let idle = !asking && !self.scs_is_asking(pair) && self.inbox.is_empty();
         let Some(state) = self.pairs.get_mut(name) else { return };
         if !doubtful {
             state.doubt = None;
@@ -177,12 +187,24 @@ impl State {
         };
         if idle {
             state.doubt = Some(Doubt { again_at: now + pause(times), times });
-            self.request_sighting(name, pair, wanted, observer);
+            self.request_sightings(name, pair, wanted, observers, out);
         }
     }
 
-    /// The host from which the network can be asked about the VIPs of a pair that `holder` has.
-    fn observer(&self, pair: &Pair, holder: &AppName) -> Option<HostName> {
+    /// Whether the SCS itself is to answer for a VIP of the pair.
+    fn scs_is_asking(&self, pair: &Pair) -> bool {
+        pair.vips.iter().any(|vip| self.scs_asks.contains(&vip.address))
+    }
+
+    /// Who can ask the network about the VIPs of a pair that `holder` has.
+    fn observers(&self, pair: &Pair, holder: &AppName) -> Vec<Observer> {
+        let scs = !pair.vips.is_empty() && pair.vips.iter().all(|v| self.seen_by_scs.contains(&v.address));
+        let host = self.observing_host(pair, holder).map(Observer::Host);
+        host.into_iter().chain(scs.then_some(Observer::Scs)).collect()
+    }
+
+    /// The host from which it can be asked.
+    fn observing_host(&self, pair: &Pair, holder: &AppName) -> Option<HostName> {
         let other = pair.other(holder);
         let host = self.host_of(other).filter(|_| self.reachable(other))?;
         let state = self.hosts.get(host).filter(|state| state.finds_holders)?;
@@ -191,24 +213,43 @@ impl State {
         (!pair.vips.is_empty() && pair.vips.iter().all(can)).then(|| host.clone())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the facts of one question")]
     fn ask_who_has(
         &mut self,
         name: &PairName,
         pair: &Pair,
         wanted: &AppName,
-        observer: &HostName,
+        observers: &[Observer],
         now: Micros,
         times: u32,
+        out: &mut Vec<Action>,
     ) {
         self.set_verification(name, Verification::Asked { at: now, times });
-        self.request_sighting(name, pair, wanted, observer);
+        self.request_sightings(name, pair, wanted, observers, out);
     }
 
-    fn request_sighting(&mut self, name: &PairName, pair: &Pair, wanted: &AppName, observer: &HostName) {
-        for vip in &pair.vips {
-            let Some(interface) = vip.interfaces.get(observer).cloned() else { continue };
-            let what = LaunchWhat::FindHolder { vip: vip.address, interface };
-            self.request(name, observer, wanted, what);
+    fn request_sightings(
+        &mut self,
+        name: &PairName,
+        pair: &Pair,
+        wanted: &AppName,
+        observers: &[Observer],
+        out: &mut Vec<Action>,
+    ) {
+        for observer in observers {
+            for vip in &pair.vips {
+                match observer {
+                    Observer::Host(host) => {
+                        let Some(interface) = vip.interfaces.get(host).cloned() else { continue };
+                        let what = LaunchWhat::FindHolder { vip: vip.address, interface };
+                        self.request(name, host, wanted, what);
+                    }
+                    Observer::Scs => {
+                        self.scs_asks.insert(vip.address);
+                        out.push(Action::FindHolder(vip.address));
+                    }
+                }
+            }
         }
     }
 
@@ -231,7 +272,7 @@ impl State {
         name: &PairName,
         pair: &Pair,
         wanted: &AppName,
-        observer: &HostName,
+        observer: &Observer,
         vip: &VipAddress,
         what: &str,
         times: u32,
@@ -241,7 +282,7 @@ impl State {
         let again_at = now + pause(times);
         self.set_verification(name, Verification::Doubted { again_at, times });
         let text = format!("{observer} asked the network who has {}: {what}", vip.address);
-        self.note(name, Phase::Verified, now, Some(observer.clone()), text.clone());
+        self.note(name, Phase::Verified, now, observer.host().cloned(), text.clone());
         if let Some(host) = self.host_of(wanted).cloned() {
             for vip in &pair.vips {
                 let Some(interface) = vip.interfaces.get(&host).cloned() else { continue };
@@ -257,7 +298,31 @@ impl State {
         }
     }
 
-    fn seen(&self, vip: &VipAddress, observer: &HostName, wanted: &AppName, asked: Micros) -> Seen {
+    /// Whether nobody saw anything else, and somebody saw the holder, of each VIP; else who saw what of which.
+    fn all_confirm(
+        &self,
+        pair: &Pair,
+        wanted: &AppName,
+        observers: &[Observer],
+        asked: Micros,
+    ) -> Result<(), (Observer, VipAddress, String)> {
+        for vip in &pair.vips {
+            let mut confirmed = false;
+            for observer in observers {
+                match self.seen(&vip.address, observer, wanted, asked) {
+                    Seen::Other(what) => return Err((observer.clone(), vip.address, what)),
+                    Seen::Confirmed => confirmed = true,
+                    Seen::NotYet => {}
+                }
+            }
+            if !confirmed && let Some(first) = observers.first() {
+                return Err((first.clone(), vip.address, "no answer was reported".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn seen(&self, vip: &VipAddress, observer: &Observer, wanted: &AppName, asked: Micros) -> Seen {
         let Some(seen) = self.sightings.get(&(*vip, observer.clone())).filter(|seen| seen.told >= asked)
         else {
             return Seen::NotYet;

@@ -115,11 +115,11 @@ pub struct VipView {
     pub sightings: Vec<SightingView>,
 }
 
-/// Who answered for a VIP when a host asked.
+/// Who answered for a VIP when the network was asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SightingView {
-    /// The host that asked.
-    pub observer: HostName,
+    /// The host that asked; none: the SCS did, from its own machine.
+    pub observer: Option<HostName>,
     /// When it asked first.
     pub asked: Micros,
     /// When the inquiry was over.
@@ -255,16 +255,17 @@ impl State {
     }
 
     fn sighting_views(&self, vip: &VipAddress) -> Vec<SightingView> {
-        let view = |(observer, seen): (&HostName, &crate::sightings::Sighting)| SightingView {
-            observer: observer.clone(),
-            asked: seen.asked,
-            at: seen.at,
-            holders: seen
-                .holders
-                .iter()
-                .map(|holder| HolderView { mac: holder.mac, host: self.host_at(holder.mac).cloned() })
-                .collect(),
-        };
+        let view =
+            |(observer, seen): (&crate::sightings::Observer, &crate::sightings::Sighting)| SightingView {
+                observer: observer.host().cloned(),
+                asked: seen.asked,
+                at: seen.at,
+                holders: seen
+                    .holders
+                    .iter()
+                    .map(|holder| HolderView { mac: holder.mac, host: self.host_at(holder.mac).cloned() })
+                    .collect(),
+            };
         self.sightings_of(vip).map(view).collect()
     }
 

@@ -6,11 +6,11 @@ use crate::vips::{Facts, Vips};
 use control_link::messages::Fact;
 use domain::{Launch, Micros, RefId, VipAddress, VipSighting};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use vip_control::{Drained, Inquiry};
+use std::time::Duration;
+use vip_control::{Drained, Inquiry, next_turn};
 
 /// How often it is asked unasked.
-const PERIOD_US: u64 = 10_000_000;
+const PERIOD: Duration = Duration::from_secs(10);
 /// Launches that may wait for the same inquiry.
 const MOST_WAITING: usize = 16;
 const HELD_HERE: &str = "this host holds it itself; only another one can see that from outside";
@@ -78,7 +78,7 @@ impl Observer {
         }
         for vip in vips.addresses() {
             self.vips.entry(vip).or_insert_with(|| Observed {
-                next: next_in_turn(&vip, now),
+                next: next_turn(&vip, PERIOD, now),
                 told: None,
                 failed: false,
                 waiting: Vec::new(),
@@ -91,7 +91,7 @@ impl Observer {
         self.heard = true;
         for (vip, observed) in &mut self.vips {
             observed.told = None;
-            observed.next = next_in_turn(vip, now);
+            observed.next = next_turn(vip, PERIOD, now);
         }
     }
 
@@ -175,7 +175,7 @@ impl Observer {
 
     fn take_turn(&mut self, vip: &VipAddress, vips: &Vips, now: Micros) {
         let Some(observed) = self.vips.get_mut(vip) else { return };
-        observed.next = next_in_turn(vip, now);
+        observed.next = next_turn(vip, PERIOD, now);
         if vips.is_wanted(vip) {
             observed.told = None;
         } else if observed.waiting.is_empty() && vips.has_carrier(vip) {
@@ -245,24 +245,10 @@ impl Observed {
     }
 }
 
-/// When it is a VIP's turn next. The VIPs have their turns spread over the period, each always the same, so that many of
-/// them are not asked for in one burst.
-fn next_in_turn(vip: &VipAddress, now: Micros) -> Micros {
-    let bits = match vip.address {
-        IpAddr::V4(address) => u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    // Fibonacci hashing: neighbouring addresses come to lie far apart.
-    let mixed = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let turn = now.0 - now.0 % PERIOD_US + (mixed >> 32) % PERIOD_US;
-    Micros(if turn > now.0 { turn } else { turn + PERIOD_US })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use domain::{MacAddress, SeenHolder};
-    use std::collections::BTreeSet;
 
     fn sighting(macs: &[u8]) -> VipSighting {
         let holders = macs.iter().map(|n| SeenHolder { mac: MacAddress([2, 0, 0, 0, 0, *n]), at: Micros(1) });
@@ -288,19 +274,5 @@ mod tests {
         assert!(told(&[2]) && !told(&[2]), "another holder");
         assert!(told(&[]) && told(&[]), "nobody is told every time");
         assert!(told(&[2]) && !told(&[2]));
-    }
-
-    #[test]
-    fn turns_come_once_in_a_period_and_are_spread_over_it() {
-        let vips: Vec<VipAddress> = (1..=200).map(|n| format!("192.0.2.{n}/24").parse().unwrap()).collect();
-        let now = Micros(123_456_789);
-        let turns: BTreeSet<u64> = vips.iter().map(|vip| next_in_turn(vip, now).0).collect();
-        assert!(turns.iter().all(|turn| (now.0 + 1..=now.0 + PERIOD_US).contains(turn)));
-        let tenths: BTreeSet<u64> = turns.iter().map(|turn| turn % PERIOD_US / (PERIOD_US / 10)).collect();
-        assert_eq!((turns.len(), tenths.len()), (200, 10));
-        for vip in &vips {
-            let turn = next_in_turn(vip, now);
-            assert_eq!(next_in_turn(vip, turn), Micros(turn.0 + PERIOD_US));
-        }
     }
 }

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::handle::{Handle, Request};
 use crate::host_probes::HostProbes;
 use crate::inputs::input_of;
+use crate::observer::{Observer, Told};
 use crate::outbox::Outbox;
 use crate::questions::{Page, Questions};
 use crate::refusals::Refusals;
@@ -13,7 +14,7 @@ use crate::stalls::{Slews, Stalls};
 use crate::store::{Health, Store};
 use control_link::messages::{FromAgent, Hello, LEASES_SINCE, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received};
-use domain::{AppName, HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, events};
+use domain::{AppName, HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, VipAddress, events};
 use ha_core::{Action, Input, Lost, State};
 use lease::{Message, Witness, Witnessed};
 use mio::net::UdpSocket;
@@ -46,6 +47,8 @@ pub(crate) enum Incoming {
     Refused(SocketAddr, String),
     /// The store changed its state.
     Store(Health),
+    /// The observer has something to tell.
+    Observed(Told),
     /// Write down what must survive and end.
     Stop,
 }
@@ -87,6 +90,9 @@ pub(crate) struct CoreLoop {
     release: &'static str,
     random: SystemRandom,
     questions: Questions,
+    pub(crate) observer: Observer,
+    /// Inquiries that the observer did not take.
+    pub(crate) unasked: Vec<VipAddress>,
 }
 
 /// What the core thread needs to begin.
@@ -97,6 +103,7 @@ pub(crate) struct Parts {
     pub datagrams: Vec<UdpSocket>,
     pub probe_port: u16,
     pub store: Store,
+    pub observer: Observer,
     pub handle: Handle,
     pub incoming: Receiver<Incoming>,
     pub requests: Receiver<Request>,
@@ -142,6 +149,8 @@ impl CoreLoop {
             release: parts.release,
             random: SystemRandom::new(),
             questions: Questions::default(),
+            observer: parts.observer,
+            unasked: Vec::new(),
         })
     }
 
@@ -149,6 +158,7 @@ impl CoreLoop {
     pub(crate) fn run(mut self) {
         let now = self.clock.now();
         self.feed(Input::EventReported { event: LogEvent::new(events::SCS_STARTED, now) }, now);
+        self.watch_vips();
         let mut poll_events = Events::with_capacity(1_024);
         loop {
             let before = self.clock.now();
@@ -199,6 +209,7 @@ impl CoreLoop {
                     let cluster = Box::new(self.state.cluster().part_of(&host));
                     self.send(&host, &ToAgent::Assign { cluster });
                 }
+                Action::FindHolder(vip) => self.find_holder(vip),
                 Action::Log(event) => self.outbox.log(event),
                 Action::Record(record) => self.outbox.record(record),
                 Action::Answer(id, outcome) => self.outbox.answer(id, outcome),
@@ -249,6 +260,7 @@ impl CoreLoop {
                     };
                     self.feed(Input::EventReported { event }, now);
                 }
+                Incoming::Observed(told) => self.observed(told, now),
                 Incoming::Stop => return false,
             }
         }
@@ -572,6 +584,7 @@ impl CoreLoop {
             self.feed(Input::TimePassed, now);
         }
         self.votes_time_passed(now);
+        self.answer_unasked(now);
         self.acknowledge(now);
         self.outbox.work(&self.state, now);
     }

@@ -15,6 +15,7 @@ mod datagrams;
 pub mod handle;
 mod host_probes;
 mod inputs;
+mod observer;
 mod outbox;
 mod questions;
 mod refusals;

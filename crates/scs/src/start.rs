@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::core_loop::{CoreLoop, Incoming, Parts, WAKER};
 use crate::handle::Handle;
+use crate::observer::Observer;
 use crate::store::{IncidentFilter, OpenError, QueryError, Retention, Store, StoreItem};
 use control_link::{Acceptor, Identity, Limits, Role};
 use domain::{Cluster, Micros};
@@ -130,6 +131,14 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
     let handle = Handle::new(request_sender, Arc::clone(&wake), store.clone());
     let state = State::new(cluster, durable, clock.now());
     handle.publish_view(state.view(clock.now()));
+    let observer = {
+        let (sender, wake) = (incoming_sender.clone(), Arc::clone(&wake));
+        Observer::start(clock, move |told| {
+            // Fails only when the core thread has ended.
+            let _ = sender.send(Incoming::Observed(told));
+            wake();
+        })?
+    };
     let parts = Parts {
         poll,
         clock,
@@ -137,6 +146,7 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
         datagrams,
         probe_port,
         store,
+        observer,
         handle: handle.clone(),
         incoming,
         requests,

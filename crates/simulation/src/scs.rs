@@ -265,6 +265,7 @@ impl Scs {
                 Action::Instruct(host, instruction) => self.send(&host, ToAgent::Instruct(instruction)),
                 Action::Launch(host, launch) => self.send(&host, ToAgent::Launch(launch)),
                 Action::Assign(_) => unreachable!("no VIP moves to another pair"),
+                Action::FindHolder(_) => unreachable!("it is in no VIP's subnet"),
                 Action::Remember => {
                     self.durable_due.get_or_insert(now + DURABLE_DELAY);
                 }

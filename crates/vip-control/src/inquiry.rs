@@ -334,3 +334,41 @@ fn has_carrier(route: &mut RouteSocket, index: u32, on: &InterfaceName) -> Resul
         Err(e) => Err(VipError::kernel("read the state of an interface", e)),
     }
 }
+
+/// When it is a VIP's turn to be asked for unasked, next after `now`. The VIPs have their turns spread over the period, each
+/// always the same, so that many of them are not asked for in one burst.
+#[must_use]
+pub fn next_turn(vip: &VipAddress, period: Duration, now: Micros) -> Micros {
+    let bits = match vip.address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    // Fibonacci hashing: neighbouring addresses come to lie far apart.
+    let mixed = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let period = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
+    let turn = now.0 - now.0 % period + (mixed >> 32) % period;
+    Micros(if turn > now.0 { turn } else { turn + period })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const PERIOD_US: u64 = 10_000_000;
+    const PERIOD: Duration = Duration::from_micros(PERIOD_US);
+
+    #[test]
+    fn turns_come_once_in_a_period_and_are_spread_over_it() {
+        let vips: Vec<VipAddress> = (1..=200).map(|n| format!("192.0.2.{n}/24").parse().unwrap()).collect();
+        let now = Micros(123_456_789);
+        let turns: BTreeSet<u64> = vips.iter().map(|vip| next_turn(vip, PERIOD, now).0).collect();
+        assert!(turns.iter().all(|turn| (now.0 + 1..=now.0 + PERIOD_US).contains(turn)));
+        let tenths: BTreeSet<u64> = turns.iter().map(|turn| turn % PERIOD_US / (PERIOD_US / 10)).collect();
+        assert_eq!((turns.len(), tenths.len()), (200, 10));
+        for vip in &vips {
+            let turn = next_turn(vip, PERIOD, now);
+            assert_eq!(next_turn(vip, PERIOD, turn), Micros(turn.0 + PERIOD_US));
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! - [`Monitor`] tells what changed on the host, whoever changed it.
 //! - [`DuplicateCheck`] asks the network who else has a VIP, and listens for as long as the VIP is held.
 //! - [`Inquiry`] asks the network who has a VIP that this host does not hold.
+//! - [`Vicinity`] tells on which interface a machine without VIPs would ask.
 //! - [`gate`] has the kernel stop a VIP's traffic unless a lease says otherwise.
 //! - [`command`] stands behind `takeover vip enable | disable | status`, a VIP control script.
 //!
@@ -41,12 +42,14 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod validity;
+mod vicinity;
 
 pub use announcer::Announcer;
 pub use controller::{Changed, Refreshed, VipController};
 pub use domain::MacAddress;
 pub use duplicate::{Duplicate, DuplicateCheck};
 pub use error::VipError;
-pub use inquiry::Inquiry;
+pub use inquiry::{Inquiry, next_turn};
 pub use monitor::{Drained, Monitor, NetEvent};
 pub use validity::Validity;
+pub use vicinity::Vicinity;

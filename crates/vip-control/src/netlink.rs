@@ -380,6 +380,18 @@ impl ListedAddress {
         ((network.to_bits() ^ other.to_bits()) & self.mask() == 0).then_some(own)
     }
 
+    /// Whether `other` is in its subnet, of either family.
+    pub(crate) fn shares_subnet_with(&self, other: IpAddr) -> bool {
+        match (self.network, other) {
+            (IpAddr::V4(_), IpAddr::V4(other)) => self.in_subnet_of(other).is_some(),
+            (IpAddr::V6(network), IpAddr::V6(other)) => {
+                let beyond = 128 - u32::from(self.prefix.min(128));
+                ((network.to_bits() ^ other.to_bits()).checked_shr(beyond)).unwrap_or(0) == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
     /// The address, where it is an IPv6 link-local one.
     pub(crate) fn link_local(&self) -> Option<Ipv6Addr> {
         match self.address {

@@ -46,7 +46,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("doctor", Arrows::To(&["control-link", "domain", "lease", "vip-control"])),
     ("lca-core", Arrows::To(&["domain", "lease"])),
     ("lca", Arrows::To(&["config", "control-link", "domain", "lca-core", "lease", "vip-control"])),
-    ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease"])),
+    ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease", "vip-control"])),
     ("sci", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "scs"])),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto", "sip-sync", "sip-core"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),

@@ -110,6 +110,7 @@ impl goldenscript::Runner for Script {
                     OperatorOrder::SwitchOver { pair: pair("sip"), to: None, plan: Some(1), force: false };
                 world.order(order, "alice", "");
             }
+            "scs-sees" => world.scs_sees(),
             "neighbours-deaf" => world.mute = true,
             "stranger-answers" => world.stranger = true,
             "stranger-leaves" => world.stranger = false,
@@ -284,6 +285,8 @@ scripts! {
     restarted_scs_waits_for_who_may_have_taken_over
     restarted_scs_waits_for_an_agent_on_a_host_that_answers
     not_confirmed_from_outside
+    scs_asks_where_no_host_can
+    scs_and_peer_both_ask
     not_confirmed_then_moved
     let_go_under_a_later_epoch
     seen_nowhere_or_twice

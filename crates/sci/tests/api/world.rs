@@ -310,7 +310,7 @@ impl Core {
                 let asker = self.pending.remove(&id).expect("each order is answered once");
                 let _asker_may_be_gone = asker.send(outcome);
             }
-            Action::Assign(_) | Action::Remember => {}
+            Action::Assign(_) | Action::FindHolder(_) | Action::Remember => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub struct World {
     pub to_agents: VecDeque<(HostName, ToAgent)>,
     /// On their way to the SCS, oldest first.
     pub to_scs: VecDeque<(HostName, Input)>,
+    /// VIPs that the SCS asks its own network about.
+    scs_asks: VecDeque<VipAddress>,
     /// What happened, as lines for people.
     pub lines: Vec<String>,
     pub outcomes: Vec<(OrderId, OrderOutcome)>,
@@ -134,6 +136,7 @@ impl World {
             hosts,
             to_agents: VecDeque::new(),
             to_scs: VecDeque::new(),
+            scs_asks: VecDeque::new(),
             lines: Vec::new(),
             outcomes: Vec::new(),
             orders: 0,
@@ -175,6 +178,7 @@ impl World {
                 }
                 Action::Answer(id, outcome) => self.outcomes.push((id, outcome)),
                 Action::Assign(host) => self.to_agents.push_back((host, ToAgent::Assign)),
+                Action::FindHolder(vip) => self.scs_asks.push_back(vip),
                 Action::Log(_) | Action::Record(_) | Action::Remember => {}
             }
         }
@@ -559,10 +563,28 @@ impl World {
         true
     }
 
+    /// The SCS's machine is in the subnet of the VIP.
+    pub fn scs_sees(&mut self) {
+        let vips = self.cluster.pairs.values().flat_map(|pair| &pair.vips).map(|vip| vip.address);
+        self.feed(Input::ScsSees { vips: vips.collect() });
+    }
+
+    fn scs_asks_one(&mut self) -> bool {
+        let Some(vip) = self.scs_asks.pop_front() else { return false };
+        let sighting = VipSighting {
+            vip,
+            interface: "eth0".parse().unwrap(),
+            asked: self.now,
+            holders: self.answering(None, vip),
+        };
+        self.feed(Input::ScsSighted { vip, at: self.now, sighting: Ok(sighting) });
+        true
+    }
+
     /// Delivers everything until nothing is on its way.
     pub fn quiet(&mut self) {
         for _ in 0..LIVELOCK {
-            let any = self.deliver_to_agent() | self.deliver_to_scs();
+            let any = self.deliver_to_agent() | self.deliver_to_scs() | self.scs_asks_one();
             if !any {
                 return self.check_quiet();
             }
@@ -714,10 +736,12 @@ impl World {
     /// Who answers for a VIP when `observer` asks the network.
     fn who_answers(&self, observer: &HostName, vip: VipAddress) -> Vec<SeenHolder> {
         let connected = |host: &SimHost| !host.cut && !host.no_carrier;
-        if !connected(&self.hosts[observer]) {
-            return Vec::new();
-        }
-        let others = self.hosts.iter().filter(|(name, host)| *name != observer && connected(host));
+        if connected(&self.hosts[observer]) { self.answering(Some(observer), vip) } else { Vec::new() }
+    }
+
+    fn answering(&self, observer: Option<&HostName>, vip: VipAddress) -> Vec<SeenHolder> {
+        let connected = |host: &SimHost| !host.cut && !host.no_carrier;
+        let others = self.hosts.iter().filter(|(name, host)| Some(*name) != observer && connected(host));
         let holders = others.filter(|(_, host)| host.vips.contains(&vip) && !self.mute);
         let stranger = self.stranger.then_some(MacAddress([2, 0, 0, 0, 0, 0xff]));
         let macs = holders.map(|(name, _)| self.mac(name)).chain(stranger);
@@ -869,6 +893,9 @@ impl World {
                 )
             }
             Input::VipSighted { host, sighting, .. } => format!("<- {host}: {sighting}"),
+            Input::ScsSees { .. } => "<- the SCS is in the subnet of the VIP".to_owned(),
+            Input::ScsSighted { sighting: Ok(sighting), .. } => format!("<- the SCS itself: {sighting}"),
+            Input::ScsSighted { vip, sighting: Err(why), .. } => format!("<- the SCS itself: {vip}: {why}"),
             Input::InterfaceReported { host, report, .. } => {
                 format!(
                     "<- {host}: {} {}",
@@ -940,6 +967,9 @@ impl World {
             | Action::Instruct(..)
             | Action::Launch(..)
             | Action::Remember => {}
+            Action::FindHolder(vip) => {
+                self.lines.push(format!("   SCS: find the holder of {}", vip.address));
+            }
             Action::Assign(host) => self.lines.push(format!("   {host}: its part of the configuration")),
         }
     }
