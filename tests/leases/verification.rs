@@ -9,7 +9,7 @@ use ha_core::{Incident, IncidentOutcome, Phase};
 use netlab::{Lab, Mac};
 use rehearsal::{AGENT_HOSTS, CLIENT, SCS_HOST, Site, VIP};
 
-/// The old holder's host asks the network, and what it is answered ends the incident.
+/// The old holder's host and the SCS, which is in the subnet, ask the network, and what they are answered ends the incident.
 pub fn a_role_change_is_complete_when_the_network_says_so(_: &mut Lab) -> anyhow::Result<()> {
     let site = ordinary_site()?;
     let (api, watch) = (site.api()?, Watch::start(&site)?);
@@ -18,7 +18,7 @@ pub fn a_role_change_is_complete_when_the_network_says_so(_: &mut Lab) -> anyhow
     let incident = next_incident(&api, known)?;
     let last = incident.steps.last().with_context(|| told(&incident))?;
     ensure!(
-        last.phase == Phase::Verified && last.text == "host1 asked the network: host2 answers",
+        last.phase == Phase::Verified && last.text == "host1 and the SCS asked the network: host2 answers",
         "not verified last: {}",
         told(&incident)
     );

@@ -584,7 +584,8 @@ impl World {
     /// Delivers everything until nothing is on its way.
     pub fn quiet(&mut self) {
         for _ in 0..LIVELOCK {
-            let any = self.deliver_to_agent() | self.deliver_to_scs() | self.scs_asks_one();
+            // Its inquiries take longer than anything else.
+            let any = self.deliver_to_agent() | self.deliver_to_scs() || self.scs_asks_one();
             if !any {
                 return self.check_quiet();
             }
