@@ -386,7 +386,13 @@ impl Agent {
     }
 
     fn run_state(&self) -> RunState {
-        let apps = self.apps.iter().map(|(name, app)| (name.clone(), app.supervised.saved())).collect();
+        // Of one that was not looked for yet, what the last run knew still counts: its supervisor knows nothing.
+        let saved = |(name, app): (&AppName, &Controlled)| {
+            let saved =
+                if app.looked_for { Some(app.supervised.saved()) } else { self.last.get(name).cloned() };
+            Some((name.clone(), saved?))
+        };
+        let apps = self.apps.iter().filter_map(saved).collect();
         RunState {
             boot_id: self.boot_id.clone(),
             apps,

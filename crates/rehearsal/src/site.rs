@@ -367,10 +367,12 @@ impl Site {
         names.iter().map(|name| format!("--- {name}\n{}", self.log_of(name))).collect()
     }
 
+    /// The end of a log: what leads to a failure may lie some minutes back.
     fn log_of(&self, name: &str) -> String {
+        const LOG_LINES: usize = 1_000;
         let text = fs::read_to_string(self.files.join(format!("{name}.log"))).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n") + "\n"
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n") + "\n"
     }
 
     fn spawn(&self, host: &str, mut command: Command, log: &str) -> anyhow::Result<Child> {

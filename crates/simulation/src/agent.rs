@@ -389,8 +389,14 @@ impl Agent {
         self.see_to_links(now);
         self.step_inbox(now);
         if self.dirty && !self.saving {
+            // Of one that was not looked for yet, what the last run knew still counts.
+            let saved = |(name, app): (&AppName, &Due<Controlled>)| {
+                let saved =
+                    if app.looked_for { Some(app.supervised.saved()) } else { self.last.get(name).cloned() };
+                Some((name.clone(), saved?))
+            };
             let state = RunState {
-                apps: self.apps.iter().map(|(name, app)| (name.clone(), app.supervised.saved())).collect(),
+                apps: self.apps.iter().filter_map(saved).collect(),
                 launches: self.launches.newest(100).collect(),
             };
             self.out.push_back(Effect::Save(Box::new(state)));

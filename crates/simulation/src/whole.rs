@@ -22,6 +22,9 @@ pub(crate) fn what_is_wrong(world: &World) -> Vec<String> {
         }
     }
     let view = scs.state().view(world.scs_time());
+    for app in view.applications.iter().filter(|app| app.stop_ordered && !world.stopped.contains(&app.name)) {
+        wrong.push(format!("{} counts as stopped by order, and nobody ordered it", app.name));
+    }
     for (name, pair) in &world.cluster().pairs {
         let Some(seen) = view.pairs.iter().find(|seen| seen.name == *name) else { continue };
         pair_is_wrong(world, name, pair, &mut wrong);

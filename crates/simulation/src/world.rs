@@ -18,7 +18,7 @@ use crate::scs::{self, Scs};
 use domain::{AppName, Cluster, HostName, Launch, Micros};
 use ha_core::Durable;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,6 +192,8 @@ pub(crate) struct World {
     /// Faults that wait for a moment, with how many more of it.
     armed: Vec<(usize, u32)>,
     at_gate: BTreeMap<usize, faults::AtGate>,
+    /// What an operator has ever stopped.
+    pub(crate) stopped: BTreeSet<AppName>,
     /// Everything is whole again, and stays so.
     healed: bool,
     pub(crate) judge: Judge,
@@ -236,6 +238,7 @@ impl World {
             random,
             armed: Vec::new(),
             at_gate: BTreeMap::new(),
+            stopped: BTreeSet::new(),
             healed: false,
             lines: verbose.then(Vec::new),
             counts: Counts::default(),

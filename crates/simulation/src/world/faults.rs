@@ -152,9 +152,16 @@ impl World {
             Fault::SwitchOver { pair } => {
                 self.order(OperatorOrder::SwitchOver { pair, to: None, plan: None, force: false })
             }
-            Fault::Stop { app, graceful } => self.order(OperatorOrder::Stop { app, graceful }),
+            Fault::Stop { app, graceful } => {
+                self.stopped.insert(app.clone());
+                self.order(OperatorOrder::Stop { app, graceful });
+            }
             Fault::Start { app } => self.order(OperatorOrder::Start { app }),
-            Fault::RestartOrdered { app } => self.order(OperatorOrder::Restart { app, graceful: false }),
+            Fault::RestartOrdered { app } => {
+                // It may be stopped when the world ends in between.
+                self.stopped.insert(app.clone());
+                self.order(OperatorOrder::Restart { app, graceful: false });
+            }
         }
     }
 
@@ -212,6 +219,11 @@ impl World {
         let Some(scs) = &self.scs else { return };
         let view = scs.state().view(self.local(Node::Scs));
         for app in view.applications.into_iter().filter(|app| app.stop_ordered) {
+            if !self.stopped.contains(&app.name) {
+                let what =
+                    format!("{}: {} counts as stopped by order, and nobody ordered it", self.now, app.name);
+                self.judge.complain(what);
+            }
             self.order(OperatorOrder::Start { app: app.name });
         }
         for pair in view.pairs.into_iter().filter(|pair| pair.frozen) {
