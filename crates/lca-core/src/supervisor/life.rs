@@ -39,6 +39,7 @@ impl Supervised {
             self.backoff.ready(now);
             self.arm_watchdog(now);
         }
+        self.unheard = matches!(self.phase, Phase::Initializing { .. });
         out.push_back(Action::Probe { on: true });
         self.tell(out);
         self.log(events::APP_START_DETECTED, Some(&detail), now, out);
@@ -159,6 +160,7 @@ impl Supervised {
         self.pid = Some(pid);
         self.cause = None;
         self.promised = false;
+        self.unheard = false;
         self.watchdog = None;
         self.failures = 0;
         self.modes.process_started(&self.settings);

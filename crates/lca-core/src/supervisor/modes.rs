@@ -156,10 +156,15 @@ impl Supervised {
         ref_id: Option<RefId>,
         mode: RunMode,
         epoch: Epoch,
+        now: Micros,
         out: &mut Actions,
     ) {
         if self.settings.pair.is_none() || !self.phase.has_process() {
             return;
+        }
+        // `READY=1` is not said twice: while no agent was there it was said to nobody. Who talks here takes orders.
+        if std::mem::take(&mut self.unheard) {
+            self.ready(now, out);
         }
         self.modes.current = Some(mode);
         self.modes.epoch = epoch;
