@@ -1,9 +1,14 @@
-//! Calls through a pair of our own SIP Servers, with SIPp as both telephones: whatever happens to the primary, neither party
-//! notices, and there is one record for each call.
+//! Calls through a pair of our own SIP Servers: whatever happens to the primary, neither party notices, and there is one
+//! record for each call. SIPp is both telephones where there are many of them, `telephones` where one has to say the right
+//! thing at the worst moment.
 
+mod moments;
 mod phones;
 mod shown;
+mod situations;
 mod takeovers;
+mod telephones;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -17,6 +22,14 @@ fn main() -> ExitCode {
         takeovers::ringing_calls_are_cancelled_after_a_killed_server,
         takeovers::calls_go_on_while_the_role_moves,
         takeovers::a_backup_that_was_restarted_has_all_calls_again,
+        moments::a_killed_server,
+        moments::a_server_that_hangs,
+        moments::a_host_that_is_cut_off,
+        moments::a_switchover,
+        moments::connections_and_a_killed_server,
+        moments::connections_and_a_host_that_is_cut_off,
+        moments::connections_and_a_switchover,
+        moments::sessions_are_refreshed_and_expire_after_a_killed_server,
     ];
     netlab::harness::run(&stories)
 }

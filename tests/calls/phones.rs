@@ -1,10 +1,12 @@
 //! Telephones, by SIPp.
 
+use crate::telephones::{DOMAIN, PARTIES, PASSWORD, party};
 use anyhow::{Context, bail, ensure};
 use domain::{Micros, Standby};
 use e2e::{site_with, wait_until, whole};
 use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, Site, VIP};
 use serde_json::Value;
+use sip_proto::digest::{Algorithm, secret};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,35 +14,44 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The clients' address.
-const CLIENT_ADDRESS: &str = "192.0.2.20";
+pub const CLIENT_ADDRESS: &str = "192.0.2.20";
 /// Ports of the telephones.
 pub const CALLER: u16 = 5080;
 pub const CALLEE: u16 = 5070;
 /// Where the servers keep their call records, on their hosts.
 const RECORDS: &str = "/var/log/cdr.jsonl";
 
-/// What the pair's SIP Servers are to know: two users, and no limit that a test would exceed. The passwords are `secret`.
-fn sip_settings() -> String {
-    let secret = |name: &str| {
-        sip_proto::digest::secret(sip_proto::digest::Algorithm::Md5, name, "example.com", "secret")
-            .to_string()
-    };
-    format!(
-        "\n[pairs.sip.sip]\ndomains = [\"example.com\"]\ncdr-directory = \"/var/log\"\nhttp-port = 7480\n\
-         limits = {{ source-rate = 100000, source-burst = 100000 }}\n\n\
-         [pairs.sip.sip.users.caller]\nmd5 = \"{}\"\n\n[pairs.sip.sip.users.callee]\nmd5 = \"{}\"\n",
-        secret("caller"),
-        secret("callee")
-    )
+/// What the pair's SIP Servers are to know: users, no limit that a test would exceed, and `more` keys.
+fn sip_settings(more: &str) -> String {
+    let mut text = format!(
+        "\n[pairs.sip.sip]\ndomains = [\"{DOMAIN}\"]\ncdr-directory = \"/var/log\"\nhttp-port = 7480\n\
+         limits = {{ source-rate = 100000, source-burst = 100000 }}\n{more}\n"
+    );
+    let users = ["caller".to_owned(), "callee".to_owned()].into_iter().chain((0..PARTIES).map(party));
+    for user in users {
+        let secret = secret(Algorithm::Md5, &user, DOMAIN, PASSWORD);
+        text += &format!("\n[pairs.sip.sip.users.{user}]\nmd5 = \"{secret}\"\n");
+    }
+    text
 }
 
-/// The installation with two users, of whom one is registered, and sip1 as primary.
+/// The installation with its users, `more` settings of the SIP Servers, and sip1 as primary.
+///
+/// # Errors
+/// It does not come up.
+pub fn site_with_settings(more: &str) -> anyhow::Result<Site> {
+    let settings = sip_settings(more);
+    let site = site_with(move |cluster| cluster + &settings)?;
+    whole(&site, "sip1")?;
+    Ok(site)
+}
+
+/// The installation with its users, of whom the callee is registered, and sip1 as primary.
 ///
 /// # Errors
 /// It does not come up.
 pub fn site() -> anyhow::Result<Site> {
-    let site = site_with(|cluster| cluster + &sip_settings())?;
-    whole(&site, "sip1")?;
+    let site = site_with_settings("")?;
     let proof = ["-au", "callee", "-ap", "secret", "-auth_uri", VIP];
     let mut phone =
         Sipp::begin(&site, "phone", CALLEE, &[&["-s", "callee", "-m", "1"], &proof[..]].concat())?;
