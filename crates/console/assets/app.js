@@ -1,0 +1,157 @@
+// The frame: who is signed in, the menu, the banners, and which page is shown. A page is a module with
+// `open(main, parts, query)`, which gives back what is to be called when it is left.
+
+import { may, onSignedOut, signOut, who, whoAmI } from "./api.js";
+import * as live from "./live.js";
+import { age, h, problemBox, show, tick } from "./ui.js";
+
+/** @typedef {(main: HTMLElement, parts: string[], query: URLSearchParams) => (void | (() => void) | Promise<void | (() => void)>)} Open */
+
+/** Pages by the first part of the address: text in the menu ("" for none), the role it needs, and its module. */
+const PAGES = {
+  "": ["Overview", "viewer", () => import("./pages/overview.js")],
+  pair: ["", "viewer", () => import("./pages/pair.js")],
+  incidents: ["Incidents", "viewer", () => import("./pages/incidents.js")],
+  incident: ["", "viewer", () => import("./pages/incident.js")],
+  alarms: ["Alarms", "viewer", () => import("./pages/alarms.js")],
+  log: ["Log", "viewer", () => import("./pages/log.js")],
+  hosts: ["Hosts", "viewer", () => import("./pages/hosts.js")],
+  applications: ["Applications", "viewer", () => import("./pages/applications.js")],
+  calls: ["Calls", "viewer", () => import("./pages/calls.js")],
+  times: ["Takeover times", "viewer", () => import("./pages/times.js")],
+  configuration: ["Configuration", "viewer", () => import("./pages/configuration.js")],
+  audit: ["Audit", "administrator", () => import("./pages/audit.js")],
+  users: ["Users and tokens", "administrator", () => import("./pages/users.js")],
+};
+/** Which entry of the menu a page without its own belongs to. */
+const BELONGS = { pair: "", incident: "incidents" };
+const THEMES = ["auto", "light", "dark"];
+
+const main = document.getElementById("main");
+/** @type {void | (() => void)} */
+let leave;
+let turn = 0;
+
+/** The page's address in its parts. */
+function address() {
+  const [where, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { parts: where.split("/").map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+async function route() {
+  const mine = ++turn;
+  leave?.();
+  leave = undefined;
+  const { parts, query } = address();
+  if (!who() || parts[0] === "first") return login();
+  const [name, role, load] = PAGES[parts[0]] ?? [];
+  document.body.classList.remove("alone");
+  frame(parts[0]);
+  main.replaceChildren();
+  if (!load) return show(main, problemBox("There is no such page."));
+  if (!may(role)) return show(main, problemBox(`This page is for the role ${role}.`));
+  document.title = `${name || parts[1] || "Takeover"} - ${live.status?.cluster ?? "Takeover"}`;
+  try {
+    const page = await load();
+    if (mine !== turn) return;
+    const left = await page.open(main, parts.slice(1), query);
+    if (mine === turn) leave = left;
+    else left?.();
+  } catch (problem) {
+    if (mine === turn) show(main, problemBox(problem));
+  }
+}
+
+async function login() {
+  live.end();
+  document.body.classList.add("alone");
+  document.getElementById("banners").replaceChildren();
+  document.getElementById("top").replaceChildren();
+  const page = await import("./pages/login.js");
+  leave = page.open(main, address(), signedIn);
+}
+
+async function signedIn() {
+  if (location.hash.startsWith("#/first")) history.replaceState(null, "", "#/");
+  await live.begin();
+  await route();
+}
+
+function frame(page) {
+  const session = who();
+  show(document.getElementById("top"),
+    h("b", null, live.status?.cluster || "Takeover"), h("span", { class: "dim live" }, live.status ? ["as of ", age(live.status.at, 12)] : "no status yet"),
+    h("span", { class: "grow" }),
+    h("span", null, session.user, h("span", { class: "dim" }, ` (${session.role})`)),
+    h("button", { type: "button", id: "theme", onclick: nextTheme }, `Colours: ${theme()}`),
+    h("button", { type: "button", onclick: () => signOut().catch(whenRefused) }, "Sign out"));
+  const here = BELONGS[page] ?? page;
+  show(document.getElementById("menu"), Object.entries(PAGES).filter(([, [name, role]]) => name && may(role))
+    .map(([path, [name]]) => h("a", { href: `#/${path}`, "aria-current": path === here ? "page" : null }, name, counted(path))));
+  banners();
+}
+
+function counted(path) {
+  const alarms = live.status?.alarms.length ?? 0;
+  return path === "alarms" && alarms > 0 ? ` (${alarms})` : null;
+}
+
+function banners() {
+  document.documentElement.classList.toggle("stale", live.isStale());
+  const maintenance = live.status?.maintenance ?? [];
+  show(document.getElementById("banners"),
+    live.isStale() && who() && h("div", { class: "banner bad", "data-key": "lost" },
+      "The SCS does not answer. What is shown here is what was so when it last did. Trying again. Takeovers do not need this page, ",
+      "nor the SCS."),
+    maintenance.map((entry) => h("div", { class: "banner", "data-key": "maintenance" },
+      `Maintenance of ${entry.what ?? entry.pair ?? entry.host ?? entry.app}`, entry.until ? ` until ${new Date(entry.until / 1000).toLocaleString()}` : "",
+      entry.reason ? `: ${entry.reason}` : "")));
+}
+
+function whenRefused(problem) {
+  show(document.getElementById("banners"), h("div", { class: "banner bad" }, problem.message));
+}
+
+function theme() {
+  return localStorage.getItem("theme") ?? THEMES[0];
+}
+
+function nextTheme() {
+  localStorage.setItem("theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
+  applyTheme();
+  frame(address().parts[0]);
+}
+
+function applyTheme() {
+  if (theme() === THEMES[0]) delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme();
+}
+
+async function start() {
+  applyTheme();
+  addEventListener("hashchange", async () => {
+    await route();
+    main.focus({ preventScroll: true });
+  });
+  onSignedOut(route);
+  live.on("status", () => who() && frame(address().parts[0]));
+  live.on("connection", () => who() && banners());
+  setInterval(() => {
+    tick();
+    banners();
+  }, 1_000);
+  // Until the SCS answers there is nothing to show; it may be starting.
+  for (;;) {
+    try {
+      await whoAmI();
+      break;
+    } catch (problem) {
+      show(main, problemBox(problem), h("p", null, "Trying again."));
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+    }
+  }
+  if (who()) await signedIn();
+  else await route();
+}
+
+await start();

@@ -1,0 +1,114 @@
+// One pair: drawn large, what holds and why, what would happen if something failed now, what may be ordered, and when who
+// was primary.
+
+import { get, may, path, post, Problem } from "../api.js";
+import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
+import * as live from "../live.js";
+import { age, ask, facts, h, head, label, problemBox, s, select, show, table, time, when } from "../ui.js";
+import { switchOver } from "./switchover.js";
+
+/** @type {import("../app.js").Open} */
+export function open(main, [name]) {
+  const title = h("div");
+  const body = h("div");
+  const steps = h("div");
+  const strip = h("section", { class: "card" });
+  const consequences = h("section", { class: "card" });
+  main.append(title, body, steps, consequences, strip);
+  let consequencesAt = 0;
+
+  function draw() {
+    const pair = live.status?.pairs.find((pair) => pair.name === name);
+    if (!pair) return show(body, problemBox(`There is no pair ${name}.`));
+    const hosts = new Map(live.status.hosts.map((host) => [host.name, host]));
+    show(title, head(`Pair ${name}`, verdict(pair), h("span", { class: "grow" }), actions(pair)));
+    show(body, h("section", { class: `card ${pair.trouble.length > 0 ? "bad" : ""}`, "aria-label": "State" },
+      pair.trouble.map((trouble) => h("p", { class: "bad-text" }, `! ${trouble}`)),
+      pairDrawing(pair, hosts),
+      h("div", { class: "live" }, facts([
+        ["Why", pair.reason], ["Next", pair.next],
+        ["Lease", pair.lease && [leaseText(pair.lease), " ", pair.lease.told && age(pair.lease.told, 15)]],
+        ["Guarantee", pair.lease?.guarantee],
+        ["Kind", `${pair.redundancy} standby, profile ${pair.profile}, failback ${pair.failback}, epoch ${pair.epoch}`],
+        ...pair.members.filter((m) => m.standby).map((m) => [`Calls of ${m.app}`, [copyText(m), " ", age(m.standby.told, 15)]]),
+        ...pair.vips.map((vip) => [vip.address, seen(vip)]),
+      ]))));
+    // What if is computed from the state of this moment, so it is asked again when that changes, but not for each heartbeat.
+    if (performance.now() - consequencesAt > 10_000) {
+      consequencesAt = performance.now();
+      showConsequences(name, consequences);
+    }
+  }
+
+  const off = [live.on("status", draw), live.on("incident", (incident) => {
+    if (incident.pair !== name) return;
+    consequencesAt = 0;
+    showModes(name, strip);
+  })];
+  draw();
+  showModes(name, strip);
+  return () => off.forEach((stop) => stop());
+
+  function actions(pair) {
+    if (!may("operator")) return null;
+    const order = (what, text, verb) => () => ask({ title: `${verb} ${name}`, text, verb, act: (reason) => post(path("pairs", name, what), { reason }) });
+    return h("div", { class: "actions" },
+      h("button", { type: "button", class: "main", onclick: () => switchOver(name, steps) }, "Switch over"),
+      pair.frozen
+        ? h("button", { type: "button", onclick: order("acknowledge", "Automatic failover of this pair is on again.", "Acknowledge") }, "Acknowledge")
+        : h("button", { type: "button", onclick: order("freeze", "No automatic failover of this pair until it is acknowledged.", "Freeze") }, "Freeze"),
+      h("button", { type: "button", onclick: () => maintenance(name) }, "Maintenance"),
+      pair.shows_calls && h("a", { href: `#/calls/${encodeURIComponent(name)}` }, "Calls"));
+  }
+}
+
+function seen(vip) {
+  const newest = [...vip.sightings].sort((a, b) => b.at - a.at)[0];
+  if (!newest) return "the network was not asked who has it";
+  const holders = newest.holders.map((holder) => holder.host ?? holder.mac).join(" and ") || "nobody";
+  return [`${holders} answered when ${newest.observer ?? "the SCS"} asked `, age(newest.at)];
+}
+
+function maintenance(name) {
+  const length = select({}, [["1800", "30 min"], ["3600", "1 h"], ["7200", "2 h"], ["14400", "4 h"], ["28800", "8 h"]], "7200");
+  return ask({ title: `Maintenance of ${name}`, verb: "Begin maintenance", text: "It ends by itself.", fields: () => label("For", length),
+    act: (reason) => post(path("pairs", name, "maintenance"), { for_s: Number(length.value), reason }) });
+}
+
+async function showConsequences(name, where) {
+  try {
+    const answer = await get(path("pairs", name, "consequences"));
+    const rows = (answer.consequences ?? answer).map((entry) => [entry.fault ?? entry.what, [].concat(entry.then ?? entry.text).map((text) => h("p", null, text))]);
+    show(where, h("h2", null, "What happens if this fails now"), table("Consequences", ["If", "then"], rows, "Nothing is known of that."));
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    show(where, h("h2", null, "What happens if this fails now"), h("p", { class: "dim" }, problem.message));
+  }
+}
+
+/** Who was primary when, from the incidents that are kept. */
+async function showModes(name, where) {
+  try {
+    const { incidents } = await get(`/incidents?limit=100&pair=${encodeURIComponent(name)}`);
+    const changes = incidents.filter((i) => i.outcome.outcome === "completed").sort((a, b) => a.begun - b.begun);
+    show(where, h("h2", null, "Who was primary"), changes.length === 0 ? h("p", { class: "dim" }, "No role change is kept.") : [
+      modeStrip(changes),
+      table("Role changes", ["Incident", "When", "What", "New primary"], [...changes].reverse().slice(0, 10).map((i) =>
+        [h("a", { href: `#/incident/${i.id}` }, i.id), when(i.begun), i.kind, i.to])),
+    ]);
+  } catch (problem) {
+    show(where, problemBox(problem));
+  }
+}
+
+function modeStrip(changes) {
+  const [from, until] = [changes[0].begun, Math.max(live.now(), changes.at(-1).begun + 1)];
+  const first = changes[0].to;
+  const x = (at) => ((at - from) / (until - from)) * 800;
+  return [s("svg", { class: "drawing", viewBox: "0 0 800 28", role: "img", preserveAspectRatio: "none",
+    "aria-label": `${changes.length} changes of the primary since ${time(from)}; the table below has the newest` },
+    changes.map((change, i) => s("rect", { class: `bar ${change.to === first ? "" : "other"}`, x: x(change.begun), y: 4, height: 20,
+      width: Math.max(1, x(changes[i + 1]?.begun ?? until) - x(change.begun) - 1) },
+      s("title", null, `${change.to} since ${time(change.begun)}`)))),
+  h("p", { class: "dim" }, `${time(from)} until now. Coloured: ${first}; grey: the other.`)];
+}
