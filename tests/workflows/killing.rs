@@ -3,7 +3,7 @@
 
 use anyhow::ensure;
 use domain::events;
-use e2e::{LIMIT, epoch, last_row, next_incident, ordinary_site, tells, told, whole};
+use e2e::{LIMIT, epoch, last_row, next_incident, ordinary_site, tells, told, wait_until, whole};
 use netlab::Lab;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +41,19 @@ pub fn scs(_: &mut Lab) -> anyhow::Result<()> {
 /// Both agents at once.
 pub fn both_agents(_: &mut Lab) -> anyhow::Result<()> {
     unnoticed(&[Part::Agent("host1"), Part::Agent("host2")])
+}
+
+/// The agent just after it made the backup's process, before it took note of it: the next one does not know it, and must not
+/// leave it the ports of the one that it makes.
+pub fn agent_that_took_no_note_of_a_process(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
+    let left_behind = site.app_pid("sip2")?;
+    site.kill_agent("host2")?;
+    std::fs::remove_file(site.lab.directory("host2")?.join("run/sip2.process.json"))?;
+    site.start_agent("host2")?;
+    wait_until("another process of sip2", || Ok(site.app_pid("sip2").is_ok_and(|pid| pid != left_behind)))?;
+    ensure!(!std::path::Path::new(&format!("/proc/{left_behind}")).exists(), "{left_behind} is left");
+    whole(&site, "sip1")
 }
 
 /// The SCS and the agent of the primary's host at once.

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         killing::agent_of_the_backup,
         killing::scs,
         killing::both_agents,
+        killing::agent_that_took_no_note_of_a_process,
         killing::scs_and_agent,
         killing::server_and_agent,
         killing::server_and_scs,

@@ -10,18 +10,21 @@ use domain::{AppName, Application, HostName, PairName, SIP_SETTINGS_VARIABLE, Si
 use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Output of an application above which its file is put aside when it starts anew, bytes.
 const OUTPUT_LIMIT: u64 = 10 << 20;
 /// Search path of applications and scripts, unless they are given another.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long a killed process may take to end.
+const END_LIMIT: Duration = Duration::from_secs(2);
 /// Longest path of a Unix socket (unix(7)).
 const LONGEST_SOCKET_PATH: usize = 107;
 
@@ -146,6 +149,37 @@ impl Spawner {
     /// # Errors
     /// A sentence: it is not known whether there is one.
     pub fn find(&self, app: &AppName, settings: &Application) -> Result<Found, String> {
+        let found = self.find_noted(app, settings)?;
+        if !matches!(found, Found::Alive(_)) && self.cgroups.is_none() {
+            self.end_unnoted(app)?;
+        }
+        Ok(found)
+    }
+
+    /// Ends processes of the application of which nothing was kept: an agent that was killed between making one and taking
+    /// note of it leaves it behind, and it would have the ports of the one that is made next. They are known by their
+    /// environment. (With control groups they are in the group, which is cleared before a process is made.)
+    fn end_unnoted(&self, app: &AppName) -> Result<(), String> {
+        let mark = [b"NOTIFY_SOCKET=", self.files.notify_socket(app).as_os_str().as_bytes()].concat();
+        let is_marked = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|one| one == mark);
+        let entries = fs::read_dir("/proc").map_err(|e| format!("/proc cannot be read: {e}"))?;
+        for entry in entries.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // The descriptor first: from here on the id cannot come to mean another process unnoticed.
+            let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
+            if fs::read(entry.path().join("environ")).is_ok_and(|environment| is_marked(&environment)) {
+                // It may end by itself meanwhile.
+                let _ = sys::signal(pidfd.as_fd(), libc::SIGKILL);
+                sys::await_end(pidfd.as_fd(), END_LIMIT)
+                    .map_err(|e| format!("process {pid} of its last run is left: {e}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn find_noted(&self, app: &AppName, settings: &Application) -> Result<Found, String> {
         let Some(file) = self.files.process(app).map_err(|e| e.to_string())? else { return Ok(Found::Never) };
         if file.boot_id != self.boot_id {
             self.files.forget_process(app);

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 /// `PIDFD_SIGNAL_PROCESS_GROUP` of the kernel's `linux/pidfd.h`, since Linux 6.9.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
@@ -76,6 +77,20 @@ fn send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int, flags: libc::c_uint) 
 /// `ECHILD`: it is not a child of this process; how it ended is not known.
 pub fn ended(pidfd: BorrowedFd<'_>) -> io::Result<Option<Ended>> {
     wait(pidfd, libc::WNOWAIT)
+}
+
+/// Waits until the process has ended, for `limit` at most. For the worker, never for the real-time thread.
+///
+/// # Errors
+/// `TimedOut`: it has not.
+pub fn await_end(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let limit = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid pollfd.
+    match check(unsafe { libc::poll(&raw mut poll, 1, limit) })? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Lets go of a child that has ended. One that has not, or that is no child, is left alone.
