@@ -2,6 +2,7 @@
 //! record for each call. SIPp is both telephones where there are many of them, `telephones` where one has to say the right
 //! thing at the worst moment.
 
+mod load;
 mod moments;
 mod phones;
 mod shown;
@@ -30,6 +31,9 @@ fn main() -> ExitCode {
         moments::connections_and_a_host_that_is_cut_off,
         moments::connections_and_a_switchover,
         moments::sessions_are_refreshed_and_expire_after_a_killed_server,
+        load::twenty_takeovers_in_a_row,
+        load::five_hundred_calls_a_second,
+        load::a_backup_is_restarted,
     ];
     netlab::harness::run(&stories)
 }

@@ -101,7 +101,7 @@ fn ends(site: &Site, room: &mut Room<'_>) -> anyhow::Result<()> {
 /// heard of: there it has another key.
 fn by_call_id(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
     let mut newest = BTreeMap::<String, Value>::new();
-    for record in records(site)?.into_values() {
+    for record in records(site)?.0.into_values() {
         let call = record["call_id"].as_str().context("a Call-ID")?.to_owned();
         let epoch = |record: &Value| record["epoch"].as_u64();
         match newest.get(&call) {

@@ -3,7 +3,9 @@
 use crate::telephones::{DOMAIN, PARTIES, PASSWORD, party};
 use anyhow::{Context, bail, ensure};
 use domain::{Micros, Standby};
-use e2e::{site_with, wait_until, whole};
+use e2e::{APPS, site_with, wait_until, whole};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rehearsal::{AGENT_HOSTS, CLIENT, SIP_PORT, Site, VIP};
 use serde_json::Value;
 use sip_proto::digest::{Algorithm, secret};
@@ -18,13 +20,14 @@ pub const CLIENT_ADDRESS: &str = "192.0.2.20";
 /// Ports of the telephones.
 pub const CALLER: u16 = 5080;
 pub const CALLEE: u16 = 5070;
-/// Where the servers keep their call records, on their hosts.
-const RECORDS: &str = "/var/log/cdr.jsonl";
+/// Where the servers keep their call records: a directory that each host of the laboratory has for itself.
+const RECORDS: &str = "/var/log/takeover/cdr.jsonl";
 
-/// What the pair's SIP Servers are to know: users, no limit that a test would exceed, and `more` keys.
+/// What the pair's SIP Servers are to know: users, no limit that a test would exceed, and `more` keys. The role may move, and
+/// servers may be killed, as often as a test wants.
 fn sip_settings(more: &str) -> String {
     let mut text = format!(
-        "\n[pairs.sip.sip]\ndomains = [\"{DOMAIN}\"]\ncdr-directory = \"/var/log\"\nhttp-port = 7480\n\
+        "\n[pairs.sip.sip]\ndomains = [\"{DOMAIN}\"]\ncdr-directory = \"/var/log/takeover\"\nhttp-port = 7480\n\
          limits = {{ source-rate = 100000, source-burst = 100000 }}\n{more}\n"
     );
     let users = ["caller".to_owned(), "callee".to_owned()].into_iter().chain((0..PARTIES).map(party));
@@ -32,7 +35,10 @@ fn sip_settings(more: &str) -> String {
         let secret = secret(Algorithm::Md5, &user, DOMAIN, PASSWORD);
         text += &format!("\n[pairs.sip.sip.users.{user}]\nmd5 = \"{secret}\"\n");
     }
-    text
+    for app in APPS {
+        text += &format!("\n[applications.{app}.restart]\ndelay = \"0s\"\nattempts = 1000\n");
+    }
+    text + "\n[pairs.sip.flap-guard]\nfree = 1000\n"
 }
 
 /// The installation with its users, `more` settings of the SIP Servers, and sip1 as primary.
@@ -64,6 +70,7 @@ pub struct Sipp {
     process: Child,
     output: PathBuf,
     errors: PathBuf,
+    statistics: PathBuf,
 }
 
 impl Sipp {
@@ -75,22 +82,24 @@ impl Sipp {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("sipp/{scenario}.xml"));
         let output = site.files().join(format!("sipp-{scenario}-{port}.txt"));
         let errors = site.files().join(format!("sipp-{scenario}-{port}-errors.txt"));
+        let statistics = site.files().join(format!("sipp-{scenario}-{port}.csv"));
         let mut command = Command::new("sipp");
         command.arg("-sf").arg(file).args([
             "-nostdin",
             "-recv_timeout",
             "20000",
             "-timeout",
-            "90s",
+            "110s",
             "-timeout_error",
         ]);
         command.args(["-i", CLIENT_ADDRESS, "-p", &port.to_string()]).args(arguments);
+        command.args(["-trace_stat", "-fd", "1", "-stf"]).arg(&statistics);
         command.arg("-trace_err").arg("-error_file").arg(&errors).arg(format!("{VIP}:{SIP_PORT}"));
         command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
         let process = site.lab.spawn(CLIENT, command).context(
             "SIPp cannot be started: `cargo xtask prepare` says how to install it (package sip-tester)",
         )?;
-        let mut sipp = Self { process, output, errors };
+        let mut sipp = Self { process, output, errors, statistics };
         let socket = format!(":{port:04X} ");
         wait_until("SIPp to begin", || {
             let sockets =
@@ -126,6 +135,53 @@ impl Sipp {
     }
 }
 
+impl Sipp {
+    /// Makes no further calls, and ends with the last of those that there are.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn finish(&self) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.process.id())?), Signal::SIGUSR1)?)
+    }
+
+    /// A figure of its last screen, such as `Total Calls created`; after its end.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn figure(&self, name: &str) -> anyhow::Result<usize> {
+        let said = std::fs::read_to_string(&self.output)?;
+        let line = said.lines().rfind(|line| line.trim_start().starts_with(name));
+        let figure = line.and_then(|line| line.rsplit('|').next()?.trim().parse().ok());
+        figure.with_context(|| format!("SIPp says nothing of {name}"))
+    }
+
+    /// For how many seconds it has been at work, as far as it has written down.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn seconds(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_to_string(&self.statistics)?.lines().count().saturating_sub(1))
+    }
+
+    /// How often it has sent something again in each second, by the time of that second's end, as Unix time.
+    ///
+    /// # Errors
+    /// It has not written that down.
+    pub fn retransmissions(&self) -> anyhow::Result<Vec<(f64, u64)>> {
+        let text = std::fs::read_to_string(&self.statistics)?;
+        let mut lines = text.lines().map(|line| line.split(';').collect::<Vec<_>>());
+        let names = lines.next().context("SIPp names its figures")?;
+        let column =
+            |wanted: &str| names.iter().position(|name| *name == wanted).context("a figure is missing");
+        let (time, count) = (column("CurrentTime")?, column("Retransmissions(P)")?);
+        let read = |fields: Vec<&str>| -> Option<(f64, u64)> {
+            let unix_time = fields.get(time)?.rsplit('\t').next()?.trim().parse().ok()?;
+            Some((unix_time, fields.get(count)?.trim().parse().ok()?))
+        };
+        lines.map(|fields| read(fields).context("not a line of figures")).collect()
+    }
+}
+
 impl Drop for Sipp {
     fn drop(&mut self) {
         // Done, or a test that has failed.
@@ -137,7 +193,7 @@ impl Drop for Sipp {
 /// Calls, and who takes them.
 pub struct Calls {
     pub callers: Sipp,
-    callees: Sipp,
+    pub callees: Sipp,
 }
 
 impl Calls {
@@ -171,10 +227,7 @@ impl Calls {
     pub fn succeed_but_for(mut self, left_waiting: usize) -> anyhow::Result<()> {
         self.callers.succeeds().context("the callers")?;
         let Err(error) = self.callees.succeeds() else { return Ok(()) };
-        let failed = std::fs::read_to_string(&self.callees.output)?;
-        let failed = failed.lines().rfind(|line| line.trim_start().starts_with("Failed call"));
-        let failed = failed.and_then(|line| line.rsplit('|').next()?.trim().parse::<usize>().ok());
-        let failed = failed.context("SIPp says how many failed")?;
+        let failed = self.callees.figure("Failed call")?;
         println!("{failed} telephones were left waiting");
         if failed == 0 || failed > left_waiting { Err(error.context("the callees")) } else { Ok(()) }
     }
@@ -208,13 +261,14 @@ pub fn told_since(site: &Site, app: &str, since: Micros) -> anyhow::Result<Optio
     Ok(told.map(|view| view.standby))
 }
 
-/// The records of both hosts by call; of two of the same call, the one with the greater epoch counts.
+/// The records of both hosts by call, and how many there are besides; of two of the same call, the one with the greater epoch
+/// counts.
 ///
 /// # Errors
 /// A record that is none.
-pub fn records(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
+pub fn records(site: &Site) -> anyhow::Result<(BTreeMap<String, Value>, usize)> {
     let mut records = BTreeMap::<String, Value>::new();
-    let (mut lines, mut doubled) = (0, 0);
+    let mut doubled = 0;
     for host in AGENT_HOSTS {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("cat {RECORDS} 2>/dev/null || true")]).stdout(Stdio::piped());
@@ -222,9 +276,13 @@ pub fn records(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
         for line in String::from_utf8(output.stdout)?.lines() {
             let record: Value = serde_json::from_str(line).with_context(|| format!("no record: {line}"))?;
             let call = record["call"].to_string();
-            lines += 1;
             let epoch = |record: &Value| record["epoch"].as_u64();
             if let Some(known) = records.get(&call) {
+                // The same, where one host died between writing it and telling the other.
+                ensure!(
+                    *known == record || epoch(known) != epoch(&record),
+                    "two records of one epoch: {known}, {record}"
+                );
                 doubled += 1;
                 if epoch(known) >= epoch(&record) {
                     continue;
@@ -233,8 +291,7 @@ pub fn records(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
             records.insert(call, record);
         }
     }
-    println!("{lines} call records, {doubled} of them of calls that have another");
-    Ok(records)
+    Ok((records, doubled))
 }
 
 /// Waits until there is a record of each of so many calls, and checks that there is no other.
@@ -242,8 +299,9 @@ pub fn records(site: &Site) -> anyhow::Result<BTreeMap<String, Value>> {
 /// # Errors
 /// There are more, or there stay fewer.
 pub fn recorded(site: &Site, calls: usize) -> anyhow::Result<()> {
-    wait_until("a record of each call", || Ok(records(site)?.len() >= calls))?;
-    let found = records(site)?;
+    wait_until("a record of each call", || Ok(records(site)?.0.len() >= calls))?;
+    let (found, doubled) = records(site)?;
+    println!("{} calls are recorded, {doubled} of them by both hosts", found.len());
     ensure!(found.len() == calls, "{} records of {calls} calls", found.len());
     Ok(())
 }

@@ -36,7 +36,7 @@ fn established(deed: impl FnOnce(&Site) -> anyhow::Result<()>) -> anyhow::Result
     let prober = site.prober()?;
     ensure!(prober.await_answer("sip2", netlab::now(), LIMIT), "sip2 does not take over\n{}", site.logs());
     calls.succeed()?;
-    let records = records(&site)?;
+    let (records, _) = records(&site)?;
     ensure!(records.len() == MANY as usize, "{} records of {MANY} calls", records.len());
     for record in records.values() {
         ensure!(record["answered_by"] == "callee" && record["cause"] == "caller-hung-up", "{record}");
@@ -70,7 +70,7 @@ fn killed_while_it_rings(site: &Site) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The role moves to and fro, by order and because a server is killed, while calls come, ring, go on and end.
+/// The role moves to and fro as fast as it can, by order and because a server is killed, while calls come, ring, go on and end.
 pub fn calls_go_on_while_the_role_moves(_: &mut Lab) -> anyhow::Result<()> {
     const CALLS: u32 = 3_000;
     let site = site()?;
@@ -88,8 +88,8 @@ pub fn calls_go_on_while_the_role_moves(_: &mut Lab) -> anyhow::Result<()> {
         takeovers += 1;
     }
     println!("{takeovers} takeovers during {CALLS} calls");
-    ensure!(takeovers >= 5, "only {takeovers} takeovers during {CALLS} calls");
-    calls.succeed_but_for(takeovers / 2)?;
+    ensure!(takeovers >= 20, "only {takeovers} takeovers during {CALLS} calls");
+    calls.succeed_but_for(takeovers / 8)?;
     recorded(&site, CALLS as usize)
 }
 
