@@ -42,6 +42,7 @@ async function route() {
   const mine = ++turn;
   leave?.();
   leave = undefined;
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const { parts, query } = address();
   if (!who() || parts[0] === "first") return login();
   const [name, role, load] = PAGES[parts[0]] ?? [];

@@ -32,7 +32,7 @@ const leaseLeft = (lease) => (lease?.holder && lease.told ? lease.left_us : null
 export function leaseText(lease) {
   const left = leaseLeft(lease);
   if (left === null) return "nobody is heard to hold it";
-  return `${lease.holder}, ${span(left)} of ${span(lease.lasts_us)} left when told, backed by ${lease.backing} of 2`;
+  return `${lease.holder}, ${span(left)} of ${span(lease.lasts_us)} left, backed by ${lease.backing} of 2`;
 }
 
 /** How far a copy is behind, in words; empty where there is none. @param {any} member */

@@ -119,6 +119,14 @@ export function select(props, options, chosen) {
 
 const two = (number) => String(number).padStart(2, "0");
 
+const KINDS = {
+  manual: "manual switchover", failure: "primary server failure", disconnected: "primary server disconnected",
+  reconnected: "reconnection of a disconnected primary", "first-primary": "first primary",
+};
+
+/** What an incident's kind is called. @param {string} kind */
+export const kindText = (kind) => KINDS[kind] ?? kind;
+
 /** A time of the API (microseconds) as date and time of this place. @param {number} us @param {boolean} [fine] with milliseconds */
 export function time(us, fine = false) {
   const d = new Date(us / 1000);
@@ -141,7 +149,10 @@ export function span(us) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
-const ago = (us) => `${span(Math.floor(Math.max(0, now() - us) / 1e6) * 1e6 || 0).replace("0 µs", "0 s")} ago`;
+function ago(us) {
+  const seconds = Math.floor(Math.max(0, now() - us) / 1e6);
+  return seconds < 60 ? `${seconds} s ago` : `${span(seconds * 1e6)} ago`;
+}
 
 /** How long ago, kept up to date; marked as old beyond a limit. @param {number} us @param {number} [limitS] seconds */
 export function age(us, limitS) {

@@ -4,7 +4,7 @@
 import { get, may, path, post, Problem } from "../api.js";
 import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, ask, facts, h, head, label, problemBox, s, select, show, table, time, when } from "../ui.js";
+import { age, ask, facts, h, head, kindText, label, problemBox, s, select, show, table, time, when } from "../ui.js";
 import { switchOver } from "./switchover.js";
 
 /** @type {import("../app.js").Open} */
@@ -15,7 +15,7 @@ export function open(main, [name]) {
   const strip = h("section", { class: "card" });
   const consequences = h("section", { class: "card" });
   main.append(title, body, steps, consequences, strip);
-  let consequencesAt = 0;
+  let consequencesAt = -Infinity;
 
   function draw() {
     const pair = live.status?.pairs.find((pair) => pair.name === name);
@@ -27,7 +27,7 @@ export function open(main, [name]) {
       pairDrawing(pair, hosts),
       h("div", { class: "live" }, facts([
         ["Why", pair.reason], ["Next", pair.next],
-        ["Lease", pair.lease && [leaseText(pair.lease), " ", pair.lease.told && age(pair.lease.told, 15)]],
+        ["Lease", pair.lease && [leaseText(pair.lease), ", ", pair.lease.told && age(pair.lease.told, 15)]],
         ["Guarantee", pair.lease?.guarantee],
         ["Kind", `${pair.redundancy} standby, profile ${pair.profile}, failback ${pair.failback}, epoch ${pair.epoch}`],
         ...pair.members.filter((m) => m.standby).map((m) => [`Calls of ${m.app}`, [copyText(m), " ", age(m.standby.told, 15)]]),
@@ -42,7 +42,7 @@ export function open(main, [name]) {
 
   const off = [live.on("status", draw), live.on("incident", (incident) => {
     if (incident.pair !== name) return;
-    consequencesAt = 0;
+    consequencesAt = -Infinity;
     showModes(name, strip);
   })];
   draw();
@@ -94,7 +94,7 @@ async function showModes(name, where) {
     show(where, h("h2", null, "Who was primary"), changes.length === 0 ? h("p", { class: "dim" }, "No role change is kept.") : [
       modeStrip(changes),
       table("Role changes", ["Incident", "When", "What", "New primary"], [...changes].reverse().slice(0, 10).map((i) =>
-        [h("a", { href: `#/incident/${i.id}` }, i.id), when(i.begun), i.kind, i.to])),
+        [h("a", { href: `#/incident/${i.id}` }, i.id), when(i.begun), kindText(i.kind), i.to])),
     ]);
   } catch (problem) {
     show(where, problemBox(problem));

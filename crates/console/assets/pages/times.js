@@ -3,7 +3,7 @@
 
 import { get, query } from "../api.js";
 import * as live from "../live.js";
-import { h, head, show, span, table, tag } from "../ui.js";
+import { h, head, kindText, show, span, table, tag } from "../ui.js";
 
 const PAGE = 1_000;
 /** Most incidents looked at: enough for percentiles, and bounded. */
@@ -37,7 +37,7 @@ export async function open(main) {
     const rows = [...groups.values()].sort((a, b) => a.pair.localeCompare(b.pair) || a.kind.localeCompare(b.kind)).map(({ pair, kind, times }) => {
       times.sort((a, b) => a - b);
       const promise = worst.get(pair);
-      return [h("a", { href: `#/pair/${encodeURIComponent(pair)}` }, pair), kind, times.length, ...[0.5, 0.9, 0.99, 1].map((part) => span(rank(times, part))),
+      return [h("a", { href: `#/pair/${encodeURIComponent(pair)}` }, pair), kindText(kind), times.length, ...[0.5, 0.9, 0.99, 1].map((part) => span(rank(times, part))),
         promise ? span(promise) : "", promise ? (times.at(-1) <= promise ? tag("kept", "good") : tag("exceeded", "warn")) : ""];
     });
     show(list, table("Takeover times", ["Pair", "Kind", "How many", "Median", "90 %", "99 %", "Longest", "Worst, host cut off", ""], rows, "No takeover is kept yet."));
