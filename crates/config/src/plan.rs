@@ -253,6 +253,7 @@ fn compare_sip(c: &mut Comparison<'_>, old: &SipSettings, new: &SipSettings) {
         replication,
         http_port,
         cdr_directory,
+        cdr_log,
     } = old;
     let new_calls = "the SIP Servers take it at once; calls go on as they are";
     let restart = "running SIP Servers keep all their settings until they are restarted, the backup first";
@@ -274,6 +275,7 @@ fn compare_sip(c: &mut Comparison<'_>, old: &SipSettings, new: &SipSettings) {
     c.contents("sip.replication", replication, &new.replication, new_calls);
     c.contents("sip.http-port", http_port, &new.http_port, new_calls);
     c.contents("sip.cdr-directory", cdr_directory, &new.cdr_directory, new_calls);
+    c.contents("sip.cdr-log", cdr_log, &new.cdr_log, new_calls);
 }
 
 fn compare_vips(c: &mut Comparison<'_>, old: &[Vip], new: &[Vip]) {

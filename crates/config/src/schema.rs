@@ -39,7 +39,7 @@ sections! {
     VIP = "pairs.NAME.vips" ["address" "interface" "control"];
     SIP = "pairs.NAME.sip" [
         "domains" "listen" "tls" "registrations" "users" "trunks" "routes" "limits" "timers" "replication" "http-port"
-        "cdr-directory"
+        "cdr-directory" "cdr-log"
     ];
     SIP_TLS = "pairs.NAME.sip.tls" ["certificate" "key" "ca"];
     SIP_REGISTRATIONS = "pairs.NAME.sip.registrations" ["min-expires" "default-expires" "max-expires" "contacts"];

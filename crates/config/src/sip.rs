@@ -8,8 +8,9 @@ use crate::schema::{
 };
 use crate::values::{self, DAY, HOUR, MILLISECOND, MINUTE, SECOND};
 use domain::{
-    PairName, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication,
-    SipRoute, SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser, Vip,
+    MOST_LOGGED_CALLS, PairName, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations,
+    SipReplication, SipRoute, SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
+    Vip, logged_calls,
 };
 use sip_proto::digest::{Algorithm, secret};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,7 @@ pub(crate) fn settings(pair: &PairName, field: &Field<'_>, vips: &[Vip]) -> Opti
         replication,
         http_port: table.get("http-port").and_then(|field| port(&field)),
         cdr_directory: table.get("cdr-directory").and_then(|field| values::absolute_path(&field)),
+        cdr_log: table.get("cdr-log").map_or_else(|| Some(logged_calls()), |field| cdr_log(&field))?,
         domains: domains?,
         listen: listen?,
         tls,
@@ -75,6 +77,10 @@ pub(crate) fn settings(pair: &PairName, field: &Field<'_>, vips: &[Vip]) -> Opti
         trunks,
         routes,
     })
+}
+
+fn cdr_log(field: &Field<'_>) -> Option<u16> {
+    field.integer(0..=u32::from(MOST_LOGGED_CALLS)).and_then(|number| u16::try_from(number).ok())
 }
 
 fn port(field: &Field<'_>) -> Option<u16> {

@@ -38,8 +38,9 @@ pub use report::{
 };
 pub use sighting::{MOST_HOLDERS, SeenHolder, VipSighting};
 pub use sip::{
-    SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations, SipReplication, SipRoute,
-    SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
+    MOST_LOGGED_CALLS, SipChoice, SipCredentials, SipLimits, SipListen, SipName, SipRegistrations,
+    SipReplication, SipRoute, SipSecret, SipSettings, SipTimers, SipTls, SipTransport, SipTrunk, SipUser,
+    logged_calls,
 };
 pub use sip_assignment::{SIP_SETTINGS_VARIABLE, SipAssignment, SipIdentity, SipMember};
 pub use standby::Standby;

@@ -39,6 +39,18 @@ pub struct SipSettings {
     pub http_port: Option<u16>,
     /// Directory of the call records; none: no files.
     pub cdr_directory: Option<PathBuf>,
+    /// Call records that also go to the SCS's log, a second at most, 0 to [`MOST_LOGGED_CALLS`]; 0: none.
+    #[serde(default = "logged_calls")]
+    pub cdr_log: u16,
+}
+
+/// Most call records that may go to the SCS's log in a second.
+pub const MOST_LOGGED_CALLS: u16 = 100;
+
+/// Call records that go to the SCS's log in a second where nothing else is said.
+#[must_use]
+pub const fn logged_calls() -> u16 {
+    20
 }
 
 /// Name of a user or a trunk: as [`crate::AppName`], and it may begin with and have `+`, `*` and `#`, as telephone numbers do.

@@ -74,6 +74,7 @@ impl Pair {
             replication: Default::default(),
             http_port: None,
             cdr_directory: None,
+            cdr_log: 20,
         });
         let now = Micros(1_000_000);
         let core = |seed| {

@@ -65,6 +65,7 @@ fn settings() -> SipSettings {
         replication: Default::default(),
         http_port: None,
         cdr_directory: Some("/var/log/sip".into()),
+        cdr_log: 20,
     }
 }
 

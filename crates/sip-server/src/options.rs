@@ -147,6 +147,7 @@ impl Options {
             replication: SipReplication::default(),
             http_port: None,
             cdr_directory: None,
+            cdr_log: domain::logged_calls(),
         }
     }
 }

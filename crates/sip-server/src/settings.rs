@@ -159,6 +159,7 @@ mod tests {
             replication: Default::default(),
             http_port: Some(8_080),
             cdr_directory: None,
+            cdr_log: 20,
         }
     }
 

@@ -40,6 +40,7 @@ fn settings(secret: &str) -> SipSettings {
         replication: SipReplication::default(),
         http_port: Some(HTTP_PORT),
         cdr_directory: None,
+        cdr_log: 20,
     }
 }
 

@@ -67,6 +67,7 @@ pub fn settings() -> SipSettings {
         replication: SipReplication::default(),
         http_port: None,
         cdr_directory: Some("/var/log/sip".into()),
+        cdr_log: 20,
     }
 }
 

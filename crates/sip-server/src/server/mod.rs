@@ -73,6 +73,8 @@ enum Signalled {
 pub(crate) struct Server {
     say: Say,
     log: Log,
+    /// Records of calls for the log; none: none go there.
+    call_log: Option<Log>,
     poll: Poll,
     signals: SignalFd,
     agent: Agent,
@@ -140,7 +142,8 @@ impl Server {
         }
         let mut server = Self {
             prober: UserAgentServer::new(settings::prober(&options)),
-            log: Log::new(now),
+            log: Log::of_notices(now),
+            call_log: Log::of_calls(loaded.settings.cdr_log, now),
             say,
             poll,
             signals,

@@ -100,6 +100,11 @@ impl Server {
                 }
             }
         }
+        if let Some(log) = &mut self.call_log {
+            for record in &self.outputs.records {
+                log.call(record, &mut self.agent, &self.say, now);
+            }
+        }
         for notice in std::mem::take(&mut self.outputs.notices) {
             self.log.event(event(&notice, now), &mut self.agent, &self.say, now);
         }

@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::cdr::CdrFile;
+use crate::log::Log;
 use crate::options::Options;
 use crate::settings::Loaded;
 use crate::transport::{TlsConfigs, TlsFiles};
@@ -64,6 +65,9 @@ impl Server {
         }
         if let (Some(replication), Some(member)) = (&mut self.replication, &loaded.member) {
             replication.reconfigure(member, &loaded.settings).context("the replication stays as it was")?;
+        }
+        if loaded.settings.cdr_log != self.loaded.settings.cdr_log {
+            self.call_log = Log::of_calls(loaded.settings.cdr_log, now);
         }
         self.core.configure(Arc::new(loaded.settings.clone()), now);
         self.loaded = loaded;

@@ -171,6 +171,7 @@ impl Pair {
             replication: domain::SipReplication { port, ..Default::default() },
             http_port: None,
             cdr_directory: None,
+            cdr_log: 20,
         };
         let [one, two] = identities;
         let members = [(one, "1", "2"), (two, "2", "1")].map(|(identity, this, other)| Member {

@@ -3,7 +3,7 @@
 use crate::phone::{PASSWORD, Phone, SDP};
 use crate::rig::{self, Rig};
 use control_link::messages::{FromApplication, ToApplication};
-use domain::{SipListen, SipName, SipSecret, SipSettings, SipTls, SipTransport, SipUser};
+use domain::{SipListen, SipName, SipSecret, SipSettings, SipTls, SipTransport, SipUser, events};
 use sip_proto::digest::{Algorithm, secret};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -120,6 +120,7 @@ fn with_settings() -> (Rig, SocketAddr, std::path::PathBuf) {
             replication: Default::default(),
             http_port: Some(http_port),
             cdr_directory: Some(dir.to_owned()),
+            cdr_log: 20,
         }
     });
     let (tls, certificate) = seen.unwrap();
@@ -211,13 +212,16 @@ fn a_graceful_stop_waits_for_the_last_call() {
     let refused = carol.expect("SIP/2.0 503");
     assert!(refused.header("Retry-After").parse::<u32>().is_ok());
     hang_up(&mut bob, &mut alice);
+    let mut logged = 0;
     loop {
         match rig.agent.receive() {
             FromApplication::Suspended => break,
             FromApplication::Synced { .. } => {}
+            FromApplication::Log { event } if event.id == events::CALL_ENDED => logged += 1,
             other => panic!("{other:?}"),
         }
     }
+    assert_eq!(logged, 1, "the record of the call is in the log, too");
 }
 
 #[test]
