@@ -1,15 +1,15 @@
-// Requests to the API: one function per kind, and errors as the API words them. Knows who is signed in; shows nothing.
+// Requests to the API: one function per kind, and errors as the API words them. Knows who asks, by the certificate or the
+// socket; shows nothing.
 
 const PREFIX = "/api/v1";
 const RANKS = ["viewer", "operator", "administrator"];
 /** How long an answer may take, milliseconds: longer than the API itself allows. */
 const LIMIT_MS = 35_000;
 
-/** @typedef {{user: string, role: string, csrf: string}} Session */
+/** @typedef {{user: string, role: string}} Session */
 
 /** @type {Session | null} */
 let session = null;
-let whenSignedOut = () => {};
 
 /** An answer that is not a result (RFC 9457). */
 export class Problem extends Error {
@@ -21,14 +21,11 @@ export class Problem extends Error {
   }
 }
 
-/** Who is signed in. @returns {Session | null} */
+/** Who it is, as the SCS knows. @returns {Session | null} */
 export const who = () => session;
 
-/** Whether the one who is signed in has at least this role. @param {string} role */
+/** Whether that one has at least this role. @param {string} role */
 export const may = (role) => session !== null && RANKS.indexOf(session.role) >= RANKS.indexOf(role);
-
-/** What to do when the session has ended. @param {() => void} act */
-export const onSignedOut = (act) => { whenSignedOut = act; };
 
 /** A path below the API from parts, each escaped. @param {...(string | number)} parts */
 export const path = (...parts) => "/" + parts.map((part) => encodeURIComponent(part)).join("/");
@@ -42,14 +39,8 @@ export function query(values) {
 /** @param {string} where */
 export const get = (where) => request("GET", where);
 
-/** An order. Sent again by hand it is another one; sent again by the network it is not. @param {string} where @param {object} body */
+/** An order. @param {string} where @param {object} body */
 export const post = (where, body) => request("POST", where, JSON.stringify(body));
-
-/** @param {string} where @param {object} body */
-export const put = (where, body) => request("PUT", where, JSON.stringify(body));
-
-/** @param {string} where */
-export const remove = (where) => request("DELETE", where);
 
 /** Orders a switchover. The plan's hash has 64 bits, more than a number has here, so it goes out as it came in: as text.
  * @param {string} pair @param {{to: string, reason: string, force: boolean}} order @param {string} hash */
@@ -58,37 +49,16 @@ export function switchOver(pair, order, hash) {
   return request("POST", path("pairs", pair, "switchover"), `${body.slice(0, -1)},"plan":${hash}}`);
 }
 
-/** Looks who is signed in; null: nobody. */
+/** Asks the SCS who it is. */
 export async function whoAmI() {
-  try {
-    session = await get("/session");
-  } catch (problem) {
-    if (!(problem instanceof Problem) || problem.status !== 401) throw problem;
-    session = null;
-  }
+  session = await get("/session");
   return session;
-}
-
-/** @param {object} credentials */
-export async function signIn(credentials) {
-  await request("POST", "/session", JSON.stringify(credentials));
-  return whoAmI();
-}
-
-export async function signOut() {
-  await remove("/session");
-  session = null;
-  whenSignedOut();
 }
 
 async function request(method, where, body) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (method !== "GET") {
-    headers["Idempotency-Key"] = randomKey();
-    if (session) headers["X-CSRF-Token"] = session.csrf;
-  }
   let answer, text;
   try {
     answer = await fetch(PREFIX + where, { method, headers, body, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
@@ -98,10 +68,6 @@ async function request(method, where, body) {
   }
   const content = parsed(text);
   if (answer.ok) return content;
-  if (answer.status === 401 && session) {
-    session = null;
-    whenSignedOut();
-  }
   throw new Problem(answer.status, content);
 }
 
@@ -112,8 +78,4 @@ function parsed(text) {
   } catch {
     return null;
   }
-}
-
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

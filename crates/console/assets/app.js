@@ -1,7 +1,7 @@
 // The frame: who is signed in, the menu, the banners, and which page is shown. A page is a module with
 // `open(main, parts, query)`, which gives back what is to be called when it is left.
 
-import { may, onSignedOut, signOut, who, whoAmI } from "./api.js";
+import { may, who, whoAmI } from "./api.js";
 import * as live from "./live.js";
 import { age, h, problemBox, show, tick } from "./ui.js";
 
@@ -19,9 +19,7 @@ const PAGES = {
   applications: ["Applications", "viewer", () => import("./pages/applications.js")],
   calls: ["Calls", "viewer", () => import("./pages/calls.js")],
   times: ["Takeover times", "viewer", () => import("./pages/times.js")],
-  configuration: ["Configuration", "viewer", () => import("./pages/configuration.js")],
   audit: ["Audit", "administrator", () => import("./pages/audit.js")],
-  users: ["Users and tokens", "administrator", () => import("./pages/users.js")],
 };
 /** Which entry of the menu a page without its own belongs to. */
 const BELONGS = { pair: "", incident: "incidents" };
@@ -44,7 +42,6 @@ async function route() {
   leave = undefined;
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const { parts, query } = address();
-  if (!who() || parts[0] === "first") return login();
   const [name, role, load] = PAGES[parts[0]] ?? [];
   document.body.classList.remove("alone");
   frame(parts[0]);
@@ -63,20 +60,6 @@ async function route() {
   }
 }
 
-async function login() {
-  live.end();
-  document.body.classList.add("alone");
-  document.getElementById("banners").replaceChildren();
-  document.getElementById("top").replaceChildren();
-  const page = await import("./pages/login.js");
-  leave = page.open(main, address(), signedIn);
-}
-
-async function signedIn() {
-  if (location.hash.startsWith("#/first")) history.replaceState(null, "", "#/");
-  await live.begin();
-  await route();
-}
 
 function frame(page) {
   const session = who();
@@ -84,8 +67,7 @@ function frame(page) {
     h("b", null, live.status?.cluster || "Takeover"), h("span", { class: "dim live" }, live.status ? ["as of ", age(live.status.at, 12)] : "no status yet"),
     h("span", { class: "grow" }),
     h("span", null, session.user, h("span", { class: "dim" }, ` (${session.role})`)),
-    h("button", { type: "button", id: "theme", onclick: nextTheme }, `Colours: ${theme()}`),
-    h("button", { type: "button", onclick: () => signOut().catch(whenRefused) }, "Sign out"));
+    h("button", { type: "button", id: "theme", onclick: nextTheme }, `Colours: ${theme()}`));
   const here = BELONGS[page] ?? page;
   show(document.getElementById("menu"), Object.entries(PAGES).filter(([, [name, role]]) => name && may(role))
     .map(([path, [name]]) => h("a", { href: `#/${path}`, "aria-current": path === here ? "page" : null }, name, counted(path))));
@@ -99,18 +81,10 @@ function counted(path) {
 
 function banners() {
   document.documentElement.classList.toggle("stale", live.isStale());
-  const maintenance = live.status?.maintenance ?? [];
   show(document.getElementById("banners"),
     live.isStale() && who() && h("div", { class: "banner bad", "data-key": "lost" },
       "The SCS does not answer. What is shown here is what was so when it last did. Trying again. Takeovers do not need this page, ",
-      "nor the SCS."),
-    maintenance.map((entry) => h("div", { class: "banner", "data-key": "maintenance" },
-      `Maintenance of ${entry.what ?? entry.pair ?? entry.host ?? entry.app}`, entry.until ? ` until ${new Date(entry.until / 1000).toLocaleString()}` : "",
-      entry.reason ? `: ${entry.reason}` : "")));
-}
-
-function whenRefused(problem) {
-  show(document.getElementById("banners"), h("div", { class: "banner bad" }, problem.message));
+      "nor the SCS."));
 }
 
 function theme() {
@@ -134,7 +108,6 @@ async function start() {
     await route();
     main.focus({ preventScroll: true });
   });
-  onSignedOut(route);
   live.on("status", () => who() && frame(address().parts[0]));
   live.on("connection", () => who() && banners());
   setInterval(() => {
@@ -151,8 +124,8 @@ async function start() {
       await new Promise((resolve) => setTimeout(resolve, 1_500));
     }
   }
-  if (who()) await signedIn();
-  else await route();
+  await live.begin();
+  await route();
 }
 
 await start();

@@ -49,10 +49,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     "pages/hosts.js" SCRIPT,
     "pages/applications.js" SCRIPT,
     "pages/calls.js" SCRIPT,
-    "pages/configuration.js" SCRIPT,
     "pages/times.js" SCRIPT,
-    "pages/users.js" SCRIPT,
-    "pages/login.js" SCRIPT,
 ];
 
 /// Tags in the order of [`FILES`].

@@ -18,6 +18,8 @@
 //! | `GET /log` | [`LogFilter`](scs::store::LogFilter) | [`LogPage`](scs::store::LogPage) |
 //! | `GET /incidents` | [`IncidentFilter`](scs::store::IncidentFilter) | [`Incidents`] |
 //! | `GET /incidents/{id}` | | [`Incident`] |
+//! | `GET /audit` | `before`, `limit` | [`Audit`] |
+//! | `GET /session` | | [`Session`] |
 //! | `GET /events` | | server-sent events, see [`live`] |
 //! | `GET /version` | | [`Version`] |
 //!
@@ -29,7 +31,7 @@
 
 use domain::{AppName, HostFigures, HostName, Micros};
 use ha_core::{HostView, Incident, Plan, View};
-use scs::store::AlarmRecord;
+use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -94,6 +96,32 @@ pub struct Incidents {
 pub struct Alarms {
     /// In the order of their numbers.
     pub alarms: Vec<AlarmRecord>,
+}
+
+/// `GET /audit`: who ordered what, refused attempts too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// The newest first.
+    pub records: Vec<AuditLine>,
+}
+
+/// A record of the audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// Its number; they grow.
+    pub number: u64,
+    /// The record.
+    #[serde(flatten)]
+    pub record: AuditRecord,
+}
+
+/// `GET /session`: who is asking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The user of the Unix socket's peer, or the name in the certificate.
+    pub user: String,
+    /// What that one may do.
+    pub role: String,
 }
 
 /// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.

@@ -2,6 +2,7 @@
 //! waits for it. Connections are in `listen`, the endpoints in `routes`, the live events in `live`.
 
 mod calls;
+mod console;
 mod listen;
 mod live;
 mod patient;

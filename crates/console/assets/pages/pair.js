@@ -1,10 +1,9 @@
-// One pair: drawn large, what holds and why, what would happen if something failed now, what may be ordered, and when who
-// was primary.
+// One pair: drawn large, what holds and why, what may be ordered, and when who was primary.
 
-import { get, may, path, post, Problem } from "../api.js";
+import { get, may, path, post } from "../api.js";
 import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, ask, facts, h, head, kindText, label, problemBox, s, select, show, table, time, when } from "../ui.js";
+import { age, ask, facts, h, head, kindText, problemBox, s, show, table, time, when } from "../ui.js";
 import { switchOver } from "./switchover.js";
 
 /** @type {import("../app.js").Open} */
@@ -13,9 +12,7 @@ export function open(main, [name]) {
   const body = h("div");
   const steps = h("div");
   const strip = h("section", { class: "card" });
-  const consequences = h("section", { class: "card" });
-  main.append(title, body, steps, consequences, strip);
-  let consequencesAt = -Infinity;
+  main.append(title, body, steps, strip);
 
   function draw() {
     const pair = live.status?.pairs.find((pair) => pair.name === name);
@@ -33,17 +30,10 @@ export function open(main, [name]) {
         ...pair.members.filter((m) => m.standby).map((m) => [`Calls of ${m.app}`, [copyText(m), " ", age(m.standby.told, 15)]]),
         ...pair.vips.map((vip) => [vip.address, seen(vip)]),
       ]))));
-    // What if is computed from the state of this moment, so it is asked again when that changes, but not for each heartbeat.
-    if (performance.now() - consequencesAt > 10_000) {
-      consequencesAt = performance.now();
-      showConsequences(name, consequences);
-    }
   }
 
   const off = [live.on("status", draw), live.on("incident", (incident) => {
-    if (incident.pair !== name) return;
-    consequencesAt = -Infinity;
-    showModes(name, strip);
+    if (incident.pair === name) showModes(name, strip);
   })];
   draw();
   showModes(name, strip);
@@ -51,13 +41,11 @@ export function open(main, [name]) {
 
   function actions(pair) {
     if (!may("operator")) return null;
-    const order = (what, text, verb) => () => ask({ title: `${verb} ${name}`, text, verb, act: (reason) => post(path("pairs", name, what), { reason }) });
+    const acknowledge = () => ask({ title: `Acknowledge ${name}`, text: "Automatic failover of this pair is on again.", verb: "Acknowledge",
+      act: (reason) => post(path("pairs", name, "acknowledge"), { reason }) });
     return h("div", { class: "actions" },
       h("button", { type: "button", class: "main", onclick: () => switchOver(name, steps) }, "Switch over"),
-      pair.frozen
-        ? h("button", { type: "button", onclick: order("acknowledge", "Automatic failover of this pair is on again.", "Acknowledge") }, "Acknowledge")
-        : h("button", { type: "button", onclick: order("freeze", "No automatic failover of this pair until it is acknowledged.", "Freeze") }, "Freeze"),
-      h("button", { type: "button", onclick: () => maintenance(name) }, "Maintenance"),
+      pair.frozen && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
       pair.shows_calls && h("a", { href: `#/calls/${encodeURIComponent(name)}` }, "Calls"));
   }
 }
@@ -67,23 +55,6 @@ function seen(vip) {
   if (!newest) return "the network was not asked who has it";
   const holders = newest.holders.map((holder) => holder.host ?? holder.mac).join(" and ") || "nobody";
   return [`${holders} answered when ${newest.observer ?? "the SCS"} asked `, age(newest.at)];
-}
-
-function maintenance(name) {
-  const length = select({}, [["1800", "30 min"], ["3600", "1 h"], ["7200", "2 h"], ["14400", "4 h"], ["28800", "8 h"]], "7200");
-  return ask({ title: `Maintenance of ${name}`, verb: "Begin maintenance", text: "It ends by itself.", fields: () => label("For", length),
-    act: (reason) => post(path("pairs", name, "maintenance"), { for_s: Number(length.value), reason }) });
-}
-
-async function showConsequences(name, where) {
-  try {
-    const answer = await get(path("pairs", name, "consequences"));
-    const rows = (answer.consequences ?? answer).map((entry) => [entry.fault ?? entry.what, [].concat(entry.then ?? entry.text).map((text) => h("p", null, text))]);
-    show(where, h("h2", null, "What happens if this fails now"), table("Consequences", ["If", "then"], rows, "Nothing is known of that."));
-  } catch (problem) {
-    if (!(problem instanceof Problem)) throw problem;
-    show(where, h("h2", null, "What happens if this fails now"), h("p", { class: "dim" }, problem.message));
-  }
 }
 
 /** Who was primary when, from the incidents that are kept. */

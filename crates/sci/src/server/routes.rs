@@ -1,13 +1,13 @@
 //! The endpoints. Reading is a view or a query; every order goes the same way: ask the core, write the audit, answer.
 
-use super::{calls, live};
+use super::{calls, console, live};
 use crate::api::{
-    Accepted, Alarms, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON, PREFIX, Problem,
-    Status, Stop, SwitchOver, Version,
+    Accepted, Alarms, Audit, AuditLine, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON,
+    PREFIX, Problem, Status, Stop, SwitchOver, Version,
 };
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -69,12 +69,15 @@ pub(super) fn router(api: Api) -> Router {
         .route("/incidents", get(incidents))
         .route("/incidents/{id}", get(incident))
         .route("/events", get(live::events))
+        .route("/audit", get(audit))
+        .route("/session", get(console::session))
         .route("/version", get(version));
     Router::new()
         .nest(PREFIX, v1)
-        .fallback(|uri: Uri| async move { Problem::no_route(uri.path()) })
+        .fallback(console::file)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(console::from_here))
         .layer(middleware::from_fn(limit_time))
         .with_state(api)
 }
@@ -94,6 +97,20 @@ async fn method_not_allowed(request: Request) -> Problem {
         request.method()
     );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichRecords {
+    before: Option<u64>,
+    limit: Option<u32>,
+}
+
+async fn audit(State(api): State<Api>, query: Params<WhichRecords>) -> Answer<Audit> {
+    let Query(WhichRecords { before, limit }) = query?;
+    let records = ask_store(&api, move |store| store.audit_before(before, limit)).await?;
+    let line = |(number, record)| AuditLine { number, record };
+    Ok(Json(Audit { records: records.into_iter().map(line).collect() }))
 }
 
 async fn version(State(api): State<Api>) -> Json<Version> {

@@ -4,6 +4,7 @@
 
 mod calls;
 mod command;
+mod console;
 mod orders;
 mod refusals;
 mod rendering;

@@ -31,7 +31,7 @@ fn every_refusal_is_a_problem_that_says_what_to_do() {
     let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(70_000));
     let wordy = format!(r#"{{"reason":"{}"}}"#, "x".repeat(2_000));
     let cases = [
-        ("GET", "/", json, "", 404, "/api/v1/status"),
+        ("GET", "/nothing", json, "", 404, "/api/v1/status"),
         ("GET", "/api/v1/nothing", json, "", 404, "/api/v1/nothing"),
         ("GET", "/api/v2/status", json, "", 404, "/api/v1"),
         ("DELETE", "/api/v1/status", json, "", 405, "orders are POST"),

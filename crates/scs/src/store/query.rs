@@ -214,19 +214,33 @@ impl Store {
     /// # Errors
     /// [`QueryError`].
     pub fn audit(&self, rows: Option<u32>) -> Result<Vec<AuditRecord>, QueryError> {
-        let sql = "SELECT at, who, source, what, reason, result FROM audit ORDER BY seq DESC LIMIT ?";
-        let mut records = self.rows(sql, vec![limit(rows)], |row| {
-            Ok(AuditRecord {
-                at: Micros(from_sql(row.get(0)?)),
-                who: row.get(1)?,
-                from: row.get(2)?,
-                what: row.get(3)?,
-                reason: row.get(4)?,
-                result: row.get(5)?,
-            })
-        })?;
-        records.reverse();
-        Ok(records)
+        let records = self.audit_before(None, rows)?;
+        Ok(records.into_iter().rev().map(|(_, record)| record).collect())
+    }
+
+    /// Audit records with their numbers, the newest first, from below the number `before` on where one is given. `rows`: how
+    /// many, up to [`MAX_ROWS`]; 100 unless set.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn audit_before(
+        &self,
+        before: Option<u64>,
+        rows: Option<u32>,
+    ) -> Result<Vec<(u64, AuditRecord)>, QueryError> {
+        let sql = "SELECT seq, at, who, source, what, reason, result FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?";
+        let before = i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
+        self.rows(sql, vec![before.into(), limit(rows)], |row| {
+            let record = AuditRecord {
+                at: Micros(from_sql(row.get(1)?)),
+                who: row.get(2)?,
+                from: row.get(3)?,
+                what: row.get(4)?,
+                reason: row.get(5)?,
+                result: row.get(6)?,
+            };
+            Ok((from_sql(row.get(0)?), record))
+        })
     }
 
     /// The core's state as it was last written; none in a new store.
