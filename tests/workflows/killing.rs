@@ -8,6 +8,7 @@ use netlab::Lab;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rehearsal::{AGENT_HOSTS, Site};
+use scs::store::LogRow;
 use std::time::Duration;
 
 /// What is killed.
@@ -96,6 +97,14 @@ fn unnoticed(parts: &[Part]) -> anyhow::Result<()> {
     ensure!(epoch(&api)? == held, "the epoch moved from {held} to {}", epoch(&api)?);
     let incidents: String = api.incidents()?.iter().skip(known).map(told).collect();
     ensure!(incidents.is_empty(), "a role change:\n{incidents}");
+    // One that starts has not slept since the machine began.
+    let most = netlab::now().since(begun).as_micros();
+    let slept = |row: &LogRow| {
+        let stall = row.event.attributes.get("stall_us").and_then(|stall| stall.parse::<u128>().ok());
+        row.event.id == events::AGENT_STALLED && stall.is_some_and(|stall| stall > most)
+    };
+    let impossible = api.log()?.into_iter().find(slept);
+    ensure!(impossible.is_none(), "slept for longer than all of this took: {impossible:?}");
     Ok(())
 }
 

@@ -86,9 +86,11 @@ pub fn run(
     let mut messages = Vec::new();
     while !agent.terminated() {
         pulse.beat();
-        let idle = boottime() + BEAT;
-        let deadline = Some(agent.next_deadline().map_or(idle, |deadline| deadline.min(idle)));
-        timer.set(deadline)?;
+        let begun = boottime();
+        let idle = begun + BEAT;
+        // What is due since before this round (as an agent that starts has it, since ever) is late by nobody's sleep.
+        let deadline = agent.next_deadline().map_or(idle, |deadline| deadline.min(idle)).max(begun);
+        timer.set(Some(deadline))?;
         let wait = (!pending.is_empty()).then_some(Duration::ZERO);
         match poll.poll(&mut events, wait) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e),
@@ -96,7 +98,7 @@ pub fn run(
         }
         let now = boottime();
         // However the loop was woken: past its deadline is late.
-        let late = deadline.map_or(Duration::ZERO, |deadline| now.since(deadline));
+        let late = now.since(deadline);
         if late > SLACK {
             agent.stalled(late, now);
         }
