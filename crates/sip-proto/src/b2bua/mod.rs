@@ -30,6 +30,7 @@ mod due;
 mod ending;
 mod index;
 mod orders;
+mod orphans;
 mod outputs;
 mod parties;
 mod setup;
@@ -197,7 +198,7 @@ impl Calls {
         match input {
             Input::Received { message, flow } => match message.start {
                 StartLine::Request(line) => self.request(message, line, flow, now, out),
-                StartLine::Status { code, .. } => self.response(message, code, now, out),
+                StartLine::Status { code, .. } => self.response(message, code, flow, now, out),
             },
             Input::Unsent { call, transaction } => {
                 self.with(call, now, out, |call, ctx| call.unsent(ctx, transaction));
@@ -360,11 +361,17 @@ impl Calls {
 
     // ---- messages
 
-    fn response(&mut self, message: &Message<'_>, code: u16, now: Micros, out: &mut Outputs) {
+    fn response(&mut self, message: &Message<'_>, code: u16, flow: Flow, now: Micros, out: &mut Outputs) {
         let sound = message.defect.is_none();
         let branch = message.via().ok().filter(|_| sound).and_then(|via| via.branch);
         let Some((key, number)) = branch.and_then(context::read_branch) else { return };
         let Ok(cseq) = message.cseq() else { return };
+        if !self.calls.contains_key(&key) {
+            if (200..300).contains(&code) && cseq.method == "INVITE" {
+                self.answered_to_nobody(message, (key, number), cseq.number, flow, now, out);
+            }
+            return;
+        }
         let is_cancel = cseq.method == "CANCEL";
         self.with(key, now, out, |call, ctx| call.heard(ctx, number, is_cancel, message, code));
     }

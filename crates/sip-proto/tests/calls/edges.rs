@@ -118,6 +118,48 @@ fn a_redirection_is_passed_on_and_not_followed() {
     assert!(scene.text(1).contains("\r\nContact: <sip:elsewhere>\r\n"));
 }
 
+/// The primary that sent the INVITE ended before its backup heard of the call; the target answers, again and again.
+#[test]
+fn who_answers_a_call_that_nobody_knows_is_let_go() {
+    let mut before = Scene::new(|_| {});
+    let call = before.call("1", "").unwrap();
+    before.route(call, vec![vec![target(2)]]);
+    let request = before.text(0);
+    let line = |name: &str| request.lines().find(|line| line.starts_with(&format!("{name}: "))).unwrap();
+    let answer = |status: &str, cseq: &str| {
+        format!(
+            "SIP/2.0 {status}\r\n{}\r\n{}\r\n{};tag=b\r\n{}\r\nCSeq: {cseq}\r\n\
+             Contact: <sip:victim@203.0.113.9>\r\nContent-Length: 0\r\n\r\n",
+            line("Via"),
+            line("From"),
+            line("To"),
+            line("Call-ID")
+        )
+    };
+    let mut after = Scene::new(|_| {});
+    after.calls.take_over(Epoch(3));
+    after.receive(&answer("180 Ringing", "1 INVITE"), "192.0.2.2:5060");
+    assert!(after.sent().is_empty(), "{:?}", after.sent());
+    let said: Vec<Vec<String>> = (0..2)
+        .map(|_| {
+            after.receive(&answer("200 OK", "1 INVITE"), "192.0.2.2:5060");
+            let both = ["ACK", "BYE"]
+                .map(|method| format!("{method} sip:victim@203.0.113.9 SIP/2.0 -> 192.0.2.2:5060"));
+            assert_eq!(after.sent(), both, "where the answer came from, whatever its Contact says");
+            (0..2).map(|n| after.text(n)).collect()
+        })
+        .collect();
+    assert_eq!(said[0], said[1], "the same again, so that it is the same transaction");
+    assert!(said[0][0].contains("\r\nCSeq: 1 ACK\r\n") && said[0][1].contains(";tag=b\r\n"), "{said:?}");
+    assert!(after.out.deltas.is_empty() && after.calls.is_empty());
+    // The answer to that BYE, and one to nothing of ours.
+    after.receive(&answer("200 OK", "2 BYE"), "192.0.2.2:5060");
+    assert!(after.sent().is_empty());
+    let foreign = answer("200 OK", "1 INVITE").replace("branch=z9hG4bK", "branch=z9hG4bKx");
+    after.receive(&foreign, "192.0.2.2:5060");
+    assert!(after.sent().is_empty(), "{:?}", after.sent());
+}
+
 #[test]
 fn calls_that_are_refused_say_why() {
     let mut scene = Scene::new(|settings| settings.limits = CallLimits { calls: 1, ..CallLimits::default() });
