@@ -273,8 +273,8 @@ registry! {
     CDR_BACK = 70 - 906, Standard, "call records are written again";
     SIP_SETTINGS_TAKEN = 70 - 907, Standard, "SIP Server took new settings";
     SIP_SETTINGS_REFUSED = 70 - 908, Standard, "SIP Server refused new settings, the old ones count";
-    CALL_ENDED = 70 - 910, Interaction, "call ended";
     SIP_OVERLOADED = 70 - 909, Standard, "calls are refused, more comes than the SIP Server can serve";
+    CALL_ENDED = 70 - 910, Interaction, "call ended";
     ALARM_RAISED = 70 - 701, Alarm, "alarm raised";
     ALARM_CLEARED = 70 - 702, Standard, "alarm cleared";
 }
