@@ -16,12 +16,14 @@
 //!   one flush of the disk at a time, however fast the state changes.
 //! * When the disk is full or fails, records wait in memory and are tried again every second.
 
+mod audit;
 mod open;
 mod query;
 mod queue;
 mod retention;
 mod writer;
 
+pub use audit::{AuditVerdict, BrokenLink, verify_audit};
 pub use open::OpenError;
 pub use query::{AlarmRecord, IncidentFilter, LogFilter, LogPage, LogRow, MAX_ROWS, QueryError};
 
@@ -47,6 +49,8 @@ pub enum StoreItem {
     Audit(AuditRecord),
     /// The core's state ([`ha_core::Durable`] as JSON); replaces the one before it.
     Durable(String),
+    /// Who may use the API (`access::Accounts` as JSON); replaces what was before it.
+    Accounts(String),
 }
 
 /// What an operator did or tried to do.

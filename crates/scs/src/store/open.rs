@@ -1,7 +1,7 @@
 //! Opening the file: made where there is none, migrated where it is of an older release, moved aside where it is
 //! damaged, left alone where it is somebody else's.
 
-use super::{Health, to_sql, wall_clock};
+use super::{Health, audit, to_sql, wall_clock};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -41,7 +41,19 @@ const MIGRATIONS: &[&str] = &["
         what TEXT NOT NULL, reason TEXT NOT NULL, result TEXT NOT NULL
     ) STRICT;
     CREATE INDEX audit_at ON audit (at);
+", "
+    CREATE TABLE accounts (
+        one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, state TEXT NOT NULL
+    ) STRICT;
+    ALTER TABLE audit ADD COLUMN digest BLOB;
+    CREATE TABLE audit_chain (
+        one INTEGER PRIMARY KEY CHECK (one = 1), anchor_number INTEGER NOT NULL, anchor BLOB NOT NULL,
+        head_number INTEGER NOT NULL, head BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO audit_chain VALUES (1, 0, zeroblob(32), 0, zeroblob(32));
 "];
+/// The one that made the audit a chain.
+const CHAINED: usize = 1;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -122,11 +134,17 @@ pub(super) fn open_or_renew(path: &Path) -> Result<(Connection, Option<Health>),
 
 /// Moves the file aside and begins a new one.
 pub(super) fn renew(path: &Path, reason: &str) -> Result<(Connection, Health), OpenError> {
-    let durable = open_read_only(path).and_then(|connection| load_durable(&connection)).ok().flatten();
+    let old = open_read_only(path).ok();
+    let durable = old.as_ref().and_then(|connection| load_durable(connection).ok().flatten());
+    let accounts = old.as_ref().and_then(|connection| load_accounts(connection).ok().flatten());
+    drop(old);
     let moved_to = move_aside(path)?;
     let connection = open(path)?;
     if let Some(state) = &durable {
         save_durable(&connection, state).map_err(|source| database(path, source))?;
+    }
+    if let Some(state) = &accounts {
+        save_accounts(&connection, state).map_err(|source| database(path, source))?;
     }
     Ok((
         connection,
@@ -154,6 +172,17 @@ pub(super) fn save_durable(connection: &Connection, state: &str) -> rusqlite::Re
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO durable (one, at, state) VALUES (1, ?1, ?2)")?
+        .execute((to_sql(wall_clock().0), state))?;
+    Ok(())
+}
+
+pub(super) fn load_accounts(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT state FROM accounts", [], |row| row.get(0)).optional()
+}
+
+pub(super) fn save_accounts(connection: &Connection, state: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO accounts (one, at, state) VALUES (1, ?1, ?2)")?
         .execute((to_sql(wall_clock().0), state))?;
     Ok(())
 }
@@ -212,6 +241,9 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let done = usize::try_from(done).unwrap_or(usize::MAX);
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(done) {
         transaction.execute_batch(sql)?;
+        if index == CHAINED {
+            audit::chain_old_records(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", to_sql(index as u64 + 1))?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -1,8 +1,8 @@
 //! Reading what is kept. Every query has a connection of its own, a limit on its rows and a limit on its time, so that
 //! whoever asks (the API's threads) disturbs neither the writer nor each other.
 
-use super::open::{load_durable, open_read_only};
-use super::{AuditRecord, Store, from_sql, level_from_sql, level_to_sql, to_sql};
+use super::open::{load_accounts, load_durable, open_read_only};
+use super::{AuditRecord, Store, audit, from_sql, level_from_sql, level_to_sql, to_sql};
 use alarms::{ActiveAlarm, Ending};
 use domain::{AppName, EventId, HostName, Level, LogEvent, Micros, PairName};
 use ha_core::Incident;
@@ -228,19 +228,9 @@ impl Store {
         before: Option<u64>,
         rows: Option<u32>,
     ) -> Result<Vec<(u64, AuditRecord)>, QueryError> {
-        let sql = "SELECT seq, at, who, source, what, reason, result FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?";
+        let sql = format!("SELECT {} FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT ?", audit::COLUMNS);
         let before = i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
-        self.rows(sql, vec![before.into(), limit(rows)], |row| {
-            let record = AuditRecord {
-                at: Micros(from_sql(row.get(1)?)),
-                who: row.get(2)?,
-                from: row.get(3)?,
-                what: row.get(4)?,
-                reason: row.get(5)?,
-                result: row.get(6)?,
-            };
-            Ok((from_sql(row.get(0)?), record))
-        })
+        self.rows(&sql, vec![before.into(), limit(rows)], audit::read)
     }
 
     /// The core's state as it was last written; none in a new store.
@@ -249,6 +239,14 @@ impl Store {
     /// [`QueryError`].
     pub fn load_durable(&self) -> Result<Option<String>, QueryError> {
         Ok(load_durable(&self.connect()?)?)
+    }
+
+    /// Who may use the API, as it was last written (`access::Accounts` as JSON); none: nobody was ever made.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn load_accounts(&self) -> Result<Option<String>, QueryError> {
+        Ok(load_accounts(&self.connect()?)?)
     }
 
     fn connect(&self) -> Result<Connection, QueryError> {

@@ -21,6 +21,7 @@ pub(super) enum Row {
     Log(LogEvent),
     Record(Record),
     Audit(AuditRecord),
+    Accounts(String),
 }
 
 /// A row with its place in the order in which things were handed in.
@@ -93,6 +94,7 @@ impl Queue {
             StoreItem::Log(event) => inner.enqueue(Row::Log(event), self.capacity),
             StoreItem::Record(record) => inner.enqueue(Row::Record(record), self.capacity),
             StoreItem::Audit(record) => inner.enqueue(Row::Audit(record), self.capacity),
+            StoreItem::Accounts(state) => inner.enqueue(Row::Accounts(state), self.capacity),
             StoreItem::Durable(state) => {
                 let number = inner.number();
                 inner.durable = Some((number, state));
@@ -230,7 +232,7 @@ impl Inner {
     fn lane(&mut self, row: &Row) -> &mut VecDeque<Numbered> {
         match row {
             Row::Log(event) if event.level >= Level::Interaction => &mut self.detail,
-            Row::Log(_) | Row::Record(_) | Row::Audit(_) => &mut self.main,
+            Row::Log(_) | Row::Record(_) | Row::Audit(_) | Row::Accounts(_) => &mut self.main,
         }
     }
 
@@ -296,7 +298,7 @@ mod tests {
             .into_iter()
             .map(|(_, row)| match row {
                 Row::Log(event) => event.text,
-                other @ (Row::Record(_) | Row::Audit(_)) => format!("{other:?}"),
+                other @ (Row::Record(_) | Row::Audit(_) | Row::Accounts(_)) => format!("{other:?}"),
             })
             .collect()
     }

@@ -1,6 +1,6 @@
 //! Pruning by age and by size, in steps small enough that the writer is never long away from its queue.
 
-use super::{Retention, to_sql, wall_clock};
+use super::{Retention, audit, to_sql, wall_clock};
 use rusqlite::Connection;
 
 /// Rows deleted from one table in one step at most.
@@ -8,13 +8,12 @@ const STEP: i64 = 500;
 /// Pages given back to the file system in one step at most.
 const VACUUM_PAGES: i64 = 256;
 
-/// What may be pruned: table, key, and the time that counts. Incidents and alarms count from their end, so that open
+/// What may be pruned besides the audit, which is a chain: table, key, and the time that counts. Incidents and alarms count from their end, so that open
 /// ones, which have none, are never touched.
-const PRUNED: [(&str, &str, &str); 4] = [
+const PRUNED: [(&str, &str, &str); 3] = [
     ("log", "seq", "at"),
     ("incidents", "id", "ended"),
     ("alarms", "number", "ended"),
-    ("audit", "seq", "at"),
 ];
 
 /// Prunes a little. Returns whether more is to be done.
@@ -56,20 +55,21 @@ fn delete_until(connection: &mut Connection, cutoff: i64) -> rusqlite::Result<us
             ))?
             .execute([cutoff])?;
     }
+    deleted += audit::prune(&transaction, cutoff, STEP)?;
     transaction.commit()?;
     Ok(deleted)
 }
 
 /// The time of the last of the [`STEP`] oldest rows, whichever table they are in.
 fn oldest_some(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let of_each = PRUNED.map(|(table, _, time)| {
+    let of_each = PRUNED.map(|(table, _, time)| (table, time)).into_iter().chain([("audit", "at")]).map(|(table, time)| {
         format!(
             "SELECT * FROM (SELECT {time} AS t FROM {table} WHERE {time} IS NOT NULL ORDER BY {time} LIMIT {STEP})"
         )
     });
     let sql = format!(
         "SELECT max(t) FROM (SELECT t FROM ({}) ORDER BY t LIMIT {STEP})",
-        of_each.join(" UNION ALL ")
+        of_each.collect::<Vec<_>>().join(" UNION ALL ")
     );
     connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))
 }

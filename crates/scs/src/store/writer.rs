@@ -2,7 +2,7 @@
 //! fares, and prunes what is too old when there is time.
 
 use super::queue::{Numbered, Queue, Row, Work};
-use super::{AuditRecord, Health, level_to_sql, open, retention, to_sql};
+use super::{Health, audit, level_to_sql, open, retention, to_sql};
 use alarms::{ActiveAlarm, Ending};
 use domain::{LogEvent, Micros};
 use ha_core::{Incident, Record};
@@ -163,7 +163,8 @@ fn write_batch(connection: &mut Connection, batch: &[Numbered]) -> rusqlite::Res
             Row::Record(Record::AlarmEnded { alarm, ending, at }) => {
                 upsert_alarm(&transaction, alarm, Some((ending, *at)))?;
             }
-            Row::Audit(record) => insert_audit(&transaction, record)?,
+            Row::Audit(record) => audit::append(&transaction, record)?,
+            Row::Accounts(state) => open::save_accounts(&transaction, state)?,
         }
     }
     transaction.commit()
@@ -216,22 +217,6 @@ fn upsert_alarm(
             ended.map(|(_, at)| to_sql(at.0)),
             ended.map(|(ending, _)| json(ending)),
             json(alarm),
-        ))?;
-    Ok(())
-}
-
-fn insert_audit(connection: &Connection, record: &AuditRecord) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO audit (at, who, source, what, reason, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute((
-            to_sql(record.at.0),
-            &record.who,
-            &record.from,
-            &record.what,
-            &record.reason,
-            &record.result,
         ))?;
     Ok(())
 }
