@@ -3,15 +3,15 @@
 
 use crate::names::{Names, named};
 use crate::pair::AddressBook;
-use crate::reader::{Finding, Sink, Table, shown};
+use crate::reader::{Field, Finding, Sink, Table, shown};
 use crate::report::{Report, masked};
-use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, Section};
+use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, SCS_WEB, Section};
 use crate::sip_ports::Ports;
 use crate::values::{self, DAY, HOUR, SECOND};
 use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair};
 use domain::{
     AlarmCondition, AppName, Application, Cluster, Host, HostName, ModeControl, Pair, PairName, Reaction,
-    Redundancy, Script, ScriptName, ScsSettings, VipControl,
+    Redundancy, Script, ScriptName, ScsSettings, VipControl, WebSettings,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -182,7 +182,8 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
         .and_then(|field| field.table(&SCS, "[scs]".to_owned()))
         .map_or_else(default_scs, |table| scs(&table));
     let taken = scs.listen.iter().map(|at| ("listen", *at));
-    let taken: Vec<_> = taken.chain(scs.api_listen.map(|at| ("api-listen", at))).collect();
+    let web = scs.web.as_ref().map(|web| ("web", web.listen));
+    let taken: Vec<_> = taken.chain(scs.api_listen.map(|at| ("api-listen", at))).chain(web).collect();
     let hosts = named(root, "hosts", "host", &HOST, |name, table| host(name, table, &mut addresses, &taken));
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
@@ -227,44 +228,14 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     let default = default_scs();
     let listen =
         table.get("listen").and_then(|field| values::socket_addresses(&field)).unwrap_or(default.listen);
-    let api_listen = table.get("api-listen").and_then(|field| {
-        let address = values::socket_address(&field, "192.0.2.10:7402")?;
-        // The agents' port speaks another protocol; a wildcard address takes the port on every address.
-        let clash = |other: &SocketAddr| {
-            other.port() == address.port()
-                && (other.ip() == address.ip()
-                    || other.ip().is_unspecified()
-                    || address.ip().is_unspecified())
-        };
-        if listen.iter().any(clash) {
-            field.error(
-                || format!("`api-listen` and `listen` both want port {}", address.port()),
-                |f| {
-                    f.label("taken by `listen`")
-                        .help("give the API a port of its own, such as 7402".to_owned())
-                },
-            );
-        }
-        // Whether an agent runs beside the SCS is not in the file; where a host has this very address, that is an error below.
-        if address.ip().is_unspecified() && address.port() == DEFAULT_PEER_PORT {
-            field.warning(
-                || {
-                    format!(
-                        "`api-listen` takes port {DEFAULT_PEER_PORT} of every address of the SCS's machine"
-                    )
-                },
-                |f| {
-                    f.label("where an agent listens for the other agents, unless told otherwise").help(
-                        "where the SCS runs on one of the hosts, use another port, such as 7402".to_owned(),
-                    )
-                },
-            );
-        }
-        Some(address)
-    });
+    let api_listen =
+        table.get("api-listen").and_then(|field| port_of_its_own(&field, "192.0.2.10:7402", &[("listen", &listen)]));
+    let taken_by_api: Vec<SocketAddr> = api_listen.into_iter().collect();
+    let web = table.get("web").and_then(|field| web(&field, &[("listen", &listen), ("api-listen", &taken_by_api)]));
     ScsSettings {
         listen,
         api_listen,
+        web,
         keep: table.duration("keep", HOUR..=3_650 * DAY, default.keep),
         keep_bytes: table
             .get("keep-size")
@@ -273,6 +244,64 @@ fn scs(table: &Table<'_>) -> ScsSettings {
         boot_grace: table.duration("boot-grace", Duration::ZERO..=600 * SECOND, default.boot_grace),
         agent_grace: table.duration("agent-grace", Duration::ZERO..=HOUR, default.agent_grace),
     }
+}
+
+/// The web port with its certificate.
+fn web(field: &Field<'_>, taken: &[(&str, &[SocketAddr])]) -> Option<WebSettings> {
+    let table = field.table(&SCS_WEB, "[scs.web]".to_owned())?;
+    let listen = table.require("listen", "listen = \"192.0.2.10:7443\"");
+    let listen = listen.and_then(|field| port_of_its_own(&field, "192.0.2.10:7443", taken));
+    let certificate = match (table.get("certificate"), table.get("key")) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => {
+            let (certificate, key) = (values::absolute_path(&certificate), values::absolute_path(&key));
+            Some((certificate?, key?))
+        }
+        (Some(alone), None) | (None, Some(alone)) => {
+            alone.error(
+                || "a certificate and its private key go together".to_owned(),
+                |f| {
+                    f.label("without the other").help(
+                        "give both `certificate` and `key`, or neither: then it is the SCS's own certificate".to_owned(),
+                    )
+                },
+            );
+            return None;
+        }
+    };
+    Some(WebSettings { listen: listen?, certificate })
+}
+
+/// A port of the SCS that nothing else of the SCS has.
+fn port_of_its_own(field: &Field<'_>, example: &str, taken: &[(&str, &[SocketAddr])]) -> Option<SocketAddr> {
+    let address = values::socket_address(field, example)?;
+    // Each port speaks another protocol; a wildcard address takes the port on every address.
+    let clash = |other: &SocketAddr| {
+        other.port() == address.port()
+            && (other.ip() == address.ip() || other.ip().is_unspecified() || address.ip().is_unspecified())
+    };
+    if let Some((owner, _)) = taken.iter().find(|(_, addresses)| addresses.iter().any(clash)) {
+        let name = field.name;
+        field.error(
+            || format!("`{name}` and `{owner}` both want port {}", address.port()),
+            |f| {
+                let (_, free) = example.rsplit_once(':').unwrap_or_default();
+                f.label(format!("taken by `{owner}`")).help(format!("give the API a port of its own, such as {free}"))
+            },
+        );
+    }
+    // Whether an agent runs beside the SCS is not in the file; where a host has this very address, that is an error below.
+    if address.ip().is_unspecified() && address.port() == DEFAULT_PEER_PORT {
+        let name = field.name;
+        field.warning(
+            || format!("`{name}` takes port {DEFAULT_PEER_PORT} of every address of the SCS's machine"),
+            |f| {
+                f.label("where an agent listens for the other agents, unless told otherwise")
+                    .help("where the SCS runs on one of the hosts, use another port, such as 7402".to_owned())
+            },
+        );
+    }
+    Some(address)
 }
 
 /// The SIP settings of all pairs of a host go to its agent in one message.

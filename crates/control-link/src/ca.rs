@@ -8,7 +8,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::pki_types::pem::PemObject;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -53,6 +53,9 @@ pub enum CaError {
     /// The name breaks a rule.
     #[error("{0:?} is not a name")]
     Name(String, #[source] NameError),
+    /// Not something that a browser could dial.
+    #[error("{0:?} is neither a DNS name nor an IP address")]
+    Address(String),
     /// The system gave no random numbers, or the key could not be used.
     #[error("cannot make a key or certificate: {0}")]
     Crypto(String),
@@ -95,6 +98,20 @@ pub fn init(dir: &Path, cluster_name: &str) -> Result<(), CaError> {
 /// [`CaError::Exists`] where the certificate or key is there, or another `ca.pem`; otherwise what is wrong with the
 /// CA's files or could not be written.
 pub fn issue(dir: &Path, role: Role, name: &str, out_dir: &Path) -> Result<Issued, CaError> {
+    issue_for(dir, role, name, &[], out_dir)
+}
+
+/// [`issue`] with addresses, DNS names or IP addresses, that browsers may dial its owner by: for the SCS's web port.
+///
+/// # Errors
+/// As [`issue`], and [`CaError::Address`].
+pub fn issue_for(
+    dir: &Path,
+    role: Role,
+    name: &str,
+    addresses: &[String],
+    out_dir: &Path,
+) -> Result<Issued, CaError> {
     let peer = PeerName::new(role, name).map_err(|e| CaError::Name(name.to_owned(), e))?;
     let ca_path = dir.join("ca.pem");
     let ca_pem = read_text(&ca_path)?;
@@ -113,7 +130,11 @@ pub fn issue(dir: &Path, role: Role, name: &str, out_dir: &Path) -> Result<Issue
         Err(source) => return Err(CaError::File { path: issued.ca, source }),
     };
     let key = new_key()?;
-    let cert = leaf(&peer)?.signed_by(&key, &issuer).map_err(crypto)?;
+    let mut params = leaf(&peer)?;
+    for address in addresses {
+        params.subject_alt_names.push(alternative(address)?);
+    }
+    let cert = params.signed_by(&key, &issuer).map_err(crypto)?;
     write_new(&issued.key, 0o600, key.serialize_pem().as_bytes())?;
     write_new(&issued.certificate, 0o644, cert.pem().as_bytes())?;
     if !ca_is_there {
@@ -144,6 +165,17 @@ pub(crate) fn validity(der: &[u8]) -> Result<(SystemTime, SystemTime), String> {
             .map_or(SystemTime::UNIX_EPOCH, |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s))
     };
     Ok((at(parsed.validity().not_before), at(parsed.validity().not_after)))
+}
+
+fn alternative(address: &str) -> Result<SanType, CaError> {
+    let bad = || CaError::Address(address.to_owned());
+    if let Ok(address) = address.parse() {
+        return Ok(SanType::IpAddress(address));
+    }
+    match ServerName::try_from(address).map_err(|_| bad())? {
+        ServerName::DnsName(name) => Ok(SanType::DnsName(name.as_ref().try_into().map_err(|_| bad())?)),
+        _ => Err(bad()),
+    }
 }
 
 fn leaf(peer: &PeerName) -> Result<CertificateParams, CaError> {

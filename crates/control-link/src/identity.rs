@@ -232,9 +232,9 @@ fn server_config(
 /// dialed address, as a browser would: the name is `takeover://ROLE/NAME`, and `dial` compares it with what the caller
 /// expects before anything but the handshake was sent.
 #[derive(Debug)]
-struct IssuedByCluster {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
+pub(crate) struct IssuedByCluster {
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for IssuedByCluster {

@@ -28,6 +28,7 @@ pub mod real_time;
 mod reason;
 mod seal;
 mod tcp;
+pub mod web;
 
 pub use acceptor::{Acceptor, Limits};
 pub use dial::{DialError, Expected, dial};

@@ -37,6 +37,9 @@ pub struct ScsSettings {
     pub listen: Vec<SocketAddr>,
     /// Where the API listens with TLS; none: on the Unix socket only.
     pub api_listen: Option<SocketAddr>,
+    /// Where browsers and programs with a token reach the API; none: nowhere.
+    #[serde(default)]
+    pub web: Option<WebSettings>,
     /// How long log events, ended incidents and audit records are kept.
     pub keep: Duration,
     /// How large the store may grow, bytes; the oldest records go first.
@@ -47,11 +50,21 @@ pub struct ScsSettings {
     pub agent_grace: Duration,
 }
 
+/// The SCS's web port: TLS without a certificate of the client's, who logs in or has a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebSettings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Certificate (PEM, its chain behind it) and private key of the user's own; none: the SCS's, of the built-in authority.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 impl Default for ScsSettings {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
             api_listen: None,
+            web: None,
             keep: Duration::from_secs(90 * 86_400),
             keep_bytes: 1 << 30,
             boot_grace: Duration::from_secs(5),

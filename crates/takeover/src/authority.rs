@@ -11,6 +11,8 @@ use std::process::ExitCode;
 Examples:
   takeover ca init --name office            makes ./ca: keep it where only you can read it
   takeover ca issue scs --role scs          certificate of the SCS
+  takeover ca issue scs --role scs --address scs.example.com --address 192.0.2.10
+                                            the same, and browsers take it at those addresses
   takeover ca issue host1                   certificate of the agent on host1
   takeover ca issue alice --role operator   for the API's TLS port
 Copy NAME.pem, NAME.key and ca.pem to /etc/takeover/tls of the host they are for. ca.key never leaves its place.")]
@@ -37,6 +39,9 @@ enum Verb {
         /// Whose it is
         #[arg(long, value_enum, default_value = "agent")]
         role: RoleName,
+        /// Where browsers dial its owner: a DNS name or an IP address; may be given again. For the SCS's web port
+        #[arg(long = "address", value_name = "ADDRESS")]
+        addresses: Vec<String>,
         /// Where the authority is kept
         #[arg(long, default_value = "ca", value_name = "DIRECTORY")]
         directory: PathBuf,
@@ -63,13 +68,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ca::init(directory, name)?;
             println!("certificate authority for {name:?} made in {}", directory.display());
         }
-        Verb::Issue { name, role, directory, out } => {
+        Verb::Issue { name, role, addresses, directory, out } => {
             let role = match role {
                 RoleName::Agent => Role::Agent,
                 RoleName::Scs => Role::Scs,
                 RoleName::Operator => Role::Operator,
             };
-            let issued = ca::issue(directory, role, name, out)?;
+            let issued = ca::issue_for(directory, role, name, addresses, out)?;
             println!("certificate  {}", issued.certificate.display());
             println!("private key  {}", issued.key.display());
             println!("authority    {}", issued.ca.display());
