@@ -128,7 +128,9 @@ pub enum Refusal {
     #[error("there are as many {0} as there may be; remove some that nobody needs")]
     TooMany(&'static str),
     /// There is an administrator who can log in.
-    #[error("there is an administrator already; have another link made for that one, by an administrator or on the SCS's host")]
+    #[error(
+        "there is an administrator already; have another link made for that one, by an administrator or on the SCS's host"
+    )]
     NotFirst,
     /// The time is past.
     #[error("it would have expired already")]
@@ -170,7 +172,13 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Refusal::UserExists`], [`Refusal::TooMany`].
-    pub fn add_user(&mut self, name: &Name, role: Role, secret: &Secret, now: Micros) -> Result<Link, Refusal> {
+    pub fn add_user(
+        &mut self,
+        name: &Name,
+        role: Role,
+        secret: &Secret,
+        now: Micros,
+    ) -> Result<Link, Refusal> {
         if self.users.contains_key(name) {
             return Err(Refusal::UserExists(name.clone()));
         }
@@ -214,7 +222,9 @@ impl Accounts {
                 let taken = self.users.contains_key(name);
                 if taken { Err(Refusal::UserExists(name.clone())) } else { Ok(name.clone()) }
             }
-            Grant::Password(user) if name.is_some_and(|name| name != user) => Err(Refusal::OtherName(user.clone())),
+            Grant::Password(user) if name.is_some_and(|name| name != user) => {
+                Err(Refusal::OtherName(user.clone()))
+            }
             Grant::Password(user) => Ok(user.clone()),
         }
     }
@@ -286,7 +296,8 @@ impl Accounts {
         self.password_of(name).ok_or_else(|| Refusal::NoUser(name.clone()))?;
         self.sessions.retain(|_, session| session.lives(now));
         if self.sessions.len() >= MAX_SESSIONS {
-            let idlest = self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(digest, _)| *digest);
+            let idlest =
+                self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(digest, _)| *digest);
             idlest.map(|digest| self.sessions.remove(&digest));
         }
         let session = Session { user: name.clone(), begun: now, used: now };

@@ -70,7 +70,11 @@ impl Guard {
             *attempts = Attempts { wrong: attempts.wrong.saturating_add(1), last: now };
         }
         while self.attempts.len() > REMEMBERED {
-            let oldest = self.attempts.iter().min_by_key(|(_, attempts)| attempts.last).map(|(subject, _)| subject.clone());
+            let oldest = self
+                .attempts
+                .iter()
+                .min_by_key(|(_, attempts)| attempts.last)
+                .map(|(subject, _)| subject.clone());
             let Some(oldest) = oldest else { break };
             self.attempts.remove(&oldest);
         }
@@ -140,7 +144,10 @@ mod tests {
         assert_eq!(guard.admit(Some("ann"), source(98), later).unwrap_err().left, LONGEST_LOCK);
         guard.right("ann");
         assert_eq!(guard.admit(Some("ann"), source(98), later), Ok(()));
-        assert!(guard.admit(Some("ann"), source(99), later).is_err(), "the source has guessed too often all the same");
+        assert!(
+            guard.admit(Some("ann"), source(99), later).is_err(),
+            "the source has guessed too often all the same"
+        );
     }
 
     #[test]

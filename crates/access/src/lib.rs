@@ -12,7 +12,8 @@ mod role;
 mod secret;
 
 pub use accounts::{
-    Accounts, Grant, Link, MAX_LINKS, MAX_SESSIONS, MAX_TOKENS, MAX_USERS, Refusal, Session, Token, TokenId, User,
+    Accounts, Grant, Link, MAX_LINKS, MAX_SESSIONS, MAX_TOKENS, MAX_USERS, Refusal, Session, Token, TokenId,
+    User,
 };
 pub use guard::{Guard, Locked};
 pub use password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, PasswordHash};
@@ -50,7 +51,8 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '@' | '-');
-        if text.is_empty() || text.len() > MAX_NAME || text.starts_with(['.', '-']) || !text.chars().all(fits) {
+        if text.is_empty() || text.len() > MAX_NAME || text.starts_with(['.', '-']) || !text.chars().all(fits)
+        {
             return Err(NameError);
         }
         Ok(Self(text.to_owned()))

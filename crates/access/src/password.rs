@@ -63,7 +63,8 @@ impl PasswordHash {
     pub fn is_of(&self, password: &str) -> bool {
         let Ok(hash) = argon2::PasswordHash::new(&self.0) else { return false };
         // Parameters are those of the hash: it may be of an older release.
-        password.len() <= MAX_PASSWORD && Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+        password.len() <= MAX_PASSWORD
+            && Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
     }
 
     /// A hash that no password has and that costs as much to check as any: for names that do not exist, so that the time

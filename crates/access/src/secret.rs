@@ -95,7 +95,9 @@ fn bytes(text: &str) -> Result<[u8; LENGTH], SecretError> {
     if digits.len() != 2 * LENGTH {
         return Err(SecretError);
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(SecretError);
+    let digit = |byte: u8| {
+        char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(SecretError)
+    };
     let mut out = [0; LENGTH];
     for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;

@@ -228,10 +228,12 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     let default = default_scs();
     let listen =
         table.get("listen").and_then(|field| values::socket_addresses(&field)).unwrap_or(default.listen);
-    let api_listen =
-        table.get("api-listen").and_then(|field| port_of_its_own(&field, "192.0.2.10:7402", &[("listen", &listen)]));
+    let api_listen = table
+        .get("api-listen")
+        .and_then(|field| port_of_its_own(&field, "192.0.2.10:7402", &[("listen", &listen)]));
     let taken_by_api: Vec<SocketAddr> = api_listen.into_iter().collect();
-    let web = table.get("web").and_then(|field| web(&field, &[("listen", &listen), ("api-listen", &taken_by_api)]));
+    let web =
+        table.get("web").and_then(|field| web(&field, &[("listen", &listen), ("api-listen", &taken_by_api)]));
     ScsSettings {
         listen,
         api_listen,
@@ -262,7 +264,8 @@ fn web(field: &Field<'_>, taken: &[(&str, &[SocketAddr])]) -> Option<WebSettings
                 || "a certificate and its private key go together".to_owned(),
                 |f| {
                     f.label("without the other").help(
-                        "give both `certificate` and `key`, or neither: then it is the SCS's own certificate".to_owned(),
+                        "give both `certificate` and `key`, or neither: then it is the SCS's own certificate"
+                            .to_owned(),
                     )
                 },
             );
@@ -286,7 +289,8 @@ fn port_of_its_own(field: &Field<'_>, example: &str, taken: &[(&str, &[SocketAdd
             || format!("`{name}` and `{owner}` both want port {}", address.port()),
             |f| {
                 let (_, free) = example.rsplit_once(':').unwrap_or_default();
-                f.label(format!("taken by `{owner}`")).help(format!("give the API a port of its own, such as {free}"))
+                f.label(format!("taken by `{owner}`"))
+                    .help(format!("give the API a port of its own, such as {free}"))
             },
         );
     }

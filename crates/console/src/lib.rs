@@ -53,7 +53,8 @@ const FILES: &[(&str, &str, &[u8])] = files![
 ];
 
 /// Tags in the order of [`FILES`].
-static ETAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(|(_, _, bytes)| etag(bytes)).collect());
+static ETAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|(_, _, bytes)| etag(bytes)).collect());
 
 /// The file at `path` (`/` is the page itself); none: there is no such file. Only exact names are found, so there is no
 /// path by which anything else could be reached.

@@ -23,7 +23,8 @@ fn quoted<'a>(source: &'a str, open: &'a str) -> impl Iterator<Item = &'a str> {
 fn the_page_is_found_and_nothing_beside_the_files_is() {
     assert_eq!(asset("/"), asset("/index.html"));
     assert!(asset("/").expect("the page").content_type.starts_with("text/html"));
-    for path in ["", "index.html", "//", "/pages", "/pages/", "/../Cargo.toml", "/pages/../app.js", "/APP.JS"] {
+    for path in ["", "index.html", "//", "/pages", "/pages/", "/../Cargo.toml", "/pages/../app.js", "/APP.JS"]
+    {
         assert!(asset(path).is_none(), "{path}");
     }
 }
@@ -77,7 +78,9 @@ fn nothing_needs_more_than_the_policy_allows() {
     }
     assert_eq!(page.matches("<script").count(), page.matches("<script type=\"module\" src=\"/").count());
     for (path, source) in scripts() {
-        for forbidden in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+        for forbidden in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+        {
             assert!(!source.contains(forbidden), "{path} has {forbidden}");
         }
         assert!(!source.contains("setAttribute(\"style\""), "{path} sets a style attribute");

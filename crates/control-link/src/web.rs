@@ -1,6 +1,8 @@
 //! TLS where the client shows no certificate: browsers and programs with a token at the SCS's web port.
 
-use crate::identity::{Identity, IdentityError, IssuedByCluster, read_certificates, read_key, read_roots, unusable_key};
+use crate::identity::{
+    Identity, IdentityError, IssuedByCluster, read_certificates, read_key, read_roots, unusable_key,
+};
 use crate::{PeerName, Role};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};

@@ -7,8 +7,18 @@ use super::metadata::{Metadata, Package};
 use super::{Finding, Source, line_of};
 
 /// Crates that decide and never act: no clock, no socket, no thread.
-pub const PURE: &[&str] =
-    &["domain", "access", "alarms", "ha-core", "lease", "lca-core", "simulation", "sip-proto", "sip-sync", "sip-core"];
+pub const PURE: &[&str] = &[
+    "domain",
+    "access",
+    "alarms",
+    "ha-core",
+    "lease",
+    "lca-core",
+    "simulation",
+    "sip-proto",
+    "sip-sync",
+    "sip-core",
+];
 
 /// What a pure crate must not reach, not even through others: operating system, event loops, storage, chance.
 const IMPURE: &[&str] = &[
@@ -49,7 +59,10 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("lca", Arrows::To(&["config", "control-link", "domain", "lca-core", "lease", "vip-control"])),
     ("scs", Arrows::To(&["alarms", "config", "control-link", "domain", "ha-core", "lease", "vip-control"])),
     ("console", Arrows::To(&[])),
-    ("sci", Arrows::To(&["access", "alarms", "config", "console", "control-link", "domain", "ha-core", "scs"])),
+    (
+        "sci",
+        Arrows::To(&["access", "alarms", "config", "console", "control-link", "domain", "ha-core", "scs"]),
+    ),
     ("sip-server", Arrows::To(&["control-link", "domain", "sip-proto", "sip-sync", "sip-core"])),
     ("netlab", Arrows::To(&["domain", "vip-control"])),
     ("lease-model", Arrows::To(&["domain", "lease"])),

@@ -34,7 +34,11 @@ fn the_first_administrator_comes_by_a_link_that_works_once() {
     accounts.first_link(&secret(1), at(0)).unwrap();
     accounts.first_link(&secret(2), at(0)).unwrap();
     let root = name("root");
-    assert_eq!(accounts.for_whom(&secret(1), Some(&root), at(1)), Err(Refusal::NoLink), "the newer one counts");
+    assert_eq!(
+        accounts.for_whom(&secret(1), Some(&root), at(1)),
+        Err(Refusal::NoLink),
+        "the newer one counts"
+    );
     assert_eq!(accounts.for_whom(&secret(2), None, at(1)), Err(Refusal::NoName));
     assert_eq!(accounts.for_whom(&secret(2), Some(&root), at(24 * 3_600)), Err(Refusal::NoLink), "expired");
     assert_eq!(accounts.use_link(&secret(2), Some(&root), hash(), at(1)), Ok(root.clone()));
@@ -48,7 +52,10 @@ fn a_user_sets_a_password_by_a_link_and_logs_in() {
     let mut accounts = accounts();
     let ann = name("ann");
     accounts.add_user(&ann, Role::Operator, &secret(2), at(0)).unwrap();
-    assert_eq!(accounts.add_user(&ann, Role::Viewer, &secret(3), at(0)), Err(Refusal::UserExists(ann.clone())));
+    assert_eq!(
+        accounts.add_user(&ann, Role::Viewer, &secret(3), at(0)),
+        Err(Refusal::UserExists(ann.clone()))
+    );
     assert_eq!(accounts.password_of(&ann), None);
     assert!(accounts.log_in(&ann, &secret(9), at(0)).is_err(), "without a password nobody logs in");
     assert_eq!(
@@ -63,7 +70,11 @@ fn a_user_sets_a_password_by_a_link_and_logs_in() {
     assert_eq!(accounts.session(&secret(9), at(3)), Some((ann.clone(), Role::Viewer, false)), "at once");
     accounts.password_link(&ann, &secret(4), at(4)).unwrap();
     accounts.use_link(&secret(4), None, hash(), at(5)).unwrap();
-    assert_eq!(accounts.session(&secret(9), at(6)), None, "another password ends the sessions of the old one");
+    assert_eq!(
+        accounts.session(&secret(9), at(6)),
+        None,
+        "another password ends the sessions of the old one"
+    );
 }
 
 #[test]
@@ -151,5 +162,7 @@ fn sessions_are_bounded_and_the_idlest_gives_way() {
         accounts.log_in(&name("root"), &numbered(n), Micros(at(0).0 + u64::from(n))).unwrap();
     }
     assert!(accounts.session(&numbered(0), at(1)).is_none());
-    assert!(accounts.session(&numbered(1), at(1)).is_some() && accounts.session(&numbered(most), at(1)).is_some());
+    assert!(
+        accounts.session(&numbered(1), at(1)).is_some() && accounts.session(&numbered(most), at(1)).is_some()
+    );
 }

@@ -271,7 +271,10 @@ mod tests {
             ("DELETE FROM audit WHERE seq > 8", 9),
             ("DELETE FROM audit", 1),
             ("UPDATE audit SET seq = 11 WHERE seq = 10", 11),
-            ("INSERT INTO audit SELECT 11, at, who, source, what, reason, result, digest FROM audit WHERE seq = 10", 11),
+            (
+                "INSERT INTO audit SELECT 11, at, who, source, what, reason, result, digest FROM audit WHERE seq = 10",
+                11,
+            ),
             ("UPDATE audit SET digest = NULL WHERE seq = 2", 2),
         ] {
             let directory = tempfile::tempdir().unwrap();

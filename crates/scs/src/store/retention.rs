@@ -10,11 +10,8 @@ const VACUUM_PAGES: i64 = 256;
 
 /// What may be pruned besides the audit, which is a chain: table, key, and the time that counts. Incidents and alarms count from their end, so that open
 /// ones, which have none, are never touched.
-const PRUNED: [(&str, &str, &str); 3] = [
-    ("log", "seq", "at"),
-    ("incidents", "id", "ended"),
-    ("alarms", "number", "ended"),
-];
+const PRUNED: [(&str, &str, &str); 3] =
+    [("log", "seq", "at"), ("incidents", "id", "ended"), ("alarms", "number", "ended")];
 
 /// Prunes a little. Returns whether more is to be done.
 pub(super) fn prune_some(connection: &mut Connection, limits: Retention) -> rusqlite::Result<bool> {
