@@ -16,11 +16,14 @@ use std::sync::Arc;
 /// HTTP/1.1 as registered with IANA.
 const ALPN: &[u8] = b"http/1.1";
 
+/// TLS at the server's end.
+pub type Tls = Arc<ServerConfig>;
+
 /// TLS of the web port with a certificate (PEM, its chain behind it) and a key of the user's own, such as a public authority gave.
 ///
 /// # Errors
 /// [`IdentityError`].
-pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, IdentityError> {
+pub fn server(certificate: &Path, key: &Path) -> Result<Tls, IdentityError> {
     let chain = read_certificates(certificate, "a certificate in PEM form")?;
     let private_key = read_key(key)?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -36,7 +39,7 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Ident
 /// # Panics
 /// Never: the provider knows TLS 1.3.
 #[must_use]
-pub fn server_of(identity: &Identity) -> Arc<ServerConfig> {
+pub fn server_of(identity: &Identity) -> Tls {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&version::TLS13])
         .expect("the provider knows TLS 1.3")
@@ -45,7 +48,7 @@ pub fn server_of(identity: &Identity) -> Arc<ServerConfig> {
     of_the_web(config)
 }
 
-fn of_the_web(mut config: ServerConfig) -> Arc<ServerConfig> {
+fn of_the_web(mut config: ServerConfig) -> Tls {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

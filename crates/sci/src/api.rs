@@ -19,7 +19,21 @@
 //! | `GET /incidents` | [`IncidentFilter`](scs::store::IncidentFilter) | [`Incidents`] |
 //! | `GET /incidents/{id}` | | [`Incident`] |
 //! | `GET /audit` | `before`, `limit` | [`Audit`] |
+//! | `GET /audit/verdict` | | [`AuditVerdict`](scs::store::AuditVerdict) |
 //! | `GET /session` | | [`Session`] |
+//! | `POST /session` | [`Login`] | [`Session`], and the cookie |
+//! | `DELETE /session` | | [`Done`] |
+//! | `POST /password/link` | [`LinkCode`] | [`LinkUse`] |
+//! | `POST /password` | [`SetPassword`] | [`Done`] |
+//! | `GET /users` | | [`Users`] |
+//! | `POST /users` | [`NewUser`] | [`NewLink`] |
+//! | `POST /users/{name}/link` | [`Because`] | [`NewLink`] |
+//! | `POST /users/{name}/role` | [`NewRole`] | [`Done`] |
+//! | `POST /users/{name}/disable`, `enable` | [`Because`] | [`Done`] |
+//! | `DELETE /users/{name}` | | [`Done`] |
+//! | `GET /tokens` | | [`Tokens`] |
+//! | `POST /tokens` | [`NewToken`] | [`MadeToken`] |
+//! | `DELETE /tokens/{id}` | | [`Done`] |
 //! | `GET /events` | | server-sent events, see [`live`] |
 //! | `GET /version` | | [`Version`] |
 //!
@@ -28,6 +42,13 @@
 //!
 //! Times are microseconds since the Unix epoch. New fields may be added within a version; readers ignore what they do
 //! not know. Requests with unknown fields are refused, so that a misspelt `gracefull` does not stop a server hard.
+
+mod accounts;
+
+pub use accounts::{
+    CSRF_HEADER, Done, LinkCode, LinkUse, Login, MadeToken, NewLink, NewRole, NewToken, NewUser, Session,
+    SetPassword, TokenLine, Tokens, UserLine, Users,
+};
 
 use domain::{AppName, HostFigures, HostName, Micros};
 use ha_core::{HostView, Incident, Plan, View};
@@ -113,15 +134,6 @@ pub struct AuditLine {
     /// The record.
     #[serde(flatten)]
     pub record: AuditRecord,
-}
-
-/// `GET /session`: who is asking.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The user of the Unix socket's peer, or the name in the certificate.
-    pub user: String,
-    /// What that one may do.
-    pub role: String,
 }
 
 /// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.

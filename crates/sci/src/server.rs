@@ -1,17 +1,25 @@
 //! The API's server, on a thread of its own. What it says comes from the SCS's handle and store; the core thread never
 //! waits for it. Connections are in `listen`, the endpoints in `routes`, the live events in `live`.
 
+mod accounts;
+mod callers;
 mod calls;
 mod console;
+mod door;
 mod listen;
 mod live;
+mod orders;
 mod patient;
 mod problem;
 mod routes;
 
+pub use door::DoorError;
 pub use listen::{BindError, bind_unix};
 
+use access::Secret;
 use control_link::Identity;
+use control_link::web::Tls;
+use door::Door;
 use scs::handle::Handle;
 use std::io;
 use std::net::TcpListener;
@@ -29,6 +37,19 @@ pub struct Listeners {
     pub unix: UnixListener,
     /// For operators elsewhere, who show a certificate of the cluster's CA; and the SCS's own certificate.
     pub tls: Option<(TcpListener, Identity)>,
+    /// For browsers, whose users log in, and programs with a token.
+    pub web: Option<(TcpListener, Tls)>,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The thread, its event loop or a socket.
+    #[error("cannot serve the API")]
+    System(#[from] io::Error),
+    /// Who may use it is not known.
+    #[error(transparent)]
+    Door(#[from] DoorError),
 }
 
 /// A running server. Stops when dropped: requests in hand are cut off, orders already given are carried out.
@@ -36,6 +57,15 @@ pub struct Listeners {
 pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    first_link: Option<Secret>,
+}
+
+impl Server {
+    /// Makes the first administrator, once: there is a web port and nobody who could administer there.
+    #[must_use]
+    pub fn first_link(&self) -> Option<&Secret> {
+        self.first_link.as_ref()
+    }
 }
 
 impl Drop for Server {
@@ -51,13 +81,15 @@ impl Drop for Server {
 /// Serves the API until the result is dropped. `release` is what `/version` says.
 ///
 /// # Errors
-/// The thread or its event loop cannot be made.
-pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> io::Result<Server> {
+/// [`ServeError`].
+pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Server, ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(QUERY_THREADS)
         .build()?;
-    let Listeners { unix, tls } = listeners;
+    let door = Door::open(handle.store())?;
+    let first_link = if listeners.web.is_some() { door.first_link(routes::wall_clock()) } else { None };
+    let Listeners { unix, tls, web } = listeners;
     unix.set_nonblocking(true)?;
     let context = runtime.enter();
     let unix = tokio::net::UnixListener::from_std(unix)?;
@@ -68,19 +100,26 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> io::Result<
         }
         None => None,
     };
+    let web = match web {
+        Some((listener, tls)) => {
+            listener.set_nonblocking(true)?;
+            Some((tokio::net::TcpListener::from_std(listener)?, tls))
+        }
+        None => None,
+    };
     drop(context);
-    let routes = routes::router(routes::Api { handle, release: release.into() });
+    let routes = routes::router(routes::Api { handle, release: release.into(), door });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 // Either the sender was dropped or it sent: both mean stop.
                 _ = stopped => {}
-                () = listen::accept(unix, tls, routes) => {}
+                () = listen::accept(unix, tls, web, routes) => {}
             }
         });
         // Queries that still run end by their own time limit; nobody waits for their answer.
         runtime.shutdown_background();
     })?;
-    Ok(Server { stop: Some(stop), thread: Some(thread) })
+    Ok(Server { stop: Some(stop), thread: Some(thread), first_link })
 }

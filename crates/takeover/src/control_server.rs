@@ -5,6 +5,8 @@ use anyhow::Context;
 use clap::Args;
 use control_link::Identity;
 use control_link::notify::{Notifier, State};
+use control_link::web::Tls;
+use domain::WebSettings;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
@@ -53,6 +55,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ),
         (None, None) => None,
     };
+    let (web, web_address) = match &cluster.scs.web {
+        Some(settings) => {
+            let (listener, address) = listen_for_browsers(settings, &identity)?;
+            (Some(listener), Some(address))
+        }
+        None => (None, None),
+    };
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
     let scs = scs::start(scs::Options {
@@ -61,8 +70,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         identity: identity.clone(),
         release: env!("CARGO_PKG_VERSION"),
     })?;
-    let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)) };
+    let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)), web };
     let api = sci::server::serve(scs.handle().clone(), listeners, env!("CARGO_PKG_VERSION"))?;
+    if let Some(secret) = api.first_link() {
+        // Whoever reads this first becomes the administrator: the journal of the SCS's host is for its administrators.
+        println!(
+            "takeover scs: nobody administers the web console yet. Open this link within a day, once, to begin:"
+        );
+        println!("  {}/#/password/{}", web_address.unwrap_or_default(), secret.reveal());
+    }
     let manager = Notifier::from_env().unwrap_or_else(|error| {
         eprintln!("takeover scs: cannot tell the service manager: {error}");
         None
@@ -82,6 +98,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     drop(api);
     scs.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The web port with its TLS, and how its address is written.
+fn listen_for_browsers(
+    settings: &WebSettings,
+    identity: &Identity,
+) -> anyhow::Result<((TcpListener, Tls), String)> {
+    let tls = match &settings.certificate {
+        Some((certificate, key)) => control_link::web::server(certificate, key)?,
+        None => control_link::web::server_of(identity),
+    };
+    let wanted = settings.listen;
+    let listener =
+        TcpListener::bind(wanted).with_context(|| format!("cannot listen on {wanted} for browsers"))?;
+    let bound = listener.local_addr()?;
+    // Where it listens at every address, the host's name is as good as any.
+    let address = match nix::unistd::gethostname() {
+        Ok(name) if bound.ip().is_unspecified() => {
+            format!("https://{}:{}", name.to_string_lossy(), bound.port())
+        }
+        Ok(_) | Err(_) => format!("https://{bound}"),
+    };
+    Ok(((listener, tls), address))
 }
 
 fn inherited(fd: RawFd) -> anyhow::Result<TcpListener> {

@@ -1,17 +1,17 @@
-//! The web console: its files, for whoever may use the API, with headers that let a page do no more than it must. A browser gets
-//! in as every client does: with an operator's certificate.
+//! The web console: its files, which tell nothing, for whoever reaches the port, with headers that let a page do no more than it
+//! must.
 
-use super::routes::Peer;
-use crate::api::{PREFIX, Problem, Session};
+use crate::api::{PREFIX, Problem};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use console::Asset;
 
 /// What goes out with each file: scripts and styles from here alone, nothing inline, no frame around it, no type guessed.
-const HEADERS: [(HeaderName, &str); 4] = [
+const HEADERS: [(HeaderName, &str); 5] = [
+    // Heeded where the page came by TLS (RFC 6797).
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -44,11 +44,6 @@ fn answer(asset: &Asset, asked: &HeaderMap) -> Response {
     headers.insert(header::ETAG, HeaderValue::from_static(asset.etag));
     headers.extend(HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     response
-}
-
-/// Who is at the other end. Certificates and the socket know one role so far.
-pub(super) async fn session(Extension(peer): Extension<Peer>) -> Json<Session> {
-    Json(Session { user: peer.who, role: "administrator".to_owned() })
 }
 
 /// A browser shows its certificate to every page that makes it ask here. It says whose page that was (Fetch Metadata, W3C):

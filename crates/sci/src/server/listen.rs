@@ -1,10 +1,11 @@
 //! Connections: who may talk to the API, how many at once, and for how long they may dawdle.
 
+use super::door::Peer;
 use super::patient::Patient;
-use super::routes::Peer;
 use crate::api::Problem;
 use axum::http::StatusCode;
 use axum::{Extension, Router};
+use control_link::web::Tls;
 use control_link::{Identity, PeerName, Role};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,6 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use nix::unistd::{Uid, User};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -22,8 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+type Stream = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
 /// Connections at once on the Unix socket, and as many on the TLS port; more wait to be accepted.
 const CONNECTIONS: usize = 128;
+/// Connections at once on the web port: a thousand consoles with their live events, and those who come and go.
+const WEB_CONNECTIONS: usize = 2_048;
 /// How long a TLS handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle, or dawdle over a request's head.
@@ -82,15 +88,23 @@ pub fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
 pub(super) async fn accept(
     unix: tokio::net::UnixListener,
     tls: Option<(tokio::net::TcpListener, Identity)>,
+    web: Option<(tokio::net::TcpListener, Tls)>,
     routes: Router,
 ) {
-    let local = accept_local(unix, routes.clone());
-    match tls {
-        Some((listener, identity)) => {
-            tokio::join!(local, accept_remote(listener, &identity, routes));
-        }
-        None => local.await,
-    }
+    let certificates = async {
+        let Some((listener, identity)) = tls else { return };
+        let peer = |stream: &Stream, address: SocketAddr| {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            remote_peer(certificate.map_or(&[], AsRef::as_ref), address)
+        };
+        accept_remote(listener, identity.api_server(), CONNECTIONS, peer, routes.clone()).await;
+    };
+    let browsers = async {
+        let Some((listener, tls)) = web else { return };
+        let peer = |_: &Stream, address| Ok(Peer::Stranger(address));
+        accept_remote(listener, tls, WEB_CONNECTIONS, peer, routes.clone()).await;
+    };
+    tokio::join!(accept_local(unix, routes.clone()), certificates, browsers);
 }
 
 async fn accept_local(listener: tokio::net::UnixListener, routes: Router) {
@@ -111,9 +125,15 @@ async fn accept_local(listener: tokio::net::UnixListener, routes: Router) {
     }
 }
 
-async fn accept_remote(listener: tokio::net::TcpListener, identity: &Identity, routes: Router) {
-    let acceptor = TlsAcceptor::from(identity.api_server());
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept_remote(
+    listener: tokio::net::TcpListener,
+    tls: Tls,
+    connections: usize,
+    peer_of: impl Fn(&Stream, SocketAddr) -> Result<Peer, String> + Copy + Send + 'static,
+    routes: Router,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(connections));
     loop {
         let place = place(&places).await;
         match listener.accept().await {
@@ -122,9 +142,8 @@ async fn accept_remote(listener: tokio::net::TcpListener, identity: &Identity, r
                 tokio::spawn(async move {
                     // Who does not get through the handshake was told why by TLS itself.
                     if let Ok(Ok(stream)) = timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-                        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                        let routes = match remote_peer(certificate.map_or(&[], AsRef::as_ref)) {
-                            Ok(who) => routes.layer(Extension(Peer { who, from: address.to_string() })),
+                        let routes = match peer_of(&stream, address) {
+                            Ok(peer) => routes.layer(Extension(peer)),
                             Err(why) => nobody(&why),
                         };
                         converse(stream, routes, place).await;
@@ -162,14 +181,14 @@ fn local_peer(uid: u32, pid: Option<i32>) -> io::Result<Peer> {
         Ok(None) | Err(_) => format!("uid {uid}"),
     };
     let from = pid.map_or_else(|| "unix".to_owned(), |pid| format!("unix, process {pid}"));
-    Ok(Peer { who, from })
+    Ok(Peer::Known { who, from })
 }
 
 /// The operator's name in the certificate.
-fn remote_peer(certificate: &[u8]) -> Result<String, String> {
+fn remote_peer(certificate: &[u8], address: SocketAddr) -> Result<Peer, String> {
     let peer = PeerName::of_certificate(certificate)?;
     match peer.role {
-        Role::Operator => Ok(peer.name),
+        Role::Operator => Ok(Peer::Known { who: peer.name, from: address.to_string() }),
         Role::Scs | Role::Agent => {
             Err(format!("the certificate is that of {peer}; the API is for operators"))
         }

@@ -1,21 +1,24 @@
-//! The endpoints. Reading is a view or a query; every order goes the same way: ask the core, write the audit, answer.
+//! The endpoints with what each needs, and reading: a view or a query. Orders are in `orders`.
 
-use super::{calls, console, live};
+use super::callers::{self, Needs};
+use super::door::Door;
+use super::{accounts, calls, console, live, orders};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, MAX_REASON,
-    PREFIX, Problem, Status, Stop, SwitchOver, Version,
+    Alarms, Audit, AuditLine, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, PREFIX, Problem, Status,
+    Version,
 };
+use access::Role;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Json, Router};
 use domain::{AppName, Micros, NameError, PairName};
-use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan};
+use ha_core::{Incident, Plan};
 use scs::handle::Handle;
-use scs::store::{AuditRecord, IncidentFilter, LogFilter, LogPage, QueryError, Store, StoreItem};
+use scs::store::{AuditVerdict, IncidentFilter, LogFilter, LogPage, QueryError, Store};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -27,56 +30,84 @@ use tokio::time::timeout;
 /// How long a request may take in all, its body included.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// How long the core may take to answer; it needs microseconds.
-const CORE_LIMIT: Duration = Duration::from_secs(10);
-/// Longest text from outside that is put into an audit record, characters.
-const MAX_AUDIT_TEXT: usize = 200;
+pub(super) const CORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the endpoints work with.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) release: Arc<str>,
-}
-
-/// Who is at the other end of a connection.
-#[derive(Debug, Clone)]
-pub(super) struct Peer {
-    pub(super) who: String,
-    pub(super) from: String,
+    pub(super) door: Door,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
 /// The object that a `POST` carries. Looked at as one first: serde would take `[]` for a body without any fields.
-type Body = Result<Json<Map<String, Value>>, JsonRejection>;
+pub(super) type Body = Result<Json<Map<String, Value>>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 
+/// The endpoints, each with what it needs: there is no way to add one without saying it.
+struct Routes {
+    api: Api,
+    router: Router<Api>,
+}
+
+impl Routes {
+    fn at(mut self, needs: Needs, path: &str, methods: MethodRouter<Api>) -> Self {
+        let api = self.api.clone();
+        let gate = middleware::from_fn(move |request: Request, next: Next| {
+            callers::gate(needs, api.clone(), request, next)
+        });
+        self.router = self.router.route(path, methods.layer(gate));
+        self
+    }
+}
+
 pub(super) fn router(api: Api) -> Router {
-    let v1 = Router::new()
-        .route("/status", get(status))
-        .route("/hosts", get(hosts))
-        .route("/pairs/{pair}/plan", get(plan))
-        .route("/pairs/{pair}/switchover", post(switch_over))
-        .route("/pairs/{pair}/acknowledge", post(acknowledge))
-        .route("/pairs/{pair}/calls", get(calls::calls))
-        .route("/pairs/{pair}/calls/{call}", get(calls::call))
-        .route("/pairs/{pair}/calls/{call}/trace", get(calls::trace))
-        .route("/applications/{app}/start", post(start))
-        .route("/applications/{app}/stop", post(stop))
-        .route("/applications/{app}/restart", post(restart))
-        .route("/alarms", get(alarms))
-        .route("/alarms/{number}/clear", post(clear_alarm))
-        .route("/log", get(log))
-        .route("/incidents", get(incidents))
-        .route("/incidents/{id}", get(incident))
-        .route("/events", get(live::events))
-        .route("/audit", get(audit))
-        .route("/session", get(console::session))
-        .route("/version", get(version));
+    const NOBODY: Needs = Needs::Nobody;
+    const VIEWER: Needs = Needs::Role(Role::Viewer);
+    const OPERATOR: Needs = Needs::Role(Role::Operator);
+    const ADMINISTRATOR: Needs = Needs::Role(Role::Administrator);
+    let v1 = Routes { api: api.clone(), router: Router::new() }
+        .at(VIEWER, "/status", get(status))
+        .at(VIEWER, "/hosts", get(hosts))
+        .at(VIEWER, "/pairs/{pair}/plan", get(plan))
+        .at(OPERATOR, "/pairs/{pair}/switchover", post(orders::switch_over))
+        .at(OPERATOR, "/pairs/{pair}/acknowledge", post(orders::acknowledge))
+        .at(VIEWER, "/pairs/{pair}/calls", get(calls::calls))
+        .at(VIEWER, "/pairs/{pair}/calls/{call}", get(calls::call))
+        .at(VIEWER, "/pairs/{pair}/calls/{call}/trace", get(calls::trace))
+        .at(OPERATOR, "/applications/{app}/start", post(orders::start))
+        .at(OPERATOR, "/applications/{app}/stop", post(orders::stop))
+        .at(OPERATOR, "/applications/{app}/restart", post(orders::restart))
+        .at(VIEWER, "/alarms", get(alarms))
+        .at(OPERATOR, "/alarms/{number}/clear", post(orders::clear_alarm))
+        .at(VIEWER, "/log", get(log))
+        .at(VIEWER, "/incidents", get(incidents))
+        .at(VIEWER, "/incidents/{id}", get(incident))
+        .at(VIEWER, "/events", get(live::events))
+        .at(OPERATOR, "/audit", get(audit))
+        .at(OPERATOR, "/audit/verdict", get(audit_verdict))
+        .at(VIEWER, "/session", get(accounts::session))
+        .at(NOBODY, "/session", post(accounts::log_in))
+        .at(VIEWER, "/session", delete(accounts::log_out))
+        .at(NOBODY, "/password", post(accounts::set_password))
+        .at(NOBODY, "/password/link", post(accounts::look_at_link))
+        .at(ADMINISTRATOR, "/users", get(accounts::users).post(accounts::add_user))
+        .at(ADMINISTRATOR, "/users/{name}", delete(accounts::remove_user))
+        .at(ADMINISTRATOR, "/users/{name}/link", post(accounts::password_link))
+        .at(ADMINISTRATOR, "/users/{name}/role", post(accounts::set_role))
+        .at(ADMINISTRATOR, "/users/{name}/disable", post(accounts::disable))
+        .at(ADMINISTRATOR, "/users/{name}/enable", post(accounts::enable))
+        .at(ADMINISTRATOR, "/tokens", get(accounts::tokens).post(accounts::add_token))
+        .at(ADMINISTRATOR, "/tokens/{id}", delete(accounts::remove_token))
+        .at(VIEWER, "/version", get(version))
+        .router;
     Router::new()
         .nest(PREFIX, v1)
         .fallback(console::file)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(api.clone(), callers::identify))
         .layer(middleware::from_fn(console::from_here))
         .layer(middleware::from_fn(limit_time))
         .with_state(api)
@@ -92,7 +123,7 @@ async fn limit_time(request: Request, next: Next) -> Response {
 
 async fn method_not_allowed(request: Request) -> Problem {
     let detail = format!(
-        "{} does not take {}; orders are POST, all else is GET",
+        "{} does not take {}; orders are POST, what is removed is DELETE, all else is GET",
         request.uri().path(),
         request.method()
     );
@@ -111,6 +142,10 @@ async fn audit(State(api): State<Api>, query: Params<WhichRecords>) -> Answer<Au
     let records = ask_store(&api, move |store| store.audit_before(before, limit)).await?;
     let line = |(number, record)| AuditLine { number, record };
     Ok(Json(Audit { records: records.into_iter().map(line).collect() }))
+}
+
+async fn audit_verdict(State(api): State<Api>) -> Answer<AuditVerdict> {
+    Ok(Json(ask_store(&api, Store::verify_audit).await?))
 }
 
 async fn version(State(api): State<Api>) -> Json<Version> {
@@ -195,124 +230,6 @@ async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Answer<Inci
     }
 }
 
-async fn switch_over(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(pair): Path<String>,
-    body: Body,
-) -> Response {
-    let order = named("pair", &pair).and_then(|pair| {
-        let SwitchOver { to, reason, plan, force } = parse(body)?;
-        Ok((OperatorOrder::SwitchOver { pair, to, plan, force }, reason))
-    });
-    let to = match &order {
-        Ok((OperatorOrder::SwitchOver { to: Some(to), .. }, _)) => format!(" to {to}"),
-        Ok(_) | Err(_) => String::new(),
-    };
-    carry_out(api, peer, format!("switchover {pair}{to}"), order).await
-}
-
-async fn acknowledge(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(pair): Path<String>,
-    body: Body,
-) -> Response {
-    let order = named("pair", &pair)
-        .and_then(|pair| Ok((OperatorOrder::Acknowledge { pair }, parse::<Because>(body)?.reason)));
-    carry_out(api, peer, format!("acknowledge {pair}"), order).await
-}
-
-async fn start(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(app): Path<String>,
-    body: Body,
-) -> Response {
-    let order = named("application", &app)
-        .and_then(|app| Ok((OperatorOrder::Start { app }, parse::<Because>(body)?.reason)));
-    carry_out(api, peer, format!("start {app}"), order).await
-}
-
-async fn stop(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(app): Path<String>,
-    body: Body,
-) -> Response {
-    let order = named("application", &app).and_then(|app| {
-        let Stop { graceful, reason } = parse(body)?;
-        Ok((OperatorOrder::Stop { app, graceful }, reason))
-    });
-    carry_out(api, peer, format!("stop {app}"), order).await
-}
-
-async fn restart(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(app): Path<String>,
-    body: Body,
-) -> Response {
-    let order = named("application", &app).and_then(|app| {
-        let Stop { graceful, reason } = parse(body)?;
-        Ok((OperatorOrder::Restart { app, graceful }, reason))
-    });
-    carry_out(api, peer, format!("restart {app}"), order).await
-}
-
-async fn clear_alarm(
-    State(api): State<Api>,
-    Extension(peer): Extension<Peer>,
-    Path(number): Path<String>,
-    body: Body,
-) -> Response {
-    let order = match number.parse() {
-        Ok(number) => parse(body).map(|Because { reason }| (OperatorOrder::ClearAlarm { number }, reason)),
-        Err(_) => Err(Problem::bad_request(format!("{number:?} is not the number of an alarm"))),
-    };
-    carry_out(api, peer, format!("clear alarm {number}"), order).await
-}
-
-/// Has an order carried out and audits it, whatever becomes of it. In a task of its own, because both must happen also
-/// when the client goes away meanwhile.
-async fn carry_out(
-    api: Api,
-    peer: Peer,
-    what: String,
-    order: Result<(OperatorOrder, String), Problem>,
-) -> Response {
-    let task = tokio::spawn(async move {
-        let reason = order.as_ref().map_or_else(|_| String::new(), |(_, reason)| short(reason, MAX_REASON));
-        let answer = match order {
-            Ok((order, reason)) => ask_core(&api.handle, order, By { who: peer.who.clone(), reason }).await,
-            Err(problem) => Err(problem),
-        };
-        let result = match &answer {
-            Ok(accepted) => format!("accepted: {}", accepted.text),
-            Err(problem) => format!("refused: {problem}"),
-        };
-        let what = short(&what, MAX_AUDIT_TEXT);
-        let record = AuditRecord { at: wall_clock(), who: peer.who, from: peer.from, what, reason, result };
-        api.handle.store().write(StoreItem::Audit(record));
-        answer
-    });
-    match task.await {
-        Ok(Ok(accepted)) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
-        Ok(Err(problem)) => problem.into_response(),
-        Err(_) => no_answer().into_response(),
-    }
-}
-
-async fn ask_core(handle: &Handle, order: OperatorOrder, by: By) -> Result<Accepted, Problem> {
-    if by.reason.len() > MAX_REASON {
-        return Err(Problem::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
-    }
-    match timeout(CORE_LIMIT, handle.order(order, by)).await.map_err(|_| no_answer())?? {
-        OrderOutcome::Accepted { incident, text } => Ok(Accepted { incident, text }),
-        OrderOutcome::Refused { why, plan } => Err(Problem::refused(why, plan)),
-    }
-}
-
 /// Runs a query where it may take its time.
 async fn ask_store<T: Send + 'static>(
     api: &Api,
@@ -325,7 +242,7 @@ async fn ask_store<T: Send + 'static>(
     }
 }
 
-fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let Json(object) = body?;
     serde_json::from_value(Value::Object(object)).map_err(|error| {
         let detail = format!("the body is not what was expected: {error}");
@@ -338,18 +255,18 @@ pub(super) fn named<T: FromStr<Err = NameError>>(what: &str, name: &str) -> Resu
         .map_err(|error| Problem::bad_request(format!("{name:?} is not the name of a {what}: {error}")))
 }
 
-fn no_answer() -> Problem {
+pub(super) fn no_answer() -> Problem {
     let detail = "the SCS has not answered in time; whether the order is carried out is not known, \
                   look at the status and the log";
     Problem::new(StatusCode::GATEWAY_TIMEOUT, detail)
 }
 
 /// Text from outside for the record: one line, bounded.
-fn short(text: &str, limit: usize) -> String {
+pub(super) fn short(text: &str, limit: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limit).collect()
 }
 
-fn wall_clock() -> Micros {
+pub(super) fn wall_clock() -> Micros {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Micros(u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX))
 }

@@ -48,7 +48,7 @@ fn who_asks_is_told_and_what_was_ordered_is_listed() {
     let world = World::new();
     world.run(async {
         let session: Session = world.client.get("/session", &()).await.unwrap();
-        assert!(!session.user.is_empty() && session.role == "administrator", "{session:?}");
+        assert!(!session.user.is_empty() && session.role == access::Role::Administrator, "{session:?}");
         for reason in ["first", "second"] {
             let because = Because { reason: reason.to_owned() };
             world.client.post::<Accepted>("/applications/sip1/start", &because).await.unwrap();

@@ -9,4 +9,5 @@ mod orders;
 mod refusals;
 mod rendering;
 mod tls;
+mod web;
 mod world;

@@ -1,7 +1,9 @@
 //! A cluster to talk to: the decision core on a thread of its own, agents that do at once whatever they are told, a
 //! store, and the API in front of them.
 
+use access::Secret;
 use control_link::Identity;
+use control_link::web::Tls;
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Cluster, Epoch, HostName, Instruction,
     InterfaceReport, Launch, LaunchOutcome, LaunchResult, LaunchWhat, MacAddress, Micros, Order, PairName,
@@ -31,11 +33,16 @@ pub struct World {
     pub handle: Handle,
     pub socket: PathBuf,
     pub directory: tempfile::TempDir,
+    /// The code that makes the first administrator at the web port.
+    pub first_link: Option<String>,
     messages: mpsc::Sender<Message>,
     core: Option<JoinHandle<()>>,
     // Dropped before the directory; the core ends behind it.
     server: Option<Server>,
 }
+
+/// TLS ports: for operators with certificates, and for browsers.
+pub type Ports = (Option<(TcpListener, Identity)>, Option<(TcpListener, Tls)>);
 
 enum Message {
     Look,
@@ -70,6 +77,11 @@ impl World {
 
     /// A world with a TLS port, where `tls` gives one for the directory of the world.
     pub fn with_tls(tls: impl FnOnce(&std::path::Path) -> Option<(TcpListener, Identity)>) -> Self {
+        Self::with(|directory| (tls(directory), None))
+    }
+
+    /// A world with the ports that `ports` gives for the directory of the world.
+    pub fn with(ports: impl FnOnce(&std::path::Path) -> Ports) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let retention = Retention { keep: Duration::from_secs(86_400), keep_bytes: 1 << 30 };
         let store = Store::open(&directory.path().join("takeover.db"), retention, |_| {}).unwrap();
@@ -81,10 +93,13 @@ impl World {
         let core = Core::new(handle.clone());
         let core = std::thread::spawn(move || core.run(&asked, &received));
         let socket = directory.path().join("run/scs.sock");
-        let listeners = Listeners { unix: bind_unix(&socket).unwrap(), tls: tls(directory.path()) };
+        let (tls, web) = ports(directory.path());
+        let listeners = Listeners { unix: bind_unix(&socket).unwrap(), tls, web };
         let server = Some(serve(handle.clone(), listeners, "0.1.0").unwrap());
         let client = Client::new(Target::Unix(socket.clone()));
-        let world = Self { client, handle, socket, directory, messages, core: Some(core), server };
+        let first_link = server.as_ref().and_then(Server::first_link).map(Secret::reveal);
+        let world =
+            Self { client, handle, socket, directory, first_link, messages, core: Some(core), server };
         for host in ["host1", "host2"] {
             world.connect(host);
         }
