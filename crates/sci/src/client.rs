@@ -2,24 +2,29 @@
 //! the caller.
 
 use crate::api::{DEFAULT_SOCKET, PREFIX, Problem};
+use access::{Secret, SecretError};
 use bytes::Bytes;
-use control_link::{Identity, IdentityError, PeerName, Role};
+use control_link::{Identity, IdentityError, PeerName, Role, web};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// How long connecting may take, the TLS handshake included.
@@ -30,6 +35,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(35);
 const LIVE_LIMIT: Duration = Duration::from_secs(45);
 /// Largest answer that is read, bytes.
 const MAX_ANSWER: usize = 64 << 20;
+/// Largest token file, bytes.
+const MAX_TOKEN: u64 = 1_024;
 /// Largest live event, bytes.
 const MAX_EVENT: usize = 1 << 20;
 
@@ -45,13 +52,22 @@ pub enum Target {
         /// Who asks.
         identity: Box<Identity>,
     },
+    /// Its web port, with a token.
+    Web {
+        /// `HOST:PORT`.
+        address: String,
+        /// Whom to trust.
+        tls: Arc<ClientConfig>,
+        /// The token: 64 hexadecimal digits.
+        token: Secret,
+    },
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
-            Target::Https { address, .. } => write!(f, "https://{address}"),
+            Target::Https { address, .. } | Target::Web { address, .. } => write!(f, "https://{address}"),
         }
     }
 }
@@ -65,6 +81,8 @@ pub struct Credentials<'a> {
     pub key: Option<&'a Path>,
     /// The CA's certificate.
     pub ca: Option<&'a Path>,
+    /// A token, in place of certificate and key.
+    pub token_file: Option<&'a Path>,
 }
 
 /// Why `--scs` cannot be used.
@@ -75,9 +93,18 @@ pub enum TargetError {
     Syntax(String),
     /// Certificates are missing.
     #[error(
-        "an SCS at https://... wants to know who asks: give --certificate, --key and --ca (`takeover ca issue` makes them)"
+        "an SCS at https://... wants to know who asks: give --ca and either --certificate and --key (`takeover ca issue` makes \
+         them), for its API port, or --token-file (`takeover tokens add` makes a token), for its web port"
     )]
     NoIdentity,
+    /// The token cannot be read.
+    #[error("cannot read the token in {path}: {why}")]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Certificates are no use.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -100,7 +127,12 @@ impl Target {
         let (host, port) = address.rsplit_once(':').ok_or_else(syntax)?;
         server_name(host).ok_or_else(syntax)?;
         port.parse::<u16>().map_err(|_| syntax())?;
-        let Credentials { certificate: Some(certificate), key: Some(key), ca: Some(ca) } = credentials else {
+        let Some(ca) = credentials.ca else { return Err(TargetError::NoIdentity) };
+        if let Some(path) = credentials.token_file {
+            let token = read_token(path).map_err(|why| TargetError::Token { path: path.to_owned(), why })?;
+            return Ok(Target::Web { address: address.to_owned(), tls: web::client(ca)?, token });
+        }
+        let (Some(certificate), Some(key)) = (credentials.certificate, credentials.key) else {
             return Err(TargetError::NoIdentity);
         };
         let identity = Identity::load(certificate, key, ca)?;
@@ -115,6 +147,18 @@ impl Default for Target {
     fn default() -> Self {
         Target::Unix(PathBuf::from(DEFAULT_SOCKET))
     }
+}
+
+/// A token from a file that only its owner can read.
+fn read_token(path: &Path) -> Result<Secret, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mode = file.metadata().map_err(|error| error.to_string())?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("others can read it; run: chmod 600 {}", path.display()));
+    }
+    let mut text = String::new();
+    file.take(MAX_TOKEN).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    text.trim().parse().map_err(|error: SecretError| error.to_string())
 }
 
 fn server_name(host: &str) -> Option<ServerName<'static>> {
@@ -186,6 +230,14 @@ impl Client {
         self.ask(Method::POST, path, body.into()).await
     }
 
+    /// `DELETE` below the API's prefix.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await
+    }
+
     /// What happens from now on; nothing that happens after this returned escapes it.
     ///
     /// # Errors
@@ -222,6 +274,10 @@ impl Client {
                 let stream = self.connected(connect_tls(address, identity)).await?;
                 self.exchange(stream, address, method, path, body).await
             }
+            Target::Web { address, tls, .. } => {
+                let stream = self.connected(connect_web(address, tls)).await?;
+                self.exchange(stream, address, method, path, body).await
+            }
         }
     }
 
@@ -245,7 +301,11 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Target::Web { token, .. } = &self.target {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        let request = request
             .method(method)
             .uri(format!("{PREFIX}{path}"))
             .header(HOST, host)
@@ -320,6 +380,17 @@ async fn connect_tls(
         Role::Scs => Ok(stream),
         Role::Agent | Role::Operator => Err(io::Error::other(format!("there is {peer}, not an SCS"))),
     }
+}
+
+async fn connect_web(
+    address: &str,
+    tls: &Arc<ClientConfig>,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let name = server_name(host).ok_or(io::ErrorKind::InvalidInput)?;
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    TlsConnector::from(Arc::clone(tls)).connect(name, stream).await
 }
 
 /// One live event: its name ([`crate::api::live`]) and its data.

@@ -1,6 +1,7 @@
 //! The operator's verbs on the command line. Arguments and exit codes are here, what a verb does in `show` and
 //! `order`, what it prints in [`crate::render`].
 
+mod access;
 mod calls;
 mod order;
 mod out;
@@ -84,6 +85,26 @@ pub enum Command {
   takeover calls show 2-1f3a
   takeover calls trace 'a84b4c76e66710@pc33.example.com'"))]
     Calls(Calls),
+    /// List users of the web console, add one, change or remove one
+    #[command(after_long_help = help("
+  takeover users
+  takeover users add ann --role operator         prints a link by which ann sets her password
+  takeover users link ann                        another link: ann has forgotten it
+  takeover users disable ann --reason \"has left\""))]
+    Users(access::Users),
+    /// List tokens of programs, make or remove one
+    #[command(after_long_help = help("
+  takeover tokens
+  takeover tokens add nagios --role viewer --days 365
+  takeover tokens add drill --role operator --pair sip --days 30
+  takeover tokens remove 3"))]
+    Tokens(access::Tokens),
+    /// Show who ordered what, refused attempts too; or check that nobody has changed the record
+    #[command(after_long_help = help("
+  takeover audit --limit 50
+  takeover audit verify
+  takeover audit verify --database /backup/takeover.db"))]
+    Audit(access::Audit),
     /// Show hosts with their figures
     #[command(after_long_help = help("
   takeover hosts"))]
@@ -125,6 +146,16 @@ pub struct Options {
         hide_env_values = true
     )]
     pub key: Option<PathBuf>,
+    /// File with a token, for an SCS's web port; in place of certificate and key
+    #[arg(
+        long,
+        env = "TAKEOVER_TOKEN_FILE",
+        value_name = "FILE",
+        help_heading = CONNECTION,
+        conflicts_with_all = ["certificate", "key"],
+        hide_env_values = true
+    )]
+    pub token_file: Option<PathBuf>,
     /// Certificate of the cluster's CA
     #[arg(
         long,
@@ -396,6 +427,8 @@ enum Failure {
     NotConfirmed,
     #[error("no pair shows its calls: give one of SIP Servers an `http-port` in [pairs.NAME.sip]")]
     NoCalls,
+    #[error(transparent)]
+    Store(#[from] scs::store::QueryError),
 }
 
 impl Failure {
@@ -409,7 +442,8 @@ impl Failure {
             Failure::Client(ClientError::Problem(_))
             | Failure::Io(_)
             | Failure::NotConfirmed
-            | Failure::NoCalls => Exit::Refused,
+            | Failure::NoCalls
+            | Failure::Store(_) => Exit::Refused,
             Failure::Target(_) => Exit::Usage,
         }
     }
@@ -441,7 +475,13 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
         certificate: options.certificate.as_deref(),
         key: options.key.as_deref(),
         ca: options.ca.as_deref(),
+        token_file: options.token_file.as_deref(),
     };
+    if let Command::Audit(args) = &command
+        && let Some(exit) = access::verify_file(args, out)?
+    {
+        return Ok(exit);
+    }
     let client = Client::new(Target::parse(&options.scs, credentials)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -459,6 +499,9 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
                 Some(IncidentVerb::Show { id, .. }) => show::incident(&client, id, out).await,
                 None => show::incidents(&client, args.pair, args.limit, out).await,
             },
+            Command::Users(args) => access::users(&client, args, out).await,
+            Command::Tokens(args) => access::tokens(&client, args, out).await,
+            Command::Audit(args) => access::audit(&client, args, out).await,
             Command::Calls(args) => calls::run(&client, &args, out).await,
             Command::Switchover(args) => order::switch_over(&client, args, out).await,
             Command::Start(args) => order::start(&client, args, out).await,
@@ -487,6 +530,9 @@ impl Command {
                 ..
             }) => options,
             Command::Calls(args) => &args.options,
+            Command::Users(args) => args.options(),
+            Command::Tokens(args) => args.options(),
+            Command::Audit(args) => args.options(),
             Command::Hosts(args) => &args.options,
         }
     }

@@ -1,6 +1,7 @@
 //! What the API says as text for people: aligned, in their own time zone, coloured on a terminal. Pure: values and a
 //! [`Look`] in, text out. The layouts are in the submodules, one for each thing that is shown.
 
+mod access;
 mod alarms;
 mod calls;
 mod hosts;
@@ -10,6 +11,7 @@ mod plan;
 mod status;
 mod table;
 
+pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
 pub use calls::{call, calls, trace};
 pub use hosts::hosts;
@@ -74,7 +76,7 @@ impl Look {
     }
 
     /// A time to the second.
-    fn time(&self, at: Micros) -> String {
+    pub(crate) fn time(&self, at: Micros) -> String {
         self.format(at, "%Y-%m-%d %H:%M:%S")
     }
 

@@ -34,7 +34,12 @@ fn an_operator_gets_in_and_is_named_in_the_audit() {
     ca::issue(&directory.join("ca"), Role::Operator, "ann", &directory.join("ann")).unwrap();
     let (certificate, key, ca) =
         (directory.join("ann/ann.pem"), directory.join("ann/ann.key"), directory.join("ca/ca.pem"));
-    let credentials = Credentials { certificate: Some(&certificate), key: Some(&key), ca: Some(&ca) };
+    let credentials = Credentials {
+        certificate: Some(&certificate),
+        key: Some(&key),
+        ca: Some(&ca),
+        ..Credentials::default()
+    };
     let client = Client::new(Target::parse(&format!("https://{address}"), credentials).unwrap());
     world.run(async {
         client.get::<Version>("/version", &()).await.unwrap();

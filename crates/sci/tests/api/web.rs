@@ -3,11 +3,14 @@
 
 use crate::world::{LIMIT, World};
 use control_link::{Identity, Role, ca, web};
-use sci::api::{Audit, MadeToken, NewLink, Problem, Session, Users};
+use sci::api::{Audit, MadeToken, NewLink, Problem, Session, Users, Version};
+use sci::client::{Client, Credentials, Target};
 use scs::store::AuditRecord;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -326,6 +329,32 @@ fn tokens_have_a_role_pairs_and_an_end() {
         browser.send("POST", path, &with(&token2), "{}").await.refused(401, "does not exist");
     });
     assert!(told(&world.audit()).iter().any(|line| line.starts_with("token drill2: start sip2: accepted")));
+}
+
+#[test]
+fn the_command_line_gets_in_with_a_token() {
+    let (world, browser) = world();
+    let path = world.directory.path().join("token");
+    world.run(async {
+        let root = root(&world, &browser).await;
+        let made = root.ask("POST", "/tokens", json!({ "name": "cli", "role": "viewer", "days": 1 })).await;
+        let token: MadeToken = made.json();
+        std::fs::write(&path, format!("{}\n", token.token)).unwrap();
+    });
+    let ca = world.directory.path().join("ca/ca.pem");
+    let parse = || {
+        let files = Credentials { token_file: Some(&path), ca: Some(&ca), ..Credentials::default() };
+        Target::parse(&format!("https://{}", browser.address), files)
+    };
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert!(parse().unwrap_err().to_string().contains("chmod 600"));
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let client = Client::new(parse().unwrap());
+    world.run(async {
+        client.get::<Version>("/version", &()).await.unwrap();
+        let refused = client.post::<Value>("/applications/sip2/start", &json!({})).await.unwrap_err();
+        assert!(refused.to_string().contains("token cli is viewer"), "{refused}");
+    });
 }
 
 #[test]
