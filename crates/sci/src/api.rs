@@ -34,7 +34,7 @@
 //! | `GET /tokens` | | [`Tokens`] |
 //! | `POST /tokens` | [`NewToken`] | [`MadeToken`] |
 //! | `DELETE /tokens/{id}` | | [`Done`] |
-//! | `GET /events` | | server-sent events, see [`live`] |
+//! | `GET /events` | `last-event-id` | server-sent events, see [`live`] |
 //! | `GET /version` | | [`Version`] |
 //!
 //! Whatever is not answered is a [`Problem`]. An accepted order is answered with 202, a refused one with 409; each is
@@ -263,7 +263,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Names of the events of `GET /events` (`text/event-stream`).
+/// Names of the events of `GET /events` (`text/event-stream`). Each has an `id`; with the last one seen as `Last-Event-ID`
+/// (header, or `last-event-id` in the query) a stream goes on behind it.
 pub mod live {
     /// A log event; the data is a `LogEvent`.
     pub const LOG: &str = "log";
@@ -271,6 +272,7 @@ pub mod live {
     pub const INCIDENT: &str = "incident";
     /// `GET /status` has something new to say; no data.
     pub const VIEW: &str = "view";
-    /// The reader was too slow and events were lost; the stream ends. The data is how many.
+    /// Events were lost: look anew. The data is how many; 0: not known, because the reader was away for too long. Where the
+    /// reader was too slow, the stream ends.
     pub const LOST: &str = "lost";
 }

@@ -20,6 +20,7 @@ use access::Secret;
 use control_link::Identity;
 use control_link::web::Tls;
 use door::Door;
+use live::Hub;
 use scs::handle::Handle;
 use std::io;
 use std::net::TcpListener;
@@ -108,7 +109,10 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
         None => None,
     };
     drop(context);
-    let routes = routes::router(routes::Api { handle, release: release.into(), door });
+    let hub = Hub::new(routes::wall_clock().0);
+    // Subscribed here: whoever asks for events later misses none that came before.
+    let passing_on = hub.clone().run(handle.events());
+    let routes = routes::router(routes::Api { handle, release: release.into(), door, hub });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async {
@@ -116,6 +120,7 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
                 // Either the sender was dropped or it sent: both mean stop.
                 _ = stopped => {}
                 () = listen::accept(unix, tls, web, routes) => {}
+                () = passing_on => {}
             }
         });
         // Queries that still run end by their own time limit; nobody waits for their answer.

@@ -25,10 +25,10 @@ const MAX_WHO: usize = 64;
 
 pub(super) async fn session(Extension(caller): Extension<Caller>) -> Json<Session> {
     Json(Session {
+        csrf: caller.session().map(|secret| csrf(secret).reveal()),
         user: caller.who,
         role: caller.role,
         pairs: caller.pairs,
-        csrf: caller.session.as_ref().map(|secret| csrf(secret).reveal()),
     })
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn log_in(State(api): State<Api>, Extension(peer): Extension<Pe
 }
 
 pub(super) async fn log_out(State(api): State<Api>, Extension(caller): Extension<Caller>) -> Response {
-    let Some(secret) = &caller.session else {
+    let Some(secret) = caller.session() else {
         return Problem::bad_request("there is no session to end: you are known without a login")
             .into_response();
     };

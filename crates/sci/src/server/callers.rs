@@ -1,7 +1,7 @@
 //! Each request's caller: known by the connection, by a token or by the session of a browser; and the gate in front of each
 //! endpoint, which names the role that it needs.
 
-use super::door::{Caller, Denied, Door, Peer};
+use super::door::{Caller, Denied, Door, Peer, Proof};
 use super::routes::{Api, short, wall_clock};
 use crate::api::{CSRF_HEADER, PREFIX, Problem};
 use access::{Role, Secret};
@@ -42,7 +42,7 @@ pub(super) async fn identify(
             from: from.clone(),
             role: Role::Administrator,
             pairs: None,
-            session: None,
+            proof: Proof::Connection,
         })),
         Peer::Stranger(address) => stranger(&api.door, *address, &request),
     };
@@ -99,14 +99,20 @@ fn stranger(door: &Door, address: SocketAddr, request: &Request) -> Result<Optio
         let Some(text) = text else {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "expected Authorization: Bearer TOKEN"));
         };
-        let token = door.token(text.trim(), address.ip(), now).map_err(|denied| match denied {
+        let (secret, token) = door.token(text.trim(), address.ip(), now).map_err(|denied| match denied {
             Denied::Wrong => {
                 Problem::new(StatusCode::UNAUTHORIZED, "this token does not exist, or it has expired")
             }
             Denied::Locked(_) | Denied::Busy => denied.into(),
         })?;
         let who = format!("token {}", token.name);
-        return Ok(Some(Caller { who, from, role: token.role, pairs: token.pairs, session: None }));
+        return Ok(Some(Caller {
+            who,
+            from,
+            role: token.role,
+            pairs: token.pairs,
+            proof: Proof::Token(secret),
+        }));
     }
     let Some(secret) = cookie(headers) else { return Ok(None) };
     // A session that has ended is no bad credential: the page logs in again.
@@ -122,7 +128,7 @@ fn stranger(door: &Door, address: SocketAddr, request: &Request) -> Result<Optio
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
     }
-    Ok(Some(Caller { who: name.to_string(), from, role, pairs: None, session: Some(secret) }))
+    Ok(Some(Caller { who: name.to_string(), from, role, pairs: None, proof: Proof::Session(secret) }))
 }
 
 /// What a page must send with its orders: whoever cannot read our pages cannot know it.

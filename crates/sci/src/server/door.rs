@@ -46,8 +46,29 @@ pub(super) struct Caller {
     pub(super) role: Role,
     /// To which pairs the orders may be; none: to all.
     pub(super) pairs: Option<BTreeSet<PairName>>,
+    /// What was shown.
+    pub(super) proof: Proof,
+}
+
+/// How a caller is known.
+#[derive(Debug, Clone)]
+pub(super) enum Proof {
+    /// By the connection.
+    Connection,
+    /// By the session of a browser.
+    Session(Secret),
+    /// By a token.
+    Token(Secret),
+}
+
+impl Caller {
     /// The session's secret, where a browser has logged in.
-    pub(super) session: Option<Secret>,
+    pub(super) fn session(&self) -> Option<&Secret> {
+        match &self.proof {
+            Proof::Session(secret) => Some(secret),
+            Proof::Connection | Proof::Token(_) => None,
+        }
+    }
 }
 
 /// The memory of who may use the API.
@@ -160,11 +181,22 @@ impl Door {
         Some((name, role))
     }
 
+    /// Whether a caller is still let in, who reads on for hours.
+    pub(super) fn admits(&self, caller: &Caller, now: Micros) -> bool {
+        match &caller.proof {
+            Proof::Connection => true,
+            Proof::Session(secret) => self.session(secret, now).is_some(),
+            Proof::Token(secret) => self.lock().accounts.token(secret, now).is_some(),
+        }
+    }
+
     /// The token of a secret. Who guesses is locked out.
-    pub(super) fn token(&self, text: &str, source: IpAddr, now: Micros) -> Result<Token, Denied> {
+    pub(super) fn token(&self, text: &str, source: IpAddr, now: Micros) -> Result<(Secret, Token), Denied> {
         let mut inner = self.lock();
         inner.guard.admit(None, source, now)?;
-        let token = text.parse().ok().and_then(|secret| inner.accounts.token(&secret, now).cloned());
+        let secret: Option<Secret> = text.parse().ok();
+        let token = secret.and_then(|secret| Some((inner.accounts.token(&secret, now)?.clone(), secret)));
+        let token = token.map(|(token, secret)| (secret, token));
         token.ok_or_else(|| {
             inner.guard.wrong(None, source, now);
             Denied::Wrong

@@ -2,6 +2,7 @@
 
 use super::callers::{self, Needs};
 use super::door::Door;
+use super::live::Hub;
 use super::{accounts, calls, console, live, orders};
 use crate::api::{
     Alarms, Audit, AuditLine, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, PREFIX, Problem, Status,
@@ -38,6 +39,7 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) release: Arc<str>,
     pub(super) door: Door,
+    pub(super) hub: Hub,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
