@@ -8,6 +8,7 @@ mod console;
 mod door;
 mod listen;
 mod live;
+mod manners;
 mod orders;
 mod patient;
 mod problem;
@@ -21,6 +22,7 @@ use control_link::Identity;
 use control_link::web::Tls;
 use door::Door;
 use live::Hub;
+use manners::Orders;
 use scs::handle::Handle;
 use std::io;
 use std::net::TcpListener;
@@ -112,7 +114,8 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
     let hub = Hub::new(routes::wall_clock().0);
     // Subscribed here: whoever asks for events later misses none that came before.
     let passing_on = hub.clone().run(handle.events());
-    let routes = routes::router(routes::Api { handle, release: release.into(), door, hub });
+    let routes =
+        routes::router(routes::Api { handle, release: release.into(), door, hub, orders: Orders::default() });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async {

@@ -66,7 +66,10 @@ pub(super) async fn gate(needs: Needs, api: Api, request: Request, next: Next) -
         (Needs::Role(role), Some(caller)) if caller.role >= role => {
             let mut request = request;
             request.extensions_mut().insert(caller.clone());
-            return next.run(request).await;
+            return match *request.method() {
+                Method::POST => api.orders.once(caller, wall_clock(), request, next).await,
+                _ => next.run(request).await,
+            };
         }
         (Needs::Role(role), Some(caller)) => {
             let detail = format!("this needs the role {role}; {} is {}", caller.who, caller.role);

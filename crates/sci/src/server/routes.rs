@@ -3,6 +3,7 @@
 use super::callers::{self, Needs};
 use super::door::Door;
 use super::live::Hub;
+use super::manners::{self, Orders};
 use super::{accounts, calls, console, live, orders};
 use crate::api::{
     Alarms, Audit, AuditLine, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, PREFIX, Problem, Status,
@@ -40,6 +41,7 @@ pub(super) struct Api {
     pub(super) release: Arc<str>,
     pub(super) door: Door,
     pub(super) hub: Hub,
+    pub(super) orders: Orders,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -103,7 +105,8 @@ pub(super) fn router(api: Api) -> Router {
         .at(ADMINISTRATOR, "/tokens", get(accounts::tokens).post(accounts::add_token))
         .at(ADMINISTRATOR, "/tokens/{id}", delete(accounts::remove_token))
         .at(VIEWER, "/version", get(version))
-        .router;
+        .router
+        .layer(middleware::from_fn(manners::unchanged));
     Router::new()
         .nest(PREFIX, v1)
         .fallback(console::file)

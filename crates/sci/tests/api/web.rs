@@ -3,6 +3,7 @@
 
 use crate::world::{LIMIT, World};
 use control_link::{Identity, Role, ca, web};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sci::api::{Audit, MadeToken, NewLink, Problem, Session, Users, Version};
 use sci::client::{Client, Credentials, Target};
 use scs::store::AuditRecord;
@@ -295,6 +296,94 @@ fn who_guesses_is_locked_out_and_a_name_tells_nothing() {
     });
     let audit = told(&world.audit());
     assert_eq!(audit.iter().filter(|line| line.contains("log in: refused")).count(), 9, "{audit:#?}");
+}
+
+#[test]
+fn an_order_that_is_sent_again_is_carried_out_once() {
+    let (world, browser) = world();
+    world.run(async {
+        let root = root(&world, &browser).await;
+        let head = format!(
+            "Content-Type: application/json\r\nCookie: {}\r\nX-CSRF-Token: {}\r\n",
+            root.cookie.as_ref().unwrap(),
+            root.csrf.as_ref().unwrap()
+        );
+        let order = |key: &'static str, body: &'static str| {
+            let head = format!("{head}Idempotency-Key: {key}\r\n");
+            let root = &root;
+            async move { root.send("POST", "/api/v1/pairs/sip/switchover", &head, body).await }
+        };
+        let first = order("k1", "{}").await;
+        assert_eq!(first.status, 202, "{}", first.body);
+        let again = order("k1", "{}").await;
+        assert_eq!((again.status, &again.body), (202, &first.body));
+        order("k1", r#"{"reason":"another"}"#).await.refused(422, "another order");
+        order("", "{}").await.refused(400, "1 to 128");
+    });
+    let ordered = world.audit().iter().filter(|record| record.what.starts_with("switchover")).count();
+    assert_eq!(ordered, 1);
+}
+
+#[test]
+fn an_unchanged_answer_is_not_sent_again() {
+    let (world, browser) = world();
+    world.run(async {
+        let root = root(&world, &browser).await;
+        let users = root.get("/users").await;
+        let etag = users.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+        let cookie = root.cookie.clone().unwrap();
+        let asked = |tag: String| {
+            let (root, head) = (&root, format!("Cookie: {cookie}\r\nIf-None-Match: {tag}\r\n"));
+            async move { root.send("GET", "/api/v1/users", &head, "").await }
+        };
+        let same = asked(format!("\"other\", W/{etag}")).await;
+        assert_eq!((same.status, same.body.as_str()), (304, ""));
+        root.ask("POST", "/users", json!({ "name": "ann", "role": "viewer" })).await;
+        assert_eq!(asked(etag.to_owned()).await.status, 200);
+    });
+}
+
+#[test]
+fn a_thousand_readers_of_live_events_are_served() {
+    // Both ends are in this process: twice as many files, and some.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(
+        most >= 4_096,
+        "a process may have {most} open files here, this test needs 4096: raise the hard limit"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(65_536), most).unwrap();
+    let (world, browser) = world();
+    let sockets = 1_000;
+    world.run(async {
+        let root = root(&world, &browser).await;
+        let cookie = root.cookie.as_ref().unwrap();
+        let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n");
+        let mut readers = Vec::new();
+        for _ in 0..sockets {
+            let mut stream = browser.connect().await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            readers.push(stream);
+        }
+        for reader in &mut readers {
+            until(reader, ": connected").await;
+        }
+        let event = domain::LogEvent::new(domain::events::SCS_STARTED, domain::Micros(1));
+        world.handle.publish(scs::handle::LiveEvent::Log(event.because("for all".to_owned())));
+        for reader in &mut readers {
+            until(reader, "for all").await;
+        }
+        assert_eq!(root.get("/status").await.status, 200, "others are served beside them");
+    });
+}
+
+/// Reads until `text` has come.
+async fn until(reader: &mut TlsStream<TcpStream>, text: &str) {
+    let (mut all, mut buffer) = (String::new(), vec![0; 4_096]);
+    while !all.contains(text) {
+        let read = reader.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "{all}");
+        all.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
 }
 
 #[test]
