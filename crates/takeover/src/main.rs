@@ -62,7 +62,11 @@ enum Command {
 
 fn main() -> ExitCode {
     // Before anything else, and before any thread: the demo goes on in namespaces of its own.
-    let outcome = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    let outcome = match arguments.command {
         Command::Operate(command) => return sci::command::run(command),
         Command::Check(arguments) => return check::run(&arguments),
         Command::Vip(arguments) => return vip::run(arguments),
@@ -91,6 +95,17 @@ fn main() -> ExitCode {
         eprintln!("takeover: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Where nobody reads, nobody is told.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(sci::command::usage_code(std::env::args().skip(1)))
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]
