@@ -8,6 +8,7 @@ mod doctor;
 #[cfg(test)]
 mod documents;
 mod guarantee;
+mod man;
 mod sip_user;
 mod vip;
 
@@ -58,6 +59,9 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write manual pages, one for each command
+    #[command(after_help = "Example: takeover man /usr/local/share/man/man1")]
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "takeover", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         // The whole chain: what did not happen, and why.
