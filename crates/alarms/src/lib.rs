@@ -159,6 +159,13 @@ impl Alarms {
         self.active.iter()
     }
 
+    /// A copy with only the alarms whose sources are `ours`.
+    #[must_use]
+    pub fn about(&self, ours: impl Fn(&Source) -> bool) -> Self {
+        let active = self.active.iter().filter(|alarm| ours(&alarm.source)).cloned().collect();
+        Self { active, last_number: self.last_number }
+    }
+
     /// Leaves `count` numbers out: they may have been given out by a run that could not say so any more.
     pub fn skip_numbers(&mut self, count: u64) {
         self.last_number = self.last_number.saturating_add(count);

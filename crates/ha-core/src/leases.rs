@@ -240,6 +240,16 @@ impl State {
         }
     }
 
+    /// Whether no agent of the pair's members says that it does not hear the other's.
+    pub(crate) fn hear_each_other(&self, pair: &Pair) -> bool {
+        let hosts: Vec<_> = pair.members.iter().filter_map(|app| self.host_of(app)).collect();
+        let deaf = |host: &&&HostName| {
+            let peers = self.hosts.get(**host).map(|state| &state.peers);
+            peers.is_some_and(|peers| peers.iter().any(|(peer, heard)| hosts.contains(&peer) && !heard))
+        };
+        !hosts.iter().any(|host| deaf(&host))
+    }
+
     /// Whether the agent of the pair's other member says that it hears the agent of `host`.
     pub(crate) fn heard_by_peer(&self, pair: &Pair, host: &HostName) -> bool {
         let others = pair.members.iter().filter_map(|m| self.host_of(m)).filter(|h| *h != host);

@@ -31,6 +31,7 @@
 mod claims;
 mod durable;
 mod elect;
+mod foresight;
 mod incidents;
 mod index;
 mod input;
@@ -50,6 +51,7 @@ mod watch;
 
 pub use claims::Claim;
 pub use durable::Durable;
+pub use foresight::{Consequence, Fault};
 pub use incidents::{Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, Step};
 pub use input::{Action, By, Input, LaunchRequest, Lost, OperatorOrder, OrderId, OrderOutcome, Record};
 pub use leases::LeaseView;

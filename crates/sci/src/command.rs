@@ -3,12 +3,14 @@
 
 mod access;
 mod calls;
+mod monitor;
 mod order;
 mod out;
 mod show;
 mod time;
 
 use crate::client::{Client, ClientError, Credentials, Target, TargetError};
+use crate::health::Verdict;
 use clap::{Args, Subcommand};
 use domain::{AppName, EventId, HostName, Level, Micros, PairName, parse_duration};
 use out::Out;
@@ -109,10 +111,25 @@ pub enum Command {
     #[command(after_long_help = help("
   takeover hosts"))]
     Hosts(Hosts),
+    /// Check a pair, or everything, as a plugin of Nagios, Icinga and others: one line, exit code 0 to 3
+    #[command(after_long_help = plugin_help("
+  takeover check-health
+  takeover check-health sip --timeout 5s"))]
+    CheckHealth(CheckHealth),
 }
 
 fn help(examples: &str) -> String {
     format!("Examples:{examples}\n\n{EXIT_CODES}")
+}
+
+fn plugin_help(examples: &str) -> String {
+    format!(
+        "Examples:{examples}\n\nExit codes:
+  0  OK
+  1  WARNING: service is there, and the next fault may need what is missing
+  2  CRITICAL: callers notice, or will at the next fault
+  3  UNKNOWN: the SCS cannot be asked, or the command line is wrong"
+    )
 }
 
 /// Heading of the options that say where the SCS is.
@@ -404,14 +421,42 @@ pub struct Hosts {
     pub options: Options,
 }
 
-/// How a verb ended; the number is the exit code.
+/// Arguments of `check-health`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckHealth {
+    /// The pair; everything unless given
+    pub pair: Option<PairName>,
+    /// How long the SCS may take to answer
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Where the SCS is and how to answer.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
-    Done = 0,
-    Refused = 1,
-    Usage = 2,
-    Unreachable = 3,
-    Trouble = 4,
+    Done,
+    Refused,
+    Usage,
+    Unreachable,
+    Trouble,
+    /// What a plugin found.
+    Health(Verdict),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+            Exit::Trouble => 4,
+            Exit::Health(verdict) => verdict as u8,
+        }
+    }
 }
 
 /// Why a verb did not end as it should.
@@ -425,6 +470,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("not done: not confirmed")]
     NotConfirmed,
+    #[error("the SCS did not answer within {0:?}")]
+    Late(Duration),
     #[error("no pair shows its calls: give one of SIP Servers an `http-port` in [pairs.NAME.sip]")]
     NoCalls,
     #[error(transparent)]
@@ -434,9 +481,8 @@ enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Failure::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => {
-                Exit::Unreachable
-            }
+            Failure::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. })
+            | Failure::Late(_) => Exit::Unreachable,
             // A bad name or a filter that makes no sense is a mistake on the command line, wherever it is noticed.
             Failure::Client(ClientError::Problem(problem)) if problem.status == 400 => Exit::Usage,
             Failure::Client(ClientError::Problem(_))
@@ -454,19 +500,29 @@ impl Failure {
     }
 }
 
+/// The exit code of a command line that is wrong, given its words behind the program's name. A plugin says with it that it
+/// knows nothing: 2 would be an alert.
+#[must_use]
+pub fn usage_code(mut words: impl Iterator<Item = String>) -> u8 {
+    let is_plugin = words.next().is_some_and(|verb| verb == "check-health");
+    if is_plugin { Exit::Health(Verdict::Unknown).code() } else { Exit::Usage.code() }
+}
+
 /// Carries out a verb, speaking on standard output and, where it fails, on standard error.
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
     let out = Out::new(command.options().json);
+    let is_plugin = matches!(command, Command::CheckHealth(_));
     let exit = match run_to_end(command, &out) {
         Ok(exit) => exit,
+        Err(failure) if is_plugin => monitor::cannot_say(&failure, &out),
         Err(failure) if failure.is_broken_pipe() => Exit::Done,
         Err(failure) => {
             out.fail(&failure);
             failure.exit()
         }
     };
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.code())
 }
 
 fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
@@ -488,6 +544,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
         match command {
             Command::Status(args) => show::status(&client, &args, out).await,
             Command::Hosts(_) => show::hosts(&client, out).await,
+            Command::CheckHealth(args) => monitor::check(&client, &args, out).await,
             Command::Log(args) => show::log(&client, args, out).await,
             Command::Alarms(args) => match args.verb {
                 Some(AlarmVerb::Clear { number, reason, .. }) => {
@@ -534,6 +591,7 @@ impl Command {
             Command::Tokens(args) => args.options(),
             Command::Audit(args) => args.options(),
             Command::Hosts(args) => &args.options,
+            Command::CheckHealth(args) => &args.options,
         }
     }
 }

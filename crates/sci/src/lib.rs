@@ -10,5 +10,6 @@
 pub mod api;
 pub mod client;
 pub mod command;
+pub mod health;
 pub mod render;
 pub mod server;

@@ -118,7 +118,7 @@ fn milliseconds(d: Duration) -> String {
 }
 
 /// Text from outside (applications say of themselves what they like): nothing in it may move the cursor or ring bells.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

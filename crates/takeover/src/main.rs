@@ -8,6 +8,7 @@ mod doctor;
 #[cfg(test)]
 mod documents;
 mod guarantee;
+mod man;
 mod sip_user;
 mod vip;
 
@@ -58,11 +59,18 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+    /// Write manual pages, one for each command
+    #[command(after_help = "Example: takeover man /usr/local/share/man/man1")]
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
     // Before anything else, and before any thread: the demo goes on in namespaces of its own.
-    let outcome = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    let outcome = match arguments.command {
         Command::Operate(command) => return sci::command::run(command),
         Command::Check(arguments) => return check::run(&arguments),
         Command::Vip(arguments) => return vip::run(arguments),
@@ -85,12 +93,24 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut command, "takeover", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Man(arguments) => man::run(&arguments, Arguments::command()).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         // The whole chain: what did not happen, and why.
         eprintln!("takeover: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+fn explain(error: &clap::Error) -> ExitCode {
+    // Where nobody reads, nobody is told.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(sci::command::usage_code(std::env::args().skip(1)))
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]

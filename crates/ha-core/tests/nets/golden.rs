@@ -2,7 +2,7 @@
 //! numbers of the workflow. UPDATE_GOLDENFILES=1 rewrites them: only if you can say why every line moved.
 
 use crate::world::{World, app, host, pair};
-use domain::{AppStatus, Cause, Epoch, Standby, VipAddress, parse_duration};
+use domain::{AppStatus, Cause, Epoch, GateReport, LeaseReport, Standby, VipAddress, parse_duration};
 use goldenscript::{Command, Context};
 use ha_core::{Input, OperatorOrder};
 use std::error::Error;
@@ -131,6 +131,19 @@ impl goldenscript::Runner for Script {
             "took-over" => world.took_over(&app(&word()?), Epoch(word()?.parse()?)),
             "asks" => world.look(&host(&word()?)),
             "plan" => return plan(world),
+            "what-if" => return what_if(world),
+            // The agent tells that nothing but itself enforces the lease there.
+            "has-no-gate" => {
+                let why = "no rights to load it".to_owned();
+                let lease = LeaseReport {
+                    pair: pair("sip"),
+                    held: Some(Epoch(2)),
+                    left_us: 0,
+                    backing: 2,
+                    gate: GateReport::Agent { why },
+                };
+                world.feed(Input::LeasesReported { host: host(&word()?), leases: vec![lease] });
+            }
             "stop" => {
                 forget(world.order(OperatorOrder::Stop { app: app(&word()?), graceful: false }, "alice", ""))
             }
@@ -165,6 +178,12 @@ fn edited(edits: &[String]) -> Result<String, Box<dyn Error>> {
         Some("two-pairs") => include_str!("world/two_pairs.toml").to_owned(),
         Some("old-hosts") => include_str!("world/old_hosts.toml").to_owned(),
         Some("cold") => include_str!("world/cold.toml").to_owned(),
+        Some("unwatched") => {
+            include_str!("world/cluster.toml").replace("command = [", "watchdog = false\ncommand = [")
+        }
+        Some("scs-on-host1") => {
+            include_str!("world/cluster.toml").replace("192.0.2.1:7400", "192.0.2.11:7400")
+        }
         _ => include_str!("world/cluster.toml").to_owned(),
     };
     for edit in edits.iter().filter(|e| e.contains('=')) {
@@ -189,6 +208,27 @@ fn plan(world: &World) -> Result<String, Box<dyn Error>> {
     for line in &plan.callers {
         writeln!(text, "callers: {line}")?;
     }
+    Ok(text)
+}
+
+fn what_if(world: &World) -> Result<String, Box<dyn Error>> {
+    let before = world.core.view(world.now);
+    let mut text = String::new();
+    for told in world.core.consequences(&pair("sip"), world.now)? {
+        writeln!(text, "if {}:\n    {}", told.title, told.text)?;
+        let figure = |us: Option<u64>| us.map_or("never".to_owned(), |us| format!("{us} us"));
+        let primary = told.primary.map_or("nobody".to_owned(), |app| app.to_string());
+        let backing = told.backing.map_or("-".to_owned(), |n| n.to_string());
+        writeln!(
+            text,
+            "    noticed {}, moves {}, primary {primary}, away {}, backing {backing}",
+            figure(told.noticed_us),
+            told.moves,
+            figure(told.away_us)
+        )?;
+        writeln!(text, "    next: {}", told.next)?;
+    }
+    assert_eq!(world.core.view(world.now), before, "imagining changes nothing");
     Ok(text)
 }
 
@@ -295,6 +335,14 @@ scripts! {
     vip_that_moves_to_another_pair_is_withheld
     vip_of_a_replaced_pair_is_withheld
     inquiry_that_fails_is_asked_again_after_a_pause
+    what_if_all_is_well
+    what_if_the_backup_is_away
+    what_if_it_is_frozen
+    what_if_nothing_watches
+    what_if_standby_is_cold
+    what_if_there_is_no_gate
+    what_if_the_scs_is_on_a_member
+    what_if_the_agents_do_not_hear_each_other
 }
 
 /// The outcome is in the transcript.

@@ -10,6 +10,9 @@ const CLUSTER: &str = include_str!("world/cluster.toml");
 const SCRIPTED: &str = include_str!("world/scripted.toml");
 const COLD: &str = include_str!("world/cold.toml");
 
+/// One history in so many is asked what would happen next, which takes as long as many histories.
+const IMAGINE_EVERY: u64 = 16;
+
 /// SplitMix64: small, good enough, and the same everywhere.
 struct Random(u64);
 
@@ -54,6 +57,9 @@ fn check(seed: u64) {
         pass(&mut world, &mut random);
     }
     world.quiet();
+    if seed % IMAGINE_EVERY == 0 {
+        imagine(&world, seed);
+    }
     world.heal_all();
     world.check_whole();
     assert!(
@@ -62,6 +68,15 @@ fn check(seed: u64) {
         world.violations.join("\n"),
         world.lines.join("\n")
     );
+}
+
+/// What would happen next can be told in whatever state things are, and service that comes back has a time.
+fn imagine(world: &World, seed: u64) {
+    let Ok(told) = world.core.consequences(&pair("sip"), world.now) else { return };
+    for told in told {
+        assert_eq!(told.primary.is_some(), told.away_us.is_some(), "seed {seed}: {told:?}");
+        assert!(told.text.ends_with('.') && !told.text.contains(".."), "seed {seed}: {told:?}");
+    }
 }
 
 /// One fault or order.

@@ -50,13 +50,7 @@ impl Out {
             // The exit code says the same.
             let _ = self.json(problem);
         }
-        let mut text = format!("error: {failure}");
-        let mut cause = failure.source();
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
-        }
-        self.remark(&text);
+        self.remark(&format!("error: {}", with_causes(failure)));
     }
 
     /// Asks, where somebody sits at a terminal; elsewhere whoever wrote the script has thought about it.
@@ -73,4 +67,15 @@ impl Out {
             _ => Err(Failure::NotConfirmed),
         }
     }
+}
+
+/// An error with all that led to it.
+pub(super) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

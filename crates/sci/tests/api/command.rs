@@ -2,7 +2,7 @@
 
 use crate::world::{LIMIT, World, app};
 use clap::{CommandFactory, Parser};
-use sci::command::{Command, run};
+use sci::command::{Command, run, usage_code};
 use scs::store::IncidentFilter;
 use std::process::ExitCode;
 
@@ -44,6 +44,24 @@ fn the_arguments_hold_together_and_the_help_teaches() {
         let error = Cli::try_parse_from(words).expect_err(bad);
         assert_eq!(error.exit_code(), 2, "{bad}");
     }
+}
+
+#[test]
+fn a_plugin_whose_command_line_is_wrong_knows_nothing() {
+    let code = |line: &str| usage_code(line.split(' ').map(str::to_owned));
+    assert_eq!((code("check-health --tiemout 5s"), code("status --chekc")), (3, 2));
+}
+
+#[test]
+fn a_plugin_gives_up_in_time() {
+    let silent = tempfile::tempdir().unwrap();
+    let socket = silent.path().join("scs.sock");
+    // It is connected to, and never answers.
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let scs = format!("unix:{}", socket.display());
+    let begun = std::time::Instant::now();
+    assert_eq!(takeover("check-health --timeout 100ms", &scs), ExitCode::from(3));
+    assert!(begun.elapsed() < LIMIT, "far below the limit of an answer");
 }
 
 #[test]
@@ -94,6 +112,10 @@ fn exit_codes_are_as_documented() {
     assert_eq!(takeover("incidents show 999 --json", &scs), refused);
 
     assert_eq!(takeover("status --check", &scs), ExitCode::from(4), "the backup is stopped");
+    assert_ne!(takeover("check-health sip", &scs), done, "the backup is stopped");
+    assert_eq!(takeover("check-health pbx --json", &scs), ExitCode::from(3), "no such pair");
+    assert_eq!(takeover("check-health", "unix:/nonexistent/scs.sock"), ExitCode::from(3));
+    assert_eq!(takeover("check-health", "scs1:7401"), ExitCode::from(3), "not an address: it cannot be said");
     assert_eq!(takeover("switchover sip --to sip9 --yes", &scs), ExitCode::from(2), "no such member");
     assert_eq!(takeover("status", "scs1:7401"), ExitCode::from(2), "not an address");
     assert_eq!(takeover("status", "unix:/nonexistent/scs.sock"), ExitCode::from(3));

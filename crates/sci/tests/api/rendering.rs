@@ -11,6 +11,7 @@ use ha_core::{
 };
 use jiff::tz::TimeZone;
 use sci::api::{CallLine, CallPage, FiguresAt, Status};
+use sci::health::health;
 use sci::render::{self, Look};
 use scs::store::AlarmRecord;
 use std::collections::BTreeMap;
@@ -273,6 +274,52 @@ fn calls_and_a_call() {
 fn a_cluster_in_trouble() {
     assert!(render::is_in_trouble(&ill().view));
     golden("status-trouble.txt", &render::status(&ill(), &PLAIN));
+}
+
+/// Statuses that differ from one that is well in one way each, with what a monitoring system is told of them.
+#[test]
+fn what_monitoring_is_told() {
+    type Change = fn(&mut Status);
+    let cases: [(&str, Change); 16] = [
+        ("all is well", |_| {}),
+        ("no primary", |s| s.view.pairs[0].members[0].mode = Some(RunMode::Backup)),
+        ("the primary is out of sight", |s| s.view.pairs[0].members[0].current = false),
+        ("two primaries", |s| s.view.pairs[0].members[1].mode = Some(RunMode::Primary)),
+        ("VIP on no host", |s| s.view.pairs[0].vips[0].places[0].enabled = Some(false)),
+        ("VIP perhaps on no host", |s| s.view.pairs[0].vips[0].places[0].enabled = None),
+        ("VIP on two hosts", |s| s.view.pairs[0].vips[0].places[1].enabled = Some(true)),
+        ("no holder", |s| s.view.pairs[0].lease.as_mut().unwrap().holder = None),
+        ("agents without leases", |s| {
+            let lease = s.view.pairs[0].lease.as_mut().unwrap();
+            (lease.holder, lease.gates) = (None, [GateReport::Unknown, GateReport::Unknown]);
+        }),
+        ("backing low", |s| s.view.pairs[0].lease.as_mut().unwrap().backing = 1),
+        ("no backing", |s| s.view.pairs[0].lease.as_mut().unwrap().backing = 0),
+        ("backup not ready", |s| s.view.pairs[0].members[1].ready = Err("it is | stopped\n".to_owned())),
+        ("frozen", |s| s.view.pairs[0].frozen = true),
+        ("alarms of each category", |s| {
+            let of = |category| ActiveAlarm { category, ..alarm() };
+            s.view.alarms = [Category::Minor, Category::Major, Category::Critical].map(of).into();
+        }),
+        ("a host of no pair is away", |s| s.view.hosts.push(host("host3", HostStatus::AgentDown))),
+        ("more than a line holds", |s| s.view.alarms = vec![alarm(); 7]),
+    ];
+    let mut text = String::new();
+    for (name, change) in cases {
+        let mut status = well();
+        change(&mut status);
+        for (of, pair) in [("all", None), ("sip", Some("sip".parse().unwrap()))] {
+            let health = health(&status, pair.as_ref());
+            text += &format!("{name}, {of}: {}\n  {}\n", health.verdict as u8, health.line);
+        }
+    }
+    let none = health(&well(), Some(&"pbx".parse().unwrap()));
+    text += &format!("no such pair: {}\n  {}\n", none.verdict as u8, none.line);
+    let mut copy = well();
+    let standby = Standby { lag_ms: Some(2), confirmed: 412, ..Standby::default() };
+    copy.view.pairs[0].members[1].standby = Some(StandbyView { told: NOON, standby });
+    text += &format!("a copy:\n  {}\n", health(&copy, Some(&"sip".parse().unwrap())).line);
+    golden("check-health.txt", &text);
 }
 
 #[test]
