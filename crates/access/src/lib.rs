@@ -29,8 +29,11 @@ pub const MAX_NAME: usize = 64;
 
 /// Name of a user or a token: 1 to [`MAX_NAME`] of `a-z A-Z 0-9 . _ @ -`, the first of them no dot and no hyphen. Its capital
 /// letters count: `Ann` and `ann` are two.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("maxLength" = MAX_NAME, "pattern" = "^[A-Za-z0-9_@][A-Za-z0-9._@-]*$"))]
 pub struct Name(String);
 
 /// Why a text is no name.

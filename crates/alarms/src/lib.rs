@@ -25,7 +25,7 @@ use std::fmt;
 pub const MAX_ACTIVE: usize = 100_000;
 
 /// Whom an alarm is about: the most particular thing that its log event named.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// An application.
@@ -59,7 +59,7 @@ impl fmt::Display for Source {
 }
 
 /// An alarm not yet cleared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ActiveAlarm {
     /// Number of the alarm, for operators to name it by; never reused.
     pub number: u64,
@@ -86,7 +86,7 @@ pub struct ActiveAlarm {
 }
 
 /// How an alarm ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Ending {
     /// By its cancel event.

@@ -262,7 +262,7 @@ pub struct Pair {
 }
 
 /// Redundancy type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Redundancy {
     /// The backup runs and keeps a live copy; it is ready only while it is synced.
@@ -284,7 +284,7 @@ impl fmt::Display for Redundancy {
 }
 
 /// How fast silence counts as loss, and how long a lease lasts: the same length of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Heartbeats every 10 ms, lost after 30 ms of silence. For bare metal with real-time rights.
@@ -375,7 +375,7 @@ impl fmt::Display for GatePolicy {
 }
 
 /// Whether service goes back to the first member after it was moved away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Failback {
     /// Never; not even suggested.
@@ -447,7 +447,9 @@ pub struct Script {
 }
 
 /// How bad an alarm is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
     /// Wake somebody.

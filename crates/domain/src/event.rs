@@ -7,7 +7,9 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Id of a log event, `NN-NNNNN`. The four-digit spelling of the last part (`00-5150`) is the same id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventId {
     /// First part, 0 to 99.
@@ -66,7 +68,9 @@ impl From<EventId> for String {
 }
 
 /// Level of a log event, most severe first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Raises an alarm by itself.
@@ -105,7 +109,7 @@ pub struct EventKind {
 }
 
 /// One log event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogEvent {
     /// When it happened (not when it was heard of).
     pub at: Micros,

@@ -23,7 +23,7 @@ pub struct LeaseReport {
 }
 
 /// What enforces a lease on a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "gate")]
 pub enum GateReport {
     /// The kernel: it closes by itself, whatever becomes of the agent.

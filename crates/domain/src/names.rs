@@ -48,8 +48,9 @@ fn check(name: &str) -> Result<(), NameError> {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(extend("maxLength" = MAX_NAME, "pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
@@ -122,7 +123,9 @@ name!(
 
 /// A network interface's name as the kernel allows it: 1 to 15 bytes, no '/', no white space (`dev_valid_name()` in
 /// the kernel's `net/core/dev.c`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct InterfaceName(std::sync::Arc<str>);
 
@@ -195,7 +198,9 @@ pub enum VipAddressError {
 }
 
 /// A Virtual IP address with its prefix length, IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct VipAddress {
     /// The address itself.

@@ -5,7 +5,20 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Per-pair number that grows with each grant of the primary role: the fencing token. Zero is "never granted".
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
@@ -41,7 +54,9 @@ impl fmt::Display for RefId {
 }
 
 /// Run mode of an application in a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunMode {
     /// Serves; its host has the VIPs.
@@ -63,7 +78,9 @@ impl fmt::Display for RunMode {
 }
 
 /// Status of an application (domain.md, "Application status").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum AppStatus {
     /// Nobody who could know has said.
@@ -254,7 +271,9 @@ pub struct PeerReport {
 }
 
 /// What SCS knows of a host (domain.md, "Host status").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostStatus {
     /// Its agent is connected.
@@ -279,7 +298,7 @@ impl fmt::Display for HostStatus {
 }
 
 /// Figures of a host and of its agent, sent every few seconds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct HostFigures {
     /// Share of all cores that was busy since the last figures, 0.0 to 1.0.

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Figures of a member of a hot pair. Of a backup: of the copy that it holds. Of a primary: of what it has itself, and how
 /// far its backup is behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Standby {
     /// Age of the oldest change that the backup has not taken, milliseconds; none: the two are not connected.

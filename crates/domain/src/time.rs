@@ -7,7 +7,20 @@ use std::time::Duration;
 
 /// A point in time, microseconds. Which clock is the caller's business: the SCS gives wall-clock-aligned boot time,
 /// tests give numbers they like. Only differences and order matter to a decision.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Micros(pub u64);
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Number of an incident; never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct IncidentId(pub u64);
 
@@ -16,7 +18,7 @@ pub struct IncidentId(pub u64);
 const MAX_STEPS: usize = 200;
 
 /// Which of the workflows (workflows.md) an incident follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IncidentKind {
     /// Manual switchover (an operator's, or by the failback policy).
@@ -44,7 +46,9 @@ impl fmt::Display for IncidentKind {
 }
 
 /// What a step is about; its number in the workflow follows from the kind of incident.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// What set it off: the order, the failure, the lost or restored connection.
@@ -168,7 +172,7 @@ impl IncidentKind {
 }
 
 /// One step of an incident.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Step {
     /// When.
     pub at: Micros,
@@ -183,7 +187,7 @@ pub struct Step {
 }
 
 /// How an incident ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum IncidentOutcome {
     /// Not yet.
@@ -214,7 +218,7 @@ impl fmt::Display for IncidentOutcome {
 }
 
 /// The whole record of one role change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Incident {
     /// Its number.
     pub id: IncidentId,

@@ -19,7 +19,7 @@ use std::time::Duration;
 const THIN_LASTS: Duration = Duration::from_secs(3);
 
 /// A pair's lease, for people and programs to read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LeaseView {
     /// Who holds it, as its agent told last; none: nobody that is heard of.
     pub holder: Option<HostName>,

@@ -6,7 +6,7 @@ use domain::{AppName, HostName, Micros, Pair, Redundancy, Standby};
 use serde::{Deserialize, Serialize};
 
 /// Figures of a member of a hot pair, as it told them last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StandbyView {
     /// When they arrived.
     pub told: Micros,

@@ -10,7 +10,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 
 /// Everything, at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct View {
     /// Name of the installation.
     pub cluster: String,
@@ -29,7 +29,7 @@ pub struct View {
 }
 
 /// A pair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PairView {
     /// Its name.
     pub name: PairName,
@@ -68,7 +68,7 @@ pub struct PairView {
 }
 
 /// A member of a pair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MemberView {
     /// The application.
     pub app: AppName,
@@ -84,6 +84,7 @@ pub struct MemberView {
     pub current: bool,
     /// Whether it could take over now; else why not. In JSON `not_ready`: null, or why not.
     #[serde(rename = "not_ready", with = "not_ready")]
+    #[schemars(with = "Option<String>")]
     pub ready: Result<(), String>,
     /// In a hot pair: how the backup's copy stands; of a backup that it holds, of a primary what it has itself.
     #[serde(default)]
@@ -104,7 +105,7 @@ mod not_ready {
 }
 
 /// A VIP of a pair.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VipView {
     /// The address.
     pub address: VipAddress,
@@ -116,7 +117,7 @@ pub struct VipView {
 }
 
 /// Who answered for a VIP when the network was asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SightingView {
     /// The host that asked; none: the SCS did, from its own machine.
     pub observer: Option<HostName>,
@@ -129,7 +130,7 @@ pub struct SightingView {
 }
 
 /// A machine that answered for a VIP.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HolderView {
     /// Its Ethernet address.
     pub mac: MacAddress,
@@ -138,7 +139,7 @@ pub struct HolderView {
 }
 
 /// A VIP on a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VipPlace {
     /// The host.
     pub host: HostName,
@@ -149,7 +150,7 @@ pub struct VipPlace {
 }
 
 /// A host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostView {
     /// Its name.
     pub name: HostName,
@@ -162,7 +163,7 @@ pub struct HostView {
 }
 
 /// An application.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AppView {
     /// Its name.
     pub name: AppName,

@@ -67,7 +67,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 pub const MAX_REASON: usize = 1_000;
 
 /// `GET /status`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// Release of the SCS.
     pub release: String,
@@ -79,7 +79,7 @@ pub struct Status {
 }
 
 /// Figures of a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FiguresAt {
     /// When they arrived at the SCS.
     pub received_at: Micros,
@@ -89,14 +89,14 @@ pub struct FiguresAt {
 }
 
 /// `GET /hosts`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Hosts {
     /// By name.
     pub hosts: Vec<HostLine>,
 }
 
 /// A host with its figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostLine {
     /// What the SCS knows of it.
     #[serde(flatten)]
@@ -106,28 +106,28 @@ pub struct HostLine {
 }
 
 /// `GET /incidents`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Incidents {
     /// In the order of their numbers.
     pub incidents: Vec<Incident>,
 }
 
 /// `GET /alarms`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Alarms {
     /// In the order of their numbers.
     pub alarms: Vec<AlarmRecord>,
 }
 
 /// `GET /audit`: who ordered what, refused attempts too.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Audit {
     /// The newest first.
     pub records: Vec<AuditLine>,
 }
 
 /// A record of the audit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AuditLine {
     /// Its number; they grow.
     pub number: u64,
@@ -137,7 +137,7 @@ pub struct AuditLine {
 }
 
 /// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct CallPage {
     /// Who told: the primary, or whoever was asked.
@@ -149,7 +149,7 @@ pub struct CallPage {
 }
 
 /// `GET /pairs/{pair}/calls/{call}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CallLine {
     /// Its key; the same in the call's record, and at the backup.
     pub call: String,
@@ -170,7 +170,7 @@ pub struct CallLine {
 }
 
 /// `GET /pairs/{pair}/calls/{call}/trace`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CallTrace {
     /// Who told.
     pub app: AppName,
@@ -194,7 +194,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// `GET /version`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Version {
     /// Release of the SCS.
     pub release: String,
@@ -203,7 +203,7 @@ pub struct Version {
 }
 
 /// `POST /pairs/{pair}/switchover`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SwitchOver {
     /// The new primary; none: the member that is not primary.
@@ -217,7 +217,7 @@ pub struct SwitchOver {
 }
 
 /// `POST /applications/{app}/stop` and `restart`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stop {
     /// Let it finish what is in hand first.
@@ -227,7 +227,7 @@ pub struct Stop {
 }
 
 /// Every other `POST`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Because {
     /// Why, for the record.
@@ -235,7 +235,7 @@ pub struct Because {
 }
 
 /// Answer to a `POST` that was accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Accepted {
     /// The incident that a switchover opened: it tells how the switchover goes on.
     pub incident: Option<u64>,
@@ -244,7 +244,7 @@ pub struct Accepted {
 }
 
 /// What is answered instead of a result (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Problem {
     /// HTTP status code.
     pub status: u16,

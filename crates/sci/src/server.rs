@@ -9,6 +9,7 @@ mod door;
 mod listen;
 mod live;
 mod manners;
+mod openapi;
 mod orders;
 mod patient;
 mod problem;

@@ -54,7 +54,7 @@ pub enum StoreItem {
 }
 
 /// What an operator did or tried to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AuditRecord {
     /// When, microseconds since the Unix epoch.
     pub at: Micros,

@@ -57,7 +57,7 @@ fn check(seed: u64) {
         pass(&mut world, &mut random);
     }
     world.quiet();
-    if seed % IMAGINE_EVERY == 0 {
+    if seed.is_multiple_of(IMAGINE_EVERY) {
         imagine(&world, seed);
     }
     world.heal_all();

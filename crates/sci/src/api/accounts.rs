@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 pub const CSRF_HEADER: &str = "x-csrf-token";
 
 /// `GET /session`: who is asking.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Session {
     /// The user, the token, the user of the Unix socket's peer, or the name in the certificate.
     pub user: String,
@@ -24,7 +24,7 @@ pub struct Session {
 }
 
 /// `POST /session`: a login.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// The user.
@@ -34,7 +34,7 @@ pub struct Login {
 }
 
 /// `POST /password/link`: what is this link for?
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkCode {
     /// What is behind `#/password/` in the link.
@@ -42,7 +42,7 @@ pub struct LinkCode {
 }
 
 /// What a link is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LinkUse {
     /// Whose password it sets; none: the first administrator's, who chooses a name.
     pub user: Option<Name>,
@@ -51,7 +51,7 @@ pub struct LinkUse {
 }
 
 /// `POST /password`: sets a password by a link.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetPassword {
     /// What is behind `#/password/` in the link.
@@ -64,14 +64,14 @@ pub struct SetPassword {
 }
 
 /// `GET /users`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Users {
     /// By name.
     pub users: Vec<UserLine>,
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UserLine {
     /// The name.
     pub name: Name,
@@ -86,7 +86,7 @@ pub struct UserLine {
 }
 
 /// `POST /users`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The name.
@@ -99,7 +99,7 @@ pub struct NewUser {
 }
 
 /// A link that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct NewLink {
     /// Whose password it sets.
     pub user: Name,
@@ -110,7 +110,7 @@ pub struct NewLink {
 }
 
 /// `POST /users/{name}/role`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRole {
     /// What the user may do from now on.
@@ -121,14 +121,14 @@ pub struct NewRole {
 }
 
 /// `GET /tokens`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tokens {
     /// In the order of their numbers.
     pub tokens: Vec<TokenLine>,
 }
 
 /// A token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenLine {
     /// Its number.
     pub id: u64,
@@ -145,7 +145,7 @@ pub struct TokenLine {
 }
 
 /// `POST /tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What it is called, in the audit too.
@@ -163,7 +163,7 @@ pub struct NewToken {
 }
 
 /// A token that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct MadeToken {
     /// Its number.
     pub id: u64,
@@ -174,7 +174,7 @@ pub struct MadeToken {
 }
 
 /// Answer where there is nothing else to say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Done {
     /// What was done, in words.
     pub text: String,

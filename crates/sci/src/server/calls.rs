@@ -17,7 +17,7 @@ const PAGE_LIMIT: Duration = Duration::from_secs(8);
 /// Most calls on a page; unless asked otherwise, so many.
 const MOST: u32 = 300;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     /// Whose; none: the primary's.
@@ -28,7 +28,7 @@ pub(super) struct Which {
     limit: Option<u32>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Whose {
     /// Whose; none: the primary's.

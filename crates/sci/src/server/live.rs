@@ -133,7 +133,7 @@ impl Ring {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resume {
     /// As the header `Last-Event-ID`, for who makes a new `EventSource`.

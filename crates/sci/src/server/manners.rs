@@ -86,7 +86,11 @@ impl Orders {
     pub(super) async fn once(&self, caller: &Caller, now: Micros, request: Request, next: Next) -> Response {
         let Some(key) = request.headers().get(KEY).cloned() else { return next.run(request).await };
         let key = match key.to_str() {
-            Ok(key) if !key.is_empty() && key.len() <= MAX_KEY => key.to_owned(),
+            Ok(key)
+                if (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                key.to_owned()
+            }
             Ok(_) | Err(_) => {
                 return Problem::bad_request(format!(
                     "an Idempotency-Key has 1 to {MAX_KEY} visible characters"

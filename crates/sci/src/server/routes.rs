@@ -4,18 +4,21 @@ use super::callers::{self, Needs};
 use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
-use super::{accounts, calls, console, live, orders};
+use super::openapi::{Document, Operation, orders, reads, removes, streams, takes};
+use super::{accounts, calls, console, live, orders as order};
 use crate::api::{
-    Alarms, Audit, AuditLine, FiguresAt, HostLine, Hosts, Incidents, MAX_BODY, PREFIX, Problem, Status,
-    Version,
+    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Done, FiguresAt, HostLine,
+    Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole, NewToken, NewUser,
+    PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, Tokens, Users, Version,
 };
 use access::Role;
+use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use domain::{AppName, Micros, NameError, PairName};
 use ha_core::{Incident, Plan};
@@ -49,63 +52,77 @@ pub(super) type Answer<T> = Result<Json<T>, Problem>;
 pub(super) type Body = Result<Json<Map<String, Value>>, JsonRejection>;
 pub(super) type Params<T> = Result<Query<T>, QueryRejection>;
 
-/// The endpoints, each with what it needs: there is no way to add one without saying it.
+/// The endpoints, each with what it needs and what goes in and out: there is no way to add one without saying it.
 struct Routes {
     api: Api,
     router: Router<Api>,
+    document: Document,
 }
 
 impl Routes {
-    fn at(mut self, needs: Needs, path: &str, methods: MethodRouter<Api>) -> Self {
+    fn at(mut self, needs: Needs, path: &str, operation: Operation) -> Self {
+        self.document.add(needs, path, &operation);
         let api = self.api.clone();
         let gate = middleware::from_fn(move |request: Request, next: Next| {
             callers::gate(needs, api.clone(), request, next)
         });
-        self.router = self.router.route(path, methods.layer(gate));
+        self.router = self.router.route(path, operation.methods.layer(gate));
         self
     }
 }
 
+const NOBODY: Needs = Needs::Nobody;
+const VIEWER: Needs = Needs::Role(Role::Viewer);
+const OPERATOR: Needs = Needs::Role(Role::Operator);
+const ADMINISTRATOR: Needs = Needs::Role(Role::Administrator);
+
+#[rustfmt::skip]
+fn endpoints(api: &Api) -> Routes {
+    Routes { api: api.clone(), router: Router::new(), document: Document::new() }
+        .at(VIEWER, "/status", reads::<(), Status, _, _>(status, "Pairs, hosts, applications, active alarms"))
+        .at(VIEWER, "/hosts", reads::<(), Hosts, _, _>(hosts, "Hosts with their figures"))
+        .at(VIEWER, "/pairs/{pair}/plan", reads::<To, Plan, _, _>(plan, "What a switchover would do, and whether it may"))
+        .at(OPERATOR, "/pairs/{pair}/switchover", orders::<SwitchOver, Accepted, _, _>(order::switch_over, "Exchanges the modes of a pair"))
+        .at(OPERATOR, "/pairs/{pair}/acknowledge", orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"))
+        .at(VIEWER, "/pairs/{pair}/calls", reads::<calls::Which, CallPage, _, _>(calls::calls, "The calls of a pair's SIP Server"))
+        .at(VIEWER, "/pairs/{pair}/calls/{call}", reads::<calls::Whose, CallLine, _, _>(calls::call, "One call"))
+        .at(VIEWER, "/pairs/{pair}/calls/{call}/trace", reads::<calls::Whose, CallTrace, _, _>(calls::trace, "The messages of a call as a ladder"))
+        .at(OPERATOR, "/applications/{app}/start", orders::<Because, Accepted, _, _>(order::start, "Starts an application"))
+        .at(OPERATOR, "/applications/{app}/stop", orders::<Stop, Accepted, _, _>(order::stop, "Stops an application; never a failure"))
+        .at(OPERATOR, "/applications/{app}/restart", orders::<Stop, Accepted, _, _>(order::restart, "Stops and starts an application"))
+        .at(VIEWER, "/alarms", reads::<WhichAlarms, Alarms, _, _>(alarms, "Active alarms, with `history` also those that ended"))
+        .at(OPERATOR, "/alarms/{number}/clear", orders::<Because, Accepted, _, _>(order::clear_alarm, "Clears an active alarm"))
+        .at(VIEWER, "/log", reads::<LogFilter, LogPage, _, _>(log, "Log events"))
+        .at(VIEWER, "/incidents", reads::<IncidentFilter, Incidents, _, _>(incidents, "Role changes"))
+        .at(VIEWER, "/incidents/{id}", reads::<(), Incident, _, _>(incident, "One role change with its steps"))
+        .at(VIEWER, "/events", streams::<live::Resume, _, _>(live::events, "What happens from now on, or from the event named on"))
+        .at(OPERATOR, "/audit", reads::<WhichRecords, Audit, _, _>(audit, "Who ordered what, refused attempts too"))
+        .at(OPERATOR, "/audit/verdict", reads::<(), AuditVerdict, _, _>(audit_verdict, "Whether the audit is as it was written"))
+        .at(VIEWER, "/session", reads::<(), Session, _, _>(accounts::session, "Who is asking"))
+        .at(NOBODY, "/session", takes::<Login, Session, _, _>(accounts::log_in, "Logs in, at the web port"))
+        .at(VIEWER, "/session", removes::<Done, _, _>(accounts::log_out, "Logs out"))
+        .at(NOBODY, "/password/link", takes::<LinkCode, LinkUse, _, _>(accounts::look_at_link, "What a one-time link is for"))
+        .at(NOBODY, "/password", takes::<SetPassword, Done, _, _>(accounts::set_password, "Sets a password by a one-time link, at the web port"))
+        .at(ADMINISTRATOR, "/users", reads::<(), Users, _, _>(accounts::users, "Users of the web port"))
+        .at(ADMINISTRATOR, "/users", takes::<NewUser, NewLink, _, _>(accounts::add_user, "Adds a user"))
+        .at(ADMINISTRATOR, "/users/{name}", removes::<Done, _, _>(accounts::remove_user, "Removes a user"))
+        .at(ADMINISTRATOR, "/users/{name}/link", takes::<Because, NewLink, _, _>(accounts::password_link, "Makes a link by which a user sets another password"))
+        .at(ADMINISTRATOR, "/users/{name}/role", takes::<NewRole, Done, _, _>(accounts::set_role, "Gives a user another role"))
+        .at(ADMINISTRATOR, "/users/{name}/disable", takes::<Because, Done, _, _>(accounts::disable, "Locks a user out"))
+        .at(ADMINISTRATOR, "/users/{name}/enable", takes::<Because, Done, _, _>(accounts::enable, "Lets a user in again"))
+        .at(ADMINISTRATOR, "/tokens", reads::<(), Tokens, _, _>(accounts::tokens, "Tokens of programs"))
+        .at(ADMINISTRATOR, "/tokens", takes::<NewToken, MadeToken, _, _>(accounts::add_token, "Makes a token, shown this once"))
+        .at(ADMINISTRATOR, "/tokens/{id}", removes::<Done, _, _>(accounts::remove_token, "Removes a token"))
+        .at(VIEWER, "/version", reads::<(), Version, _, _>(version, "Releases of the SCS and of the API"))
+}
+
 pub(super) fn router(api: Api) -> Router {
-    const NOBODY: Needs = Needs::Nobody;
-    const VIEWER: Needs = Needs::Role(Role::Viewer);
-    const OPERATOR: Needs = Needs::Role(Role::Operator);
-    const ADMINISTRATOR: Needs = Needs::Role(Role::Administrator);
-    let v1 = Routes { api: api.clone(), router: Router::new() }
-        .at(VIEWER, "/status", get(status))
-        .at(VIEWER, "/hosts", get(hosts))
-        .at(VIEWER, "/pairs/{pair}/plan", get(plan))
-        .at(OPERATOR, "/pairs/{pair}/switchover", post(orders::switch_over))
-        .at(OPERATOR, "/pairs/{pair}/acknowledge", post(orders::acknowledge))
-        .at(VIEWER, "/pairs/{pair}/calls", get(calls::calls))
-        .at(VIEWER, "/pairs/{pair}/calls/{call}", get(calls::call))
-        .at(VIEWER, "/pairs/{pair}/calls/{call}/trace", get(calls::trace))
-        .at(OPERATOR, "/applications/{app}/start", post(orders::start))
-        .at(OPERATOR, "/applications/{app}/stop", post(orders::stop))
-        .at(OPERATOR, "/applications/{app}/restart", post(orders::restart))
-        .at(VIEWER, "/alarms", get(alarms))
-        .at(OPERATOR, "/alarms/{number}/clear", post(orders::clear_alarm))
-        .at(VIEWER, "/log", get(log))
-        .at(VIEWER, "/incidents", get(incidents))
-        .at(VIEWER, "/incidents/{id}", get(incident))
-        .at(VIEWER, "/events", get(live::events))
-        .at(OPERATOR, "/audit", get(audit))
-        .at(OPERATOR, "/audit/verdict", get(audit_verdict))
-        .at(VIEWER, "/session", get(accounts::session))
-        .at(NOBODY, "/session", post(accounts::log_in))
-        .at(VIEWER, "/session", delete(accounts::log_out))
-        .at(NOBODY, "/password", post(accounts::set_password))
-        .at(NOBODY, "/password/link", post(accounts::look_at_link))
-        .at(ADMINISTRATOR, "/users", get(accounts::users).post(accounts::add_user))
-        .at(ADMINISTRATOR, "/users/{name}", delete(accounts::remove_user))
-        .at(ADMINISTRATOR, "/users/{name}/link", post(accounts::password_link))
-        .at(ADMINISTRATOR, "/users/{name}/role", post(accounts::set_role))
-        .at(ADMINISTRATOR, "/users/{name}/disable", post(accounts::disable))
-        .at(ADMINISTRATOR, "/users/{name}/enable", post(accounts::enable))
-        .at(ADMINISTRATOR, "/tokens", get(accounts::tokens).post(accounts::add_token))
-        .at(ADMINISTRATOR, "/tokens/{id}", delete(accounts::remove_token))
-        .at(VIEWER, "/version", get(version))
-        .router
+    let Routes { router, document, .. } = endpoints(&api);
+    let document = Bytes::from(document.finish(&api.release));
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    let v1 = router
+        // Tells nothing that is not in the program.
+        .route("/openapi.json", get(move || std::future::ready((kind, document.clone()))))
         .layer(middleware::from_fn(manners::unchanged));
     Router::new()
         .nest(PREFIX, v1)
@@ -135,7 +152,7 @@ async fn method_not_allowed(request: Request) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WhichRecords {
     before: Option<u64>,
@@ -178,7 +195,7 @@ async fn hosts(State(api): State<Api>) -> Json<Hosts> {
     Json(Hosts { hosts: api.handle.view().hosts.iter().map(line).collect() })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct To {
     to: Option<AppName>,
@@ -192,7 +209,7 @@ async fn plan(State(api): State<Api>, Path(pair): Path<String>, query: Params<To
     plan.map(Json).map_err(|why| if known { Problem::bad_request(why) } else { Problem::not_found(why) })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct WhichAlarms {
     #[serde(default)]

@@ -17,7 +17,7 @@ use std::path::Path;
 pub(super) type Digest = [u8; 32];
 
 /// What a look at the whole audit found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AuditVerdict {
     /// How many records there are.
     pub records: u64,
@@ -32,7 +32,7 @@ pub struct AuditVerdict {
 }
 
 /// Where the chain does not hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BrokenLink {
     /// Number of the record.
     pub number: u64,

@@ -50,7 +50,7 @@ impl From<rusqlite::Error> for QueryError {
 }
 
 /// Which log events. All that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogFilter {
     /// This level and what is more severe.
@@ -83,7 +83,7 @@ pub struct LogFilter {
 }
 
 /// A log event as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogRow {
     /// Grows in the order in which events came in (which is not always that of their times).
     pub seq: u64,
@@ -93,7 +93,7 @@ pub struct LogRow {
 }
 
 /// A part of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogPage {
     /// Where to go on: [`LogFilter::after`] for what comes in behind this page.
     pub end: u64,
@@ -102,7 +102,7 @@ pub struct LogPage {
 }
 
 /// Which incidents.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IncidentFilter {
     /// Of this pair.
@@ -120,7 +120,7 @@ pub struct IncidentFilter {
 }
 
 /// An alarm, active or ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AlarmRecord {
     /// The alarm as it was last.
     #[serde(flatten)]
