@@ -57,7 +57,11 @@ fn program() -> Result<Option<PathBuf>> {
     Ok(succeeds(&mut install)?.then_some(program))
 }
 
-fn tools_directory() -> Result<PathBuf> {
+/// Where tools go that are installed for the tests and the checks: below the target directory.
+///
+/// # Errors
+/// cargo metadata fails.
+pub fn tools_directory() -> Result<PathBuf> {
     let metadata = output(cargo().args(["metadata", "--format-version=1", "--no-deps"]))?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).context("cannot read cargo metadata")?;

@@ -6,6 +6,7 @@ mod ci;
 mod deny;
 mod packages;
 mod process;
+mod schemathesis;
 mod suite;
 mod summary;
 mod tidy;

@@ -40,6 +40,12 @@ const NEEDED: &[Needed] = &[
         packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
         what_for: "the browser of the console's tests",
     },
+    Needed { program: "curl", packages: &["curl"], what_for: "asks for figures, as Prometheus does" },
+    Needed {
+        program: "promtool",
+        packages: &["prometheus"],
+        what_for: "checks the figures and the alert rules (the server that comes with it is not needed)",
+    },
     Needed { program: "shellcheck", packages: &["shellcheck"], what_for: "checks the shell scripts" },
     Needed {
         program: "python3",
@@ -86,6 +92,18 @@ pub fn prepare() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Installs packages that no program shows to be missing. Not, where that may not be done here.
+///
+/// # Errors
+/// apt-get cannot be started.
+pub fn install(packages: &[&str]) -> Result<bool> {
+    let Some(installer) = Installer::available() else { return Ok(false) };
+    let mut arguments = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+    arguments.extend(packages);
+    // Lists are fresh where other packages were installed just now; where not, this fetches them.
+    Ok(installer.run(&arguments)? || (installer.run(&["update", "--quiet"])? && installer.run(&arguments)?))
 }
 
 /// Warns when network namespaces cannot be made here: the tests that need them will fail, and this says why.

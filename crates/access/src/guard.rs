@@ -1,5 +1,6 @@
-//! Who guesses is locked out: by the name that is guessed at, and by where the guesses come from. In memory only; a restart
-//! gives [`FREE`] more guesses.
+//! Who guesses passwords is locked out: by the name that is guessed at, and by where the guesses come from. In memory only; a
+//! restart gives [`FREE`] more guesses. Tokens and links are no matter of this: nobody guesses 256 bits, and one script with an old
+//! token must not lock out all others on its host.
 
 use domain::Micros;
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ impl Guard {
     ///
     /// # Errors
     /// [`Locked`].
-    pub fn admit(&self, name: Option<&str>, source: IpAddr, now: Micros) -> Result<(), Locked> {
+    pub fn admit(&self, name: &str, source: IpAddr, now: Micros) -> Result<(), Locked> {
         let left = subjects(name, source)
             .filter_map(|subject| {
                 let attempts = self.attempts.get(&subject)?;
@@ -63,7 +64,7 @@ impl Guard {
     }
 
     /// An attempt was wrong.
-    pub fn wrong(&mut self, name: Option<&str>, source: IpAddr, now: Micros) {
+    pub fn wrong(&mut self, name: &str, source: IpAddr, now: Micros) {
         self.attempts.retain(|_, attempts| now.since(attempts.last) < FORGET);
         for subject in subjects(name, source) {
             let attempts = self.attempts.entry(subject).or_insert(Attempts { wrong: 0, last: now });
@@ -87,7 +88,7 @@ impl Guard {
     }
 }
 
-fn subjects(name: Option<&str>, source: IpAddr) -> impl Iterator<Item = Subject> {
+fn subjects(name: &str, source: IpAddr) -> impl Iterator<Item = Subject> {
     // Whoever has a network of IPv6 has 2^64 addresses in it.
     let source = match source {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -96,7 +97,7 @@ fn subjects(name: Option<&str>, source: IpAddr) -> impl Iterator<Item = Subject>
             None => IpAddr::V6((u128::from(address) & (u128::MAX << 64)).into()),
         },
     };
-    name.map(|name| Subject::Name(name.to_owned())).into_iter().chain([Subject::Source(source)])
+    [Subject::Name(name.to_owned()), Subject::Source(source)].into_iter()
 }
 
 fn free(subject: &Subject) -> u32 {
@@ -128,24 +129,24 @@ mod tests {
         let mut guard = Guard::default();
         let now = Micros(0);
         for n in 0..FREE {
-            assert_eq!(guard.admit(Some("ann"), source(n), now), Ok(()));
-            guard.wrong(Some("ann"), source(n), now);
+            assert_eq!(guard.admit("ann", source(n), now), Ok(()));
+            guard.wrong("ann", source(n), now);
         }
-        guard.wrong(Some("ann"), source(9), now);
-        assert_eq!(guard.admit(Some("ann"), source(99), now).unwrap_err().left, FIRST_LOCK);
-        assert_eq!(guard.admit(Some("bob"), source(9), now), Ok(()), "one wrong guess locks no source out");
+        guard.wrong("ann", source(9), now);
+        assert_eq!(guard.admit("ann", source(99), now).unwrap_err().left, FIRST_LOCK);
+        assert_eq!(guard.admit("bob", source(9), now), Ok(()), "one wrong guess locks no source out");
         let later = Micros(10 * SECOND);
-        assert_eq!(guard.admit(Some("ann"), source(99), later), Ok(()));
-        guard.wrong(Some("ann"), source(99), later);
-        assert_eq!(guard.admit(Some("ann"), source(99), later).unwrap_err().left, 2 * FIRST_LOCK);
+        assert_eq!(guard.admit("ann", source(99), later), Ok(()));
+        guard.wrong("ann", source(99), later);
+        assert_eq!(guard.admit("ann", source(99), later).unwrap_err().left, 2 * FIRST_LOCK);
         for _ in 0..100 {
-            guard.wrong(Some("ann"), source(99), later);
+            guard.wrong("ann", source(99), later);
         }
-        assert_eq!(guard.admit(Some("ann"), source(98), later).unwrap_err().left, LONGEST_LOCK);
+        assert_eq!(guard.admit("ann", source(98), later).unwrap_err().left, LONGEST_LOCK);
         guard.right("ann");
-        assert_eq!(guard.admit(Some("ann"), source(98), later), Ok(()));
+        assert_eq!(guard.admit("ann", source(98), later), Ok(()));
         assert!(
-            guard.admit(Some("ann"), source(99), later).is_err(),
+            guard.admit("ann", source(99), later).is_err(),
             "the source has guessed too often all the same"
         );
     }
@@ -155,22 +156,21 @@ mod tests {
         let mut guard = Guard::default();
         let address = |n: u64| IpAddr::V6((0x2001_0db8_0000_0001_u128 << 64 | u128::from(n)).into());
         for n in 0..=u64::from(SOURCE_FREE) {
-            assert_eq!(guard.admit(Some(&format!("user{n}")), address(n), Micros(0)), Ok(()));
-            guard.wrong(Some(&format!("user{n}")), address(n), Micros(0));
+            assert_eq!(guard.admit(&format!("user{n}"), address(n), Micros(0)), Ok(()));
+            guard.wrong(&format!("user{n}"), address(n), Micros(0));
         }
-        assert!(guard.admit(Some("another"), address(77), Micros(0)).is_err());
-        assert!(guard.admit(None, address(78), Micros(0)).is_err(), "tokens and links are secrets like any");
-        assert_eq!(guard.admit(Some("another"), source(1), Micros(0)), Ok(()));
+        assert!(guard.admit("another", address(77), Micros(0)).is_err());
+        assert_eq!(guard.admit("another", source(1), Micros(0)), Ok(()));
         let after = Micros(u64::try_from(FORGET.as_micros()).unwrap());
-        guard.wrong(Some("x"), source(2), after);
-        assert_eq!(guard.admit(Some("another"), address(77), after), Ok(()), "forgotten");
+        guard.wrong("x", source(2), after);
+        assert_eq!(guard.admit("another", address(77), after), Ok(()), "forgotten");
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut guard = Guard::default();
         for n in 0..10_000_u32 {
-            guard.wrong(Some(&format!("user{n}")), source(n), Micros(u64::from(n)));
+            guard.wrong(&format!("user{n}"), source(n), Micros(u64::from(n)));
         }
         assert!(guard.attempts.len() <= REMEMBERED);
         assert!(guard.attempts.contains_key(&Subject::Name("user9999".to_owned())), "the newest are kept");

@@ -9,6 +9,7 @@ mod door;
 mod listen;
 mod live;
 mod manners;
+mod metrics;
 mod openapi;
 mod orders;
 mod patient;
@@ -24,6 +25,7 @@ use control_link::web::Tls;
 use door::Door;
 use live::Hub;
 use manners::Orders;
+use metrics::Counters;
 use scs::handle::Handle;
 use std::io;
 use std::net::TcpListener;
@@ -54,6 +56,9 @@ pub enum ServeError {
     /// Who may use it is not known.
     #[error(transparent)]
     Door(#[from] DoorError),
+    /// The figures' names are not as they must be.
+    #[error("the figures cannot be counted")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// A running server. Stops when dropped: requests in hand are cut off, orders already given are carried out.
@@ -115,8 +120,16 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
     let hub = Hub::new(routes::wall_clock().0);
     // Subscribed here: whoever asks for events later misses none that came before.
     let passing_on = hub.clone().run(handle.events());
-    let routes =
-        routes::router(routes::Api { handle, release: release.into(), door, hub, orders: Orders::default() });
+    let counters = Counters::new()?;
+    let counting = counters.clone().run(handle.events());
+    let routes = routes::router(routes::Api {
+        handle,
+        release: release.into(),
+        door,
+        hub,
+        orders: Orders::default(),
+        counters,
+    });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
         runtime.block_on(async {
@@ -125,6 +138,7 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
                 _ = stopped => {}
                 () = listen::accept(unix, tls, web, routes) => {}
                 () = passing_on => {}
+                () = counting => {}
             }
         });
         // Queries that still run end by their own time limit; nobody waits for their answer.

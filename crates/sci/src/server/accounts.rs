@@ -99,10 +99,10 @@ pub(super) async fn set_password(
     body: Body,
 ) -> Answer<Done> {
     let SetPassword { code, user, password } = parse(body)?;
-    let (from, source) = whence(&peer)?;
+    let (from, _) = whence(&peer)?;
     let now = wall_clock();
     let set = match code.parse::<Secret>() {
-        Ok(secret) => api.door.use_link(&secret, user.clone(), password, source, now).await,
+        Ok(secret) => api.door.use_link(&secret, user.clone(), password, now).await,
         Err(_) => Err(Refusal::NoLink.into()),
     };
     let result = match &set {

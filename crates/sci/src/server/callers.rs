@@ -1,7 +1,7 @@
 //! Each request's caller: known by the connection, by a token or by the session of a browser; and the gate in front of each
 //! endpoint, which names the role that it needs.
 
-use super::door::{Caller, Denied, Door, Peer, Proof};
+use super::door::{Caller, Door, Peer, Proof};
 use super::routes::{Api, short, wall_clock};
 use crate::api::{CSRF_HEADER, PREFIX, Problem};
 use access::{Role, Secret};
@@ -102,12 +102,12 @@ fn stranger(door: &Door, address: SocketAddr, request: &Request) -> Result<Optio
         let Some(text) = text else {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "expected Authorization: Bearer TOKEN"));
         };
-        let (secret, token) = door.token(text.trim(), address.ip(), now).map_err(|denied| match denied {
-            Denied::Wrong => {
-                Problem::new(StatusCode::UNAUTHORIZED, "this token does not exist, or it has expired")
-            }
-            Denied::Locked(_) | Denied::Busy => denied.into(),
-        })?;
+        let Some((secret, token)) = door.token(text.trim(), now) else {
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this token does not exist, or it has expired",
+            ));
+        };
         let who = format!("token {}", token.name);
         return Ok(Some(Caller {
             who,

@@ -190,17 +190,11 @@ impl Door {
         }
     }
 
-    /// The token of a secret. Who guesses is locked out.
-    pub(super) fn token(&self, text: &str, source: IpAddr, now: Micros) -> Result<(Secret, Token), Denied> {
-        let mut inner = self.lock();
-        inner.guard.admit(None, source, now)?;
-        let secret: Option<Secret> = text.parse().ok();
-        let token = secret.and_then(|secret| Some((inner.accounts.token(&secret, now)?.clone(), secret)));
-        let token = token.map(|(token, secret)| (secret, token));
-        token.ok_or_else(|| {
-            inner.guard.wrong(None, source, now);
-            Denied::Wrong
-        })
+    /// The token of a secret.
+    pub(super) fn token(&self, text: &str, now: Micros) -> Option<(Secret, Token)> {
+        let secret: Secret = text.parse().ok()?;
+        let token = self.lock().accounts.token(&secret, now)?.clone();
+        Some((secret, token))
     }
 
     /// Checks a password and begins a session. Takes as long for a name that does not exist.
@@ -212,7 +206,7 @@ impl Door {
         now: Micros,
     ) -> Result<Secret, Denied> {
         let name: Option<Name> = user.parse().ok();
-        self.lock().guard.admit(Some(user), source, now)?;
+        self.lock().guard.admit(user, source, now)?;
         let hash = name.as_ref().and_then(|name| self.lock().accounts.password_of(name).cloned());
         let hash = hash.unwrap_or_else(|| PasswordHash::clone(&self.nobody));
         let right = self.hash(move || hash.is_of(&password)).await?;
@@ -220,7 +214,7 @@ impl Door {
         let mut inner = self.lock();
         let name = name.filter(|name| right && inner.accounts.log_in(name, &secret, now).is_ok());
         let Some(name) = name else {
-            inner.guard.wrong(Some(user), source, now);
+            inner.guard.wrong(user, source, now);
             return Err(Denied::Wrong);
         };
         inner.guard.right(name.as_str());
@@ -234,18 +228,9 @@ impl Door {
         secret: &Secret,
         name: Option<Name>,
         password: String,
-        source: IpAddr,
         now: Micros,
     ) -> Result<Name, Problem> {
-        let whose = {
-            let mut inner = self.lock();
-            inner.guard.admit(None, source, now).map_err(Denied::Locked)?;
-            let whose = inner.accounts.for_whom(secret, name.as_ref(), now);
-            if whose == Err(Refusal::NoLink) {
-                inner.guard.wrong(None, source, now);
-            }
-            whose?
-        };
+        let whose = self.look(|accounts| accounts.for_whom(secret, name.as_ref(), now))?;
         let salt = random().ok_or(Denied::Busy)?;
         let hash = self.hash(move || PasswordHash::new(&password, whose.as_str(), salt)).await?;
         let hash = hash.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;

@@ -4,6 +4,7 @@ use super::callers::{self, Needs};
 use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
+use super::metrics::{self, Counters};
 use super::openapi::{Document, Operation, orders, reads, removes, streams, takes};
 use super::{accounts, calls, console, live, orders as order};
 use crate::api::{
@@ -18,7 +19,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use domain::{AppName, Micros, NameError, PairName};
 use ha_core::{Incident, Plan};
@@ -45,6 +46,7 @@ pub(super) struct Api {
     pub(super) door: Door,
     pub(super) hub: Hub,
     pub(super) orders: Orders,
+    pub(super) counters: Counters,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -62,13 +64,16 @@ struct Routes {
 impl Routes {
     fn at(mut self, needs: Needs, path: &str, operation: Operation) -> Self {
         self.document.add(needs, path, &operation);
-        let api = self.api.clone();
-        let gate = middleware::from_fn(move |request: Request, next: Next| {
-            callers::gate(needs, api.clone(), request, next)
-        });
-        self.router = self.router.route(path, operation.methods.layer(gate));
+        self.router = self.router.route(path, gated(&self.api, needs, operation.methods));
         self
     }
+}
+
+fn gated(api: &Api, needs: Needs, methods: MethodRouter<Api>) -> MethodRouter<Api> {
+    let api = api.clone();
+    methods.layer(middleware::from_fn(move |request: Request, next: Next| {
+        callers::gate(needs, api.clone(), request, next)
+    }))
 }
 
 const NOBODY: Needs = Needs::Nobody;
@@ -126,6 +131,7 @@ pub(super) fn router(api: Api) -> Router {
         .layer(middleware::from_fn(manners::unchanged));
     Router::new()
         .nest(PREFIX, v1)
+        .route("/metrics", gated(&api, VIEWER, get(metrics::metrics)))
         .fallback(console::file)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY))
