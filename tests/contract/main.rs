@@ -1,5 +1,5 @@
-//! What others build on: the API keeps to its own OpenAPI document (Schemathesis tries it out), the figures and the alert rules are as
-//! Prometheus wants them (promtool). A real SCS on loopback, without agents, and the command line with a token.
+//! What others build on: the API keeps to its own OpenAPI document (Schemathesis tries it out), the figures and the alert rules
+//! are as Prometheus wants them (promtool). A real SCS on loopback, without agents, and the command line with a token.
 
 use anyhow::{Context, bail, ensure};
 use std::fs;

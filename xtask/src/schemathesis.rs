@@ -13,7 +13,7 @@ use crate::process::{find_program, shown, succeeds};
 /// What the tests were written for.
 const VERSION: &str = "4.32.5";
 
-/// Where it is; installs it where it is not. None: that did not work, and why was said; the test that needs it will fail and say so.
+/// Where it is; installs it where it is not. None: that did not work, and why was said; the test that needs it will fail.
 ///
 /// # Errors
 /// A program cannot be started.
@@ -34,7 +34,7 @@ pub fn prepare() -> Result<Option<PathBuf>> {
     let mut environment = Command::new(&python);
     environment.args(["-m", "venv", "--clear"]).arg(&directory);
     // Debian has a part of it in a package of its own.
-    if !quietly(&mut environment)? && !(packages::install(&["python3-venv"])? && quietly(&mut environment)?) {
+    if !(quietly(&mut environment)? || packages::install(&["python3-venv"])? && quietly(&mut environment)?) {
         eprintln!("warning: `{}` fails; install the package python3-venv", shown(&environment));
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! Who guesses passwords is locked out: by the name that is guessed at, and by where the guesses come from. In memory only; a
-//! restart gives [`FREE`] more guesses. Tokens and links are no matter of this: nobody guesses 256 bits, and one script with an old
-//! token must not lock out all others on its host.
+//! restart gives [`FREE`] more guesses. Tokens and links are no matter of this: nobody guesses 256 bits, and one script with an
+//! old token must not lock out all others on its host.
 
 use domain::Micros;
 use std::collections::BTreeMap;

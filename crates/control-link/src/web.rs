@@ -19,7 +19,8 @@ const ALPN: &[u8] = b"http/1.1";
 /// TLS at the server's end.
 pub type Tls = Arc<ServerConfig>;
 
-/// TLS of the web port with a certificate (PEM, its chain behind it) and a key of the user's own, such as a public authority gave.
+/// TLS of the web port with a certificate (PEM, its chain behind it) and a key of the user's own, of a public authority for
+/// example.
 ///
 /// # Errors
 /// [`IdentityError`].
@@ -55,8 +56,8 @@ fn of_the_web(mut config: ServerConfig) -> Tls {
     Arc::new(config)
 }
 
-/// TLS of a client that trusts the authorities in `ca`: the server is an SCS of theirs, or has a certificate of theirs for the name
-/// that was dialed, as browsers want it.
+/// TLS of a client that trusts the authorities in `ca`: the server is an SCS of theirs, or has a certificate of theirs for the
+/// name that was dialed, as browsers want it.
 ///
 /// # Errors
 /// [`IdentityError`].

@@ -13,7 +13,9 @@ fn name(text: &str) -> Name {
 }
 
 fn hash() -> PasswordHash {
-    serde_json::from_str("\"$argon2id$\"").unwrap()
+    let zeros = |n| vec![0; n];
+    let hash = serde_json::json!({ "memory": 8, "passes": 1, "salt": zeros(16), "hash": zeros(32) });
+    serde_json::from_value(hash).unwrap()
 }
 
 fn at(seconds: u64) -> Micros {

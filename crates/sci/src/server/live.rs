@@ -1,6 +1,6 @@
-//! Live events as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Each event is written once,
-//! however many read it; the newest are kept for a while, so that a reader that was away for a moment goes on where it was. Each
-//! reader has a bounded part of the events ahead of it; one that is too slow is told so and dropped.
+//! Live events as server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). Each event is written
+//! once, however many read it; the newest are kept for a while, so that a reader that was away for a moment goes on where it was.
+//! Each reader has a bounded part of the events ahead of it; one that is too slow is told so and dropped.
 
 use super::door::Caller;
 use super::routes::{Api, Params, wall_clock};

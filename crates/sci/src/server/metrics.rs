@@ -1,5 +1,5 @@
-//! `GET /metrics` for Prometheus: what is so now, out of the view, and how role changes went, out of the live incidents. Names and
-//! units are stable; a figure whose source is not heard of is left out, not zero.
+//! `GET /metrics` for Prometheus: what is so now, out of the view, and how role changes went, out of the live incidents. Names
+//! and units are stable; a figure whose source is not heard of is left out, not zero.
 
 use super::routes::Api;
 use axum::extract::State;
@@ -101,7 +101,7 @@ struct Gauges {
 }
 
 impl Gauges {
-    fn new(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
         let gauge = GaugeVec::new(Opts::new(name, help), labels)?;
         self.registry.register(Box::new(gauge.clone()) as Box<dyn Collector>)?;
         Ok(gauge)
@@ -113,10 +113,13 @@ fn of_the_scs(gauges: &Gauges, release: &str, view: &View) -> prometheus::Result
         .new("takeover_build_info", "The release of the SCS.", &["release"])?
         .with_label_values(&[release])
         .set(1.0);
-    let started =
-        gauges.new("takeover_scs_start_time_seconds", "When the SCS started, since the Unix epoch.", &[])?;
+    let started = gauges.gauge(
+        "takeover_scs_start_time_seconds",
+        "When the SCS started, since the Unix epoch.",
+        &[],
+    )?;
     started.with_label_values::<&str>(&[]).set(seconds(view.started_at));
-    let alarms = gauges.new("takeover_alarms_active", "Active alarms.", &["category"])?;
+    let alarms = gauges.gauge("takeover_alarms_active", "Active alarms.", &["category"])?;
     for category in [Category::Critical, Category::Major, Category::Minor] {
         let count = view.alarms.iter().filter(|alarm| alarm.category == category).count();
         alarms.with_label_values(&[&category.to_string()]).set(number(count));
@@ -125,47 +128,48 @@ fn of_the_scs(gauges: &Gauges, release: &str, view: &View) -> prometheus::Result
 }
 
 fn of_pairs(gauges: &Gauges, view: &View) -> prometheus::Result<()> {
-    let primaries = gauges.new(
+    let primaries = gauges.gauge(
         "takeover_pair_primaries",
         "Members that run as primary; anything but 1 is trouble.",
         &["pair"],
     )?;
     let trouble =
-        gauges.new("takeover_pair_troubles", "What is wrong with a pair, how many things.", &["pair"])?;
-    let frozen = gauges.new(
+        gauges.gauge("takeover_pair_troubles", "What is wrong with a pair, how many things.", &["pair"])?;
+    let frozen = gauges.gauge(
         "takeover_pair_frozen",
         "Whether a pair waits for an operator's acknowledgement.",
         &["pair"],
     )?;
-    let epoch = gauges.new("takeover_pair_epoch", "Grows with every grant of the pair's role.", &["pair"])?;
-    let mode = gauges.new(
+    let epoch =
+        gauges.gauge("takeover_pair_epoch", "Grows with every grant of the pair's role.", &["pair"])?;
+    let mode = gauges.gauge(
         "takeover_member_primary",
         "Whether a member runs as primary.",
         &["pair", "app", "host"],
     )?;
-    let ready = gauges.new(
+    let ready = gauges.gauge(
         "takeover_member_ready",
         "Whether a member could take over now.",
         &["pair", "app", "host"],
     )?;
-    let lag = gauges.new(
+    let lag = gauges.gauge(
         "takeover_standby_lag_seconds",
         "How far the copy of a backup is behind.",
         &["pair", "app"],
     )?;
-    let holders = gauges.new(
+    let holders = gauges.gauge(
         "takeover_vip_holders",
         "Hosts that have a VIP enabled; anything but 1 is trouble.",
         &["pair", "vip"],
     )?;
-    let left = gauges.new(
+    let left = gauges.gauge(
         "takeover_lease_left_seconds",
         "How much of its lease the holder had left when it told last.",
         &["pair"],
     )?;
     let backing =
-        gauges.new("takeover_lease_backing", "Other voters that confirm the holder, of 2.", &["pair"])?;
-    let worst = gauges.new(
+        gauges.gauge("takeover_lease_backing", "Other voters that confirm the holder, of 2.", &["pair"])?;
+    let worst = gauges.gauge(
         "takeover_promise_seconds",
         "Within what time service is back after the holder's host is cut off, at the worst.",
         &["pair"],
@@ -207,7 +211,7 @@ fn of_vips(holders: &GaugeVec, pair: &PairView) {
 }
 
 fn of_hosts(gauges: &Gauges, view: &View, figures: &Figures) -> prometheus::Result<()> {
-    let up = gauges.new("takeover_host_up", "Whether a host's agent is connected.", &["host"])?;
+    let up = gauges.gauge("takeover_host_up", "Whether a host's agent is connected.", &["host"])?;
     for host in &view.hosts {
         up.with_label_values(&[host.name.as_str()]).set(yes(host.status == HostStatus::Up));
     }
@@ -234,7 +238,7 @@ fn of_hosts(gauges: &Gauges, view: &View, figures: &Figures) -> prometheus::Resu
         ),
     ];
     for (name, help, value) in all {
-        let gauge = gauges.new(name, help, &["host"])?;
+        let gauge = gauges.gauge(name, help, &["host"])?;
         for (host, (_, figures)) in figures {
             set(&gauge, host, value(figures));
         }

@@ -1,5 +1,5 @@
-//! The OpenAPI document (<https://spec.openapis.org/oas/v3.1.0>), made from the table of endpoints and the types of their bodies, so
-//! that none can be added without it.
+//! The OpenAPI document (<https://spec.openapis.org/oas/v3.1.0>), made from the table of endpoints and the types of their bodies,
+//! so that none can be added without it.
 
 use super::callers::Needs;
 use super::routes::Api;
@@ -241,6 +241,7 @@ mod tests {
     use super::*;
     use crate::api::{Because, Status};
     use access::Role;
+    use scs::store::IncidentFilter;
 
     async fn nothing() {}
 
@@ -275,21 +276,15 @@ mod tests {
 
     #[test]
     fn a_query_is_a_list_of_parameters_none_of_which_is_null() {
-        #[derive(schemars::JsonSchema)]
-        #[expect(dead_code, reason = "only its schema is looked at")]
-        struct Query {
-            /// At most so many.
-            limit: Option<u32>,
-            #[serde(default)]
-            history: bool,
-            pair: Option<PairName>,
-        }
         let mut generator = Document::new().generator;
-        let parameters = in_query(shape::<Query>, &mut generator);
+        let parameters = in_query(shape::<IncidentFilter>, &mut generator);
         let by_name = |name: &str| parameters.iter().find(|p| p["name"] == name).unwrap();
         assert_eq!(by_name("limit")["schema"]["type"], "integer");
-        assert_eq!(by_name("limit")["description"], "At most so many.");
-        assert_eq!(by_name("history")["schema"]["type"], "boolean");
+        assert_eq!(
+            by_name("open")["description"],
+            "Only those that are still open (true), or that have ended (false)."
+        );
+        assert_eq!(by_name("open")["schema"]["type"], "boolean");
         assert_eq!(by_name("pair")["schema"]["anyOf"].as_array().unwrap().len(), 1);
         assert!(in_query(shape::<()>, &mut generator).is_empty());
     }

@@ -81,42 +81,138 @@ const VIEWER: Needs = Needs::Role(Role::Viewer);
 const OPERATOR: Needs = Needs::Role(Role::Operator);
 const ADMINISTRATOR: Needs = Needs::Role(Role::Administrator);
 
-#[rustfmt::skip]
 fn endpoints(api: &Api) -> Routes {
     Routes { api: api.clone(), router: Router::new(), document: Document::new() }
         .at(VIEWER, "/status", reads::<(), Status, _, _>(status, "Pairs, hosts, applications, active alarms"))
         .at(VIEWER, "/hosts", reads::<(), Hosts, _, _>(hosts, "Hosts with their figures"))
-        .at(VIEWER, "/pairs/{pair}/plan", reads::<To, Plan, _, _>(plan, "What a switchover would do, and whether it may"))
-        .at(OPERATOR, "/pairs/{pair}/switchover", orders::<SwitchOver, Accepted, _, _>(order::switch_over, "Exchanges the modes of a pair"))
-        .at(OPERATOR, "/pairs/{pair}/acknowledge", orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"))
-        .at(VIEWER, "/pairs/{pair}/calls", reads::<calls::Which, CallPage, _, _>(calls::calls, "The calls of a pair's SIP Server"))
-        .at(VIEWER, "/pairs/{pair}/calls/{call}", reads::<calls::Whose, CallLine, _, _>(calls::call, "One call"))
-        .at(VIEWER, "/pairs/{pair}/calls/{call}/trace", reads::<calls::Whose, CallTrace, _, _>(calls::trace, "The messages of a call as a ladder"))
-        .at(OPERATOR, "/applications/{app}/start", orders::<Because, Accepted, _, _>(order::start, "Starts an application"))
-        .at(OPERATOR, "/applications/{app}/stop", orders::<Stop, Accepted, _, _>(order::stop, "Stops an application; never a failure"))
-        .at(OPERATOR, "/applications/{app}/restart", orders::<Stop, Accepted, _, _>(order::restart, "Stops and starts an application"))
-        .at(VIEWER, "/alarms", reads::<WhichAlarms, Alarms, _, _>(alarms, "Active alarms, with `history` also those that ended"))
-        .at(OPERATOR, "/alarms/{number}/clear", orders::<Because, Accepted, _, _>(order::clear_alarm, "Clears an active alarm"))
+        .at(
+            VIEWER,
+            "/pairs/{pair}/plan",
+            reads::<To, Plan, _, _>(plan, "What a switchover would do, and whether it may"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/switchover",
+            orders::<SwitchOver, Accepted, _, _>(order::switch_over, "Exchanges the modes of a pair"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/acknowledge",
+            orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"),
+        )
+        .at(
+            VIEWER,
+            "/pairs/{pair}/calls",
+            reads::<calls::Which, CallPage, _, _>(calls::calls, "The calls of a pair's SIP Server"),
+        )
+        .at(
+            VIEWER,
+            "/pairs/{pair}/calls/{call}",
+            reads::<calls::Whose, CallLine, _, _>(calls::call, "One call"),
+        )
+        .at(
+            VIEWER,
+            "/pairs/{pair}/calls/{call}/trace",
+            reads::<calls::Whose, CallTrace, _, _>(calls::trace, "The messages of a call as a ladder"),
+        )
+        .at(
+            OPERATOR,
+            "/applications/{app}/start",
+            orders::<Because, Accepted, _, _>(order::start, "Starts an application"),
+        )
+        .at(
+            OPERATOR,
+            "/applications/{app}/stop",
+            orders::<Stop, Accepted, _, _>(order::stop, "Stops an application; never a failure"),
+        )
+        .at(
+            OPERATOR,
+            "/applications/{app}/restart",
+            orders::<Stop, Accepted, _, _>(order::restart, "Stops and starts an application"),
+        )
+        .at(
+            VIEWER,
+            "/alarms",
+            reads::<WhichAlarms, Alarms, _, _>(alarms, "Active alarms, with `history` also those that ended"),
+        )
+        .at(
+            OPERATOR,
+            "/alarms/{number}/clear",
+            orders::<Because, Accepted, _, _>(order::clear_alarm, "Clears an active alarm"),
+        )
         .at(VIEWER, "/log", reads::<LogFilter, LogPage, _, _>(log, "Log events"))
         .at(VIEWER, "/incidents", reads::<IncidentFilter, Incidents, _, _>(incidents, "Role changes"))
-        .at(VIEWER, "/incidents/{id}", reads::<(), Incident, _, _>(incident, "One role change with its steps"))
-        .at(VIEWER, "/events", streams::<live::Resume, _, _>(live::events, "What happens from now on, or from the event named on"))
-        .at(OPERATOR, "/audit", reads::<WhichRecords, Audit, _, _>(audit, "Who ordered what, refused attempts too"))
-        .at(OPERATOR, "/audit/verdict", reads::<(), AuditVerdict, _, _>(audit_verdict, "Whether the audit is as it was written"))
+        .at(
+            VIEWER,
+            "/incidents/{id}",
+            reads::<(), Incident, _, _>(incident, "One role change with its steps"),
+        )
+        .at(
+            VIEWER,
+            "/events",
+            streams::<live::Resume, _, _>(
+                live::events,
+                "What happens from now on, or from the event named on",
+            ),
+        )
+        .at(
+            OPERATOR,
+            "/audit",
+            reads::<WhichRecords, Audit, _, _>(audit, "Who ordered what, refused attempts too"),
+        )
+        .at(
+            OPERATOR,
+            "/audit/verdict",
+            reads::<(), AuditVerdict, _, _>(audit_verdict, "Whether the audit is as it was written"),
+        )
         .at(VIEWER, "/session", reads::<(), Session, _, _>(accounts::session, "Who is asking"))
         .at(NOBODY, "/session", takes::<Login, Session, _, _>(accounts::log_in, "Logs in, at the web port"))
         .at(VIEWER, "/session", removes::<Done, _, _>(accounts::log_out, "Logs out"))
-        .at(NOBODY, "/password/link", takes::<LinkCode, LinkUse, _, _>(accounts::look_at_link, "What a one-time link is for"))
-        .at(NOBODY, "/password", takes::<SetPassword, Done, _, _>(accounts::set_password, "Sets a password by a one-time link, at the web port"))
+        .at(
+            NOBODY,
+            "/password/link",
+            takes::<LinkCode, LinkUse, _, _>(accounts::look_at_link, "What a one-time link is for"),
+        )
+        .at(
+            NOBODY,
+            "/password",
+            takes::<SetPassword, Done, _, _>(
+                accounts::set_password,
+                "Sets a password by a one-time link, at the web port",
+            ),
+        )
         .at(ADMINISTRATOR, "/users", reads::<(), Users, _, _>(accounts::users, "Users of the web port"))
         .at(ADMINISTRATOR, "/users", takes::<NewUser, NewLink, _, _>(accounts::add_user, "Adds a user"))
         .at(ADMINISTRATOR, "/users/{name}", removes::<Done, _, _>(accounts::remove_user, "Removes a user"))
-        .at(ADMINISTRATOR, "/users/{name}/link", takes::<Because, NewLink, _, _>(accounts::password_link, "Makes a link by which a user sets another password"))
-        .at(ADMINISTRATOR, "/users/{name}/role", takes::<NewRole, Done, _, _>(accounts::set_role, "Gives a user another role"))
-        .at(ADMINISTRATOR, "/users/{name}/disable", takes::<Because, Done, _, _>(accounts::disable, "Locks a user out"))
-        .at(ADMINISTRATOR, "/users/{name}/enable", takes::<Because, Done, _, _>(accounts::enable, "Lets a user in again"))
+        .at(
+            ADMINISTRATOR,
+            "/users/{name}/link",
+            takes::<Because, NewLink, _, _>(
+                accounts::password_link,
+                "Makes a link by which a user sets another password",
+            ),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/users/{name}/role",
+            takes::<NewRole, Done, _, _>(accounts::set_role, "Gives a user another role"),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/users/{name}/disable",
+            takes::<Because, Done, _, _>(accounts::disable, "Locks a user out"),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/users/{name}/enable",
+            takes::<Because, Done, _, _>(accounts::enable, "Lets a user in again"),
+        )
         .at(ADMINISTRATOR, "/tokens", reads::<(), Tokens, _, _>(accounts::tokens, "Tokens of programs"))
-        .at(ADMINISTRATOR, "/tokens", takes::<NewToken, MadeToken, _, _>(accounts::add_token, "Makes a token, shown this once"))
+        .at(
+            ADMINISTRATOR,
+            "/tokens",
+            takes::<NewToken, MadeToken, _, _>(accounts::add_token, "Makes a token, shown this once"),
+        )
         .at(ADMINISTRATOR, "/tokens/{id}", removes::<Done, _, _>(accounts::remove_token, "Removes a token"))
         .at(VIEWER, "/version", reads::<(), Version, _, _>(version, "Releases of the SCS and of the API"))
 }

@@ -8,8 +8,8 @@ const STEP: i64 = 500;
 /// Pages given back to the file system in one step at most.
 const VACUUM_PAGES: i64 = 256;
 
-/// What may be pruned besides the audit, which is a chain: table, key, and the time that counts. Incidents and alarms count from their end, so that open
-/// ones, which have none, are never touched.
+/// What may be pruned besides the audit, which is a chain: table, key, and the time that counts. Incidents and alarms count
+/// from their end, so that open ones, which have none, are never touched.
 const PRUNED: [(&str, &str, &str); 3] =
     [("log", "seq", "at"), ("incidents", "id", "ended"), ("alarms", "number", "ended")];
 
