@@ -6,6 +6,7 @@
 //! | `GET /status` | | [`Status`] |
 //! | `GET /hosts` | | [`Hosts`] |
 //! | `GET /pairs/{pair}/plan` | `to` | [`Plan`] |
+//! | `GET /pairs/{pair}/consequences` | | [`Consequences`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
 //! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
@@ -50,8 +51,8 @@ pub use accounts::{
     SetPassword, TokenLine, Tokens, UserLine, Users,
 };
 
-use domain::{AppName, HostFigures, HostName, Micros};
-use ha_core::{HostView, Incident, Plan, View};
+use domain::{AppName, HostFigures, HostName, Micros, PairName};
+use ha_core::{Consequence, HostView, Incident, Plan, View};
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -134,6 +135,17 @@ pub struct AuditLine {
     /// The record.
     #[serde(flatten)]
     pub record: AuditRecord,
+}
+
+/// `GET /pairs/{pair}/consequences`: what would happen if something failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Consequences {
+    /// The pair.
+    pub pair: PairName,
+    /// As things were then.
+    pub at: Micros,
+    /// One for each fault that can come, the likeliest first.
+    pub consequences: Vec<Consequence>,
 }
 
 /// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.

@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod foresee;
 mod monitor;
 mod order;
 mod out;
@@ -111,6 +112,10 @@ pub enum Command {
     #[command(after_long_help = help("
   takeover hosts"))]
     Hosts(Hosts),
+    /// Show what would happen if something failed now: server, host, agent, link, SCS
+    #[command(after_long_help = help("
+  takeover what-if sip"))]
+    WhatIf(foresee::WhatIf),
     /// Check a pair, or everything, as a plugin of Nagios, Icinga and others: one line, exit code 0 to 3
     #[command(after_long_help = plugin_help("
   takeover check-health
@@ -544,6 +549,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
         match command {
             Command::Status(args) => show::status(&client, &args, out).await,
             Command::Hosts(_) => show::hosts(&client, out).await,
+            Command::WhatIf(args) => foresee::what_if(&client, &args, out).await,
             Command::CheckHealth(args) => monitor::check(&client, &args, out).await,
             Command::Log(args) => show::log(&client, args, out).await,
             Command::Alarms(args) => match args.verb {
@@ -591,6 +597,7 @@ impl Command {
             Command::Tokens(args) => args.options(),
             Command::Audit(args) => args.options(),
             Command::Hosts(args) => &args.options,
+            Command::WhatIf(args) => &args.options,
             Command::CheckHealth(args) => &args.options,
         }
     }

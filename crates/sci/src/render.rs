@@ -4,6 +4,7 @@
 mod access;
 mod alarms;
 mod calls;
+mod foresight;
 mod hosts;
 mod incident;
 mod log;
@@ -14,6 +15,7 @@ mod table;
 pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
 pub use calls::{call, calls, trace};
+pub use foresight::consequences;
 pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};
 pub use log::{log, log_line};

@@ -6,6 +6,7 @@ mod callers;
 mod calls;
 mod console;
 mod door;
+mod foresight;
 mod listen;
 mod live;
 mod manners;

@@ -5,9 +5,9 @@ use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
 use super::openapi::{Document, Operation, orders, reads, removes, streams, takes};
-use super::{accounts, calls, console, live, orders as order};
+use super::{accounts, calls, console, foresight, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Done, FiguresAt, HostLine,
+    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done, FiguresAt, HostLine,
     Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole, NewToken, NewUser,
     PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, Tokens, Users, Version,
 };
@@ -82,6 +82,7 @@ fn endpoints(api: &Api) -> Routes {
         .at(VIEWER, "/status", reads::<(), Status, _, _>(status, "Pairs, hosts, applications, active alarms"))
         .at(VIEWER, "/hosts", reads::<(), Hosts, _, _>(hosts, "Hosts with their figures"))
         .at(VIEWER, "/pairs/{pair}/plan", reads::<To, Plan, _, _>(plan, "What a switchover would do, and whether it may"))
+        .at(VIEWER, "/pairs/{pair}/consequences", reads::<(), Consequences, _, _>(foresight::consequences, "What would happen if something failed now"))
         .at(OPERATOR, "/pairs/{pair}/switchover", orders::<SwitchOver, Accepted, _, _>(order::switch_over, "Exchanges the modes of a pair"))
         .at(OPERATOR, "/pairs/{pair}/acknowledge", orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"))
         .at(VIEWER, "/pairs/{pair}/calls", reads::<calls::Which, CallPage, _, _>(calls::calls, "The calls of a pair's SIP Server"))
