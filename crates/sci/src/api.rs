@@ -19,6 +19,8 @@
 //! | `GET /log` | [`LogFilter`](scs::store::LogFilter) | [`LogPage`](scs::store::LogPage) |
 //! | `GET /incidents` | [`IncidentFilter`](scs::store::IncidentFilter) | [`Incidents`] |
 //! | `GET /incidents/{id}` | | [`Incident`] |
+//! | `GET /incidents/{id}/report` | `form`: `text`, `html` | a page, not JSON |
+//! | `GET /takeover-times` | `pair` | [`TakeoverTimesOf`] |
 //! | `GET /audit` | `before`, `limit` | [`Audit`] |
 //! | `GET /audit/verdict` | | [`AuditVerdict`](scs::store::AuditVerdict) |
 //! | `GET /session` | | [`Session`] |
@@ -52,7 +54,7 @@ pub use accounts::{
 };
 
 use domain::{AppName, HostFigures, HostName, Micros, PairName};
-use ha_core::{Consequence, HostView, Incident, Plan, View};
+use ha_core::{Consequence, HostView, Incident, IncidentKind, Plan, View};
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,6 +113,49 @@ pub struct HostLine {
 pub struct Incidents {
     /// In the order of their numbers.
     pub incidents: Vec<Incident>,
+}
+
+/// `GET /takeover-times`: how long takeovers took, from the newest incidents that are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TakeoverTimesOf {
+    /// Incidents that were looked at.
+    pub incidents: usize,
+    /// When the oldest of them began.
+    pub since: Option<Micros>,
+    /// By pair and kind.
+    pub times: Vec<TakeoverTimes>,
+}
+
+/// The completed takeovers of one kind of one pair. Times count from when what set it off may have happened at the earliest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TakeoverTimes {
+    /// The pair.
+    pub pair: PairName,
+    /// Which workflow.
+    pub kind: IncidentKind,
+    /// Until the new primary had its VIPs.
+    pub service: Spread,
+    /// Until the network was asked, and only the new holder answered.
+    pub confirmed: Spread,
+    /// Within what time service is back after a host was cut off, by the pair's present profile, microseconds.
+    pub promise_us: Option<u64>,
+    /// Whether the longest `service` is within that and the 20 ms that a change of mode may take on top.
+    pub kept: Option<bool>,
+}
+
+/// How times are spread, microseconds, by nearest rank: of fewer than 100 times p99 is the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Spread {
+    /// How many.
+    pub count: usize,
+    /// Half are not above it.
+    pub median_us: u64,
+    /// Of ten, nine are not above it.
+    pub p90_us: u64,
+    /// Of a hundred, 99 are not above it.
+    pub p99_us: u64,
+    /// The longest.
+    pub worst_us: u64,
 }
 
 /// `GET /alarms`.

@@ -9,8 +9,10 @@ mod hosts;
 mod incident;
 mod log;
 mod plan;
+pub mod report;
 mod status;
 mod table;
+mod times;
 
 pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
@@ -21,6 +23,7 @@ pub use incident::{incident, incidents, outcome_line, step_line};
 pub use log::{log, log_line};
 pub use plan::plan;
 pub use status::{is_in_trouble, status};
+pub use times::takeover_times;
 
 use domain::Micros;
 use jiff::Timestamp;

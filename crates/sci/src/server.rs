@@ -7,6 +7,7 @@ mod calls;
 mod console;
 mod door;
 mod foresight;
+mod history;
 mod listen;
 mod live;
 mod manners;

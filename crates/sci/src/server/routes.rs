@@ -4,12 +4,12 @@ use super::callers::{self, Needs};
 use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
-use super::openapi::{Document, Operation, orders, reads, removes, streams, takes};
-use super::{accounts, calls, console, foresight, live, orders as order};
+use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
+use super::{accounts, calls, console, foresight, history, live, orders as order};
 use crate::api::{
     Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done, FiguresAt, HostLine,
     Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole, NewToken, NewUser,
-    PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, Tokens, Users, Version,
+    PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -96,6 +96,8 @@ fn endpoints(api: &Api) -> Routes {
         .at(VIEWER, "/log", reads::<LogFilter, LogPage, _, _>(log, "Log events"))
         .at(VIEWER, "/incidents", reads::<IncidentFilter, Incidents, _, _>(incidents, "Role changes"))
         .at(VIEWER, "/incidents/{id}", reads::<(), Incident, _, _>(incident, "One role change with its steps"))
+        .at(VIEWER, "/incidents/{id}/report", shows::<history::InForm, _, _>(history::report, "One role change as a page to send to others"))
+        .at(VIEWER, "/takeover-times", reads::<history::OfPair, TakeoverTimesOf, _, _>(history::times, "How long takeovers took"))
         .at(VIEWER, "/events", streams::<live::Resume, _, _>(live::events, "What happens from now on, or from the event named on"))
         .at(OPERATOR, "/audit", reads::<WhichRecords, Audit, _, _>(audit, "Who ordered what, refused attempts too"))
         .at(OPERATOR, "/audit/verdict", reads::<(), AuditVerdict, _, _>(audit_verdict, "Whether the audit is as it was written"))
@@ -245,16 +247,11 @@ async fn incidents(State(api): State<Api>, query: Params<IncidentFilter>) -> Ans
 }
 
 async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Answer<Incident> {
-    let id: u64 =
-        id.parse().map_err(|_| Problem::bad_request(format!("{id:?} is not the number of an incident")))?;
-    match ask_store(&api, move |store| store.incident(id)).await? {
-        Some(incident) => Ok(Json(incident)),
-        None => Err(Problem::not_found(format!("there is no incident {id}; {PREFIX}/incidents lists them"))),
-    }
+    Ok(Json(history::find(&api, &id).await?))
 }
 
 /// Runs a query where it may take its time.
-async fn ask_store<T: Send + 'static>(
+pub(super) async fn ask_store<T: Send + 'static>(
     api: &Api,
     query: impl FnOnce(&Store) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, Problem> {

@@ -180,7 +180,7 @@ fn ill() -> Status {
     status
 }
 
-fn incident() -> Incident {
+pub fn incident() -> Incident {
     let step = |us: u64, phase, number, host: Option<&str>, text: &str| Step {
         at: NOON + micros(us),
         phase,
@@ -198,6 +198,7 @@ fn incident() -> Incident {
         reason: "sip2 failed: the process was ended by signal 9".to_owned(),
         ordered_by: String::new(),
         begun: NOON,
+        unnoticed_us: 0,
         ended: Some(NOON + micros(2_345)),
         outcome: IncidentOutcome::Completed,
         evidence: vec![
