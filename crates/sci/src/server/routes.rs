@@ -7,9 +7,10 @@ use super::manners::{self, Orders};
 use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
 use super::{accounts, calls, console, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done, FiguresAt, HostLine,
-    Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole, NewToken, NewUser,
-    PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf, Tokens, Users, Version,
+    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done,
+    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole,
+    NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf,
+    Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
