@@ -25,7 +25,7 @@ use std::time::Duration;
 const HORIZON: Duration = Duration::from_secs(60);
 
 /// Something that may fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// The primary's process ends.
@@ -61,7 +61,7 @@ impl Fault {
 }
 
 /// What would happen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Consequence {
     /// If this failed.
     pub fault: Fault,

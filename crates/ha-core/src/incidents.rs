@@ -2,10 +2,11 @@
 //! It follows what the other rooms decide and decides nothing itself.
 
 use crate::state::State;
-use crate::{Action, Record};
+use crate::{Action, Lost, Record};
 use domain::{AppName, Epoch, HostName, Micros, PairName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// Number of an incident; never reused.
 #[derive(
@@ -236,8 +237,12 @@ pub struct Incident {
     pub reason: String,
     /// Who ordered it; empty where nobody did.
     pub ordered_by: String,
-    /// When it began.
+    /// When it began; of a loss: when it was noticed.
     pub begun: Micros,
+    /// How long before that it may have happened, at the most, microseconds: a host that is cut off is noticed by its
+    /// silence. 0: when it happened is known.
+    #[serde(default)]
+    pub unnoticed_us: u64,
     /// When it ended.
     pub ended: Option<Micros>,
     /// How it ended.
@@ -246,6 +251,23 @@ pub struct Incident {
     pub evidence: Vec<String>,
     /// The steps, in the order in which they came to the SCS's knowledge.
     pub steps: Vec<Step>,
+}
+
+impl Incident {
+    /// When the new primary had what it takes to serve: its VIPs, or its mode where the pair has none. None: it did not come
+    /// to that, or the record does not have it.
+    #[must_use]
+    pub fn served_at(&self) -> Option<Micros> {
+        let at_new = self.steps.iter().find(|step| step.phase == Phase::PrimaryInstructed)?.host.as_ref()?;
+        let last = |phase| {
+            let steps =
+                self.steps.iter().filter(|step| step.phase == phase && step.host.as_ref() == Some(at_new));
+            steps.map(|step| step.at).max()
+        };
+        let confirmed =
+            self.steps.iter().filter(|step| step.phase == Phase::PrimaryConfirmed).map(|step| step.at);
+        last(Phase::AddressMoved).or_else(|| confirmed.max())
+    }
 }
 
 impl State {
@@ -261,6 +283,7 @@ impl State {
         self.last_incident += 1;
         self.changed = true;
         let id = self.last_incident;
+        let unnoticed = self.unnoticed(pair, &begin);
         if let Some(state) = self.pairs.get_mut(pair) {
             state.incident = Some(Incident {
                 id: IncidentId(id),
@@ -272,6 +295,7 @@ impl State {
                 reason: state.reason.clone(),
                 ordered_by: begin.ordered_by,
                 begun: begin.at,
+                unnoticed_us: u64::try_from(unnoticed.as_micros()).unwrap_or(u64::MAX),
                 ended: None,
                 outcome: IncidentOutcome::Open,
                 evidence: begin.evidence,
@@ -285,6 +309,24 @@ impl State {
         let reason = self.pairs.get(pair).map(|p| p.reason.clone()).unwrap_or_default();
         self.note(pair, Phase::Decided, now, None, reason);
         id
+    }
+
+    /// How long what begins may have gone unnoticed.
+    fn unnoticed(&self, pair: &PairName, begin: &Begin) -> Duration {
+        let lost = begin.host.as_ref().and_then(|host| self.hosts.get(host)).and_then(|host| host.lost);
+        match (begin.kind, lost) {
+            (IncidentKind::Disconnected, Some((Lost::Silent, _))) => {
+                self.cluster.pairs.get(pair).map_or(Duration::ZERO, |pair| pair.profile.silence())
+            }
+            (
+                IncidentKind::Disconnected
+                | IncidentKind::Manual
+                | IncidentKind::Failure
+                | IncidentKind::Reconnected
+                | IncidentKind::FirstPrimary,
+                _,
+            ) => Duration::ZERO,
+        }
     }
 
     /// Adds a step to the open incident of `pair`, if there is one.

@@ -6,6 +6,7 @@
 //! | `GET /status` | | [`Status`] |
 //! | `GET /hosts` | | [`Hosts`] |
 //! | `GET /pairs/{pair}/plan` | `to` | [`Plan`] |
+//! | `GET /pairs/{pair}/consequences` | | [`Consequences`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
 //! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
@@ -18,6 +19,8 @@
 //! | `GET /log` | [`LogFilter`](scs::store::LogFilter) | [`LogPage`](scs::store::LogPage) |
 //! | `GET /incidents` | [`IncidentFilter`](scs::store::IncidentFilter) | [`Incidents`] |
 //! | `GET /incidents/{id}` | | [`Incident`] |
+//! | `GET /incidents/{id}/report` | `form`: `text`, `html` | a page, not JSON |
+//! | `GET /takeover-times` | `pair` | [`TakeoverTimesOf`] |
 //! | `GET /audit` | `before`, `limit` | [`Audit`] |
 //! | `GET /audit/verdict` | | [`AuditVerdict`](scs::store::AuditVerdict) |
 //! | `GET /session` | | [`Session`] |
@@ -50,8 +53,8 @@ pub use accounts::{
     SetPassword, TokenLine, Tokens, UserLine, Users,
 };
 
-use domain::{AppName, HostFigures, HostName, Micros};
-use ha_core::{HostView, Incident, Plan, View};
+use domain::{AppName, HostFigures, HostName, Micros, PairName};
+use ha_core::{Consequence, HostView, Incident, IncidentKind, Plan, View};
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -112,6 +115,49 @@ pub struct Incidents {
     pub incidents: Vec<Incident>,
 }
 
+/// `GET /takeover-times`: how long takeovers took, from the newest incidents that are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TakeoverTimesOf {
+    /// Incidents that were looked at.
+    pub incidents: usize,
+    /// When the oldest of them began.
+    pub since: Option<Micros>,
+    /// By pair and kind.
+    pub times: Vec<TakeoverTimes>,
+}
+
+/// The completed takeovers of one kind of one pair. Times count from when what set it off may have happened at the earliest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TakeoverTimes {
+    /// The pair.
+    pub pair: PairName,
+    /// Which workflow.
+    pub kind: IncidentKind,
+    /// Until the new primary had its VIPs.
+    pub service: Spread,
+    /// Until the network was asked, and only the new holder answered.
+    pub confirmed: Spread,
+    /// Within what time service is back after a host was cut off, by the pair's present profile, microseconds.
+    pub promise_us: Option<u64>,
+    /// Whether the longest `service` is within that and the 20 ms that a change of mode may take on top.
+    pub kept: Option<bool>,
+}
+
+/// How times are spread, microseconds, by nearest rank: of fewer than 100 times p99 is the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Spread {
+    /// How many.
+    pub count: usize,
+    /// Half are not above it.
+    pub median_us: u64,
+    /// Of ten, nine are not above it.
+    pub p90_us: u64,
+    /// Of a hundred, 99 are not above it.
+    pub p99_us: u64,
+    /// The longest.
+    pub worst_us: u64,
+}
+
 /// `GET /alarms`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Alarms {
@@ -134,6 +180,17 @@ pub struct AuditLine {
     /// The record.
     #[serde(flatten)]
     pub record: AuditRecord,
+}
+
+/// `GET /pairs/{pair}/consequences`: what would happen if something failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Consequences {
+    /// The pair.
+    pub pair: PairName,
+    /// As things were then.
+    pub at: Micros,
+    /// One for each fault that can come, the likeliest first.
+    pub consequences: Vec<Consequence>,
 }
 
 /// `GET /pairs/{pair}/calls`: what a SIP Server has in hand, in the order of the calls' keys.

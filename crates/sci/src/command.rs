@@ -3,6 +3,8 @@
 
 mod access;
 mod calls;
+mod foresee;
+mod history;
 mod monitor;
 mod order;
 mod out;
@@ -78,7 +80,9 @@ pub enum Command {
     /// List role changes, or show one with its numbered steps and their times
     #[command(after_long_help = help("
   takeover incidents --pair sip
-  takeover incidents show 7"))]
+  takeover incidents show 7
+  takeover incidents show 7 --report           one page to send to others
+  takeover incidents show 7 --report --html > incident-7.html"))]
     Incidents(Incidents),
     /// List the calls of SIP Servers, show one, or its messages as a ladder
     #[command(after_long_help = help("
@@ -111,6 +115,15 @@ pub enum Command {
     #[command(after_long_help = help("
   takeover hosts"))]
     Hosts(Hosts),
+    /// Show how long takeovers took, beside what the profile promises
+    #[command(after_long_help = help("
+  takeover times
+  takeover times --pair sip"))]
+    Times(history::Times),
+    /// Show what would happen if something failed now: server, host, agent, link, SCS
+    #[command(after_long_help = help("
+  takeover what-if sip"))]
+    WhatIf(foresee::WhatIf),
     /// Check a pair, or everything, as a plugin of Nagios, Icinga and others: one line, exit code 0 to 3
     #[command(after_long_help = plugin_help("
   takeover check-health
@@ -365,6 +378,12 @@ pub enum IncidentVerb {
     Show {
         /// Its number
         id: u64,
+        /// As one page to send to others: what happened, who saw what when, how long it took
+        #[arg(long, conflicts_with = "json")]
+        report: bool,
+        /// The page as HTML that needs nothing but itself
+        #[arg(long, requires = "report")]
+        html: bool,
         /// Where the SCS is and how to answer.
         #[command(flatten)]
         options: Options,
@@ -544,6 +563,8 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
         match command {
             Command::Status(args) => show::status(&client, &args, out).await,
             Command::Hosts(_) => show::hosts(&client, out).await,
+            Command::Times(args) => history::times(&client, args, out).await,
+            Command::WhatIf(args) => foresee::what_if(&client, &args, out).await,
             Command::CheckHealth(args) => monitor::check(&client, &args, out).await,
             Command::Log(args) => show::log(&client, args, out).await,
             Command::Alarms(args) => match args.verb {
@@ -553,6 +574,9 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
                 None => show::alarms(&client, args.history, args.limit, out).await,
             },
             Command::Incidents(args) => match args.verb {
+                Some(IncidentVerb::Show { id, report: true, html, .. }) => {
+                    history::report(&client, id, html, out).await
+                }
                 Some(IncidentVerb::Show { id, .. }) => show::incident(&client, id, out).await,
                 None => show::incidents(&client, args.pair, args.limit, out).await,
             },
@@ -591,6 +615,8 @@ impl Command {
             Command::Tokens(args) => args.options(),
             Command::Audit(args) => args.options(),
             Command::Hosts(args) => &args.options,
+            Command::Times(args) => &args.options,
+            Command::WhatIf(args) => &args.options,
             Command::CheckHealth(args) => &args.options,
         }
     }

@@ -13,3 +13,4 @@ pub mod command;
 pub mod health;
 pub mod render;
 pub mod server;
+pub mod times;

@@ -4,21 +4,26 @@
 mod access;
 mod alarms;
 mod calls;
+mod foresight;
 mod hosts;
 mod incident;
 mod log;
 mod plan;
+pub mod report;
 mod status;
 mod table;
+mod times;
 
 pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
 pub use calls::{call, calls, trace};
+pub use foresight::consequences;
 pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};
 pub use log::{log, log_line};
 pub use plan::plan;
 pub use status::{is_in_trouble, status};
+pub use times::takeover_times;
 
 use domain::Micros;
 use jiff::Timestamp;

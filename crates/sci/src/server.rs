@@ -6,6 +6,8 @@ mod callers;
 mod calls;
 mod console;
 mod door;
+mod foresight;
+mod history;
 mod listen;
 mod live;
 mod manners;

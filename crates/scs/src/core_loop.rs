@@ -278,6 +278,9 @@ impl CoreLoop {
                 Request::PlanSwitchover { pair, to, plan } => {
                     let _ = plan.send(self.state.plan_switchover(&pair, to.as_ref(), now));
                 }
+                Request::CopyPair { pair, copy } => {
+                    let _ = copy.send(self.state.part_for(&pair).map(|part| (Box::new(part), now)));
+                }
                 Request::Fetch { app, path, page } => self.fetch(app, path, page),
             }
         }

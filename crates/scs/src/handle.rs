@@ -3,7 +3,7 @@
 
 use crate::store::Store;
 use domain::{AppName, HostFigures, HostName, LogEvent, Micros, PairName};
-use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, View};
+use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, State, View};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::mpsc::Sender;
@@ -33,6 +33,13 @@ pub enum Request {
         to: Option<AppName>,
         /// Where the plan goes; the error says what is wrong with the question.
         plan: oneshot::Sender<Result<Plan, String>>,
+    },
+    /// Copy what is known of a pair, to be thought about elsewhere.
+    CopyPair {
+        /// The pair.
+        pair: PairName,
+        /// Where the copy goes, with the time at which it was so; none: there is no such pair.
+        copy: oneshot::Sender<Option<(Box<State>, Micros)>>,
     },
     /// Ask an application for one of its pages.
     Fetch {
@@ -133,6 +140,16 @@ impl Handle {
     ) -> Result<Result<Plan, String>, Gone> {
         let (plan, receiver) = oneshot::channel();
         self.ask(Request::PlanSwitchover { pair, to, plan })?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// What the core knows of a pair, and when; none: there is no such pair.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn copy_of_pair(&self, pair: PairName) -> Result<Option<(Box<State>, Micros)>, Gone> {
+        let (copy, receiver) = oneshot::channel();
+        self.ask(Request::CopyPair { pair, copy })?;
         receiver.await.map_err(|_| Gone)
     }
 

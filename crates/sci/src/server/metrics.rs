@@ -110,7 +110,7 @@ impl Gauges {
 
 fn of_the_scs(gauges: &Gauges, release: &str, view: &View) -> prometheus::Result<()> {
     gauges
-        .new("takeover_build_info", "The release of the SCS.", &["release"])?
+        .gauge("takeover_build_info", "The release of the SCS.", &["release"])?
         .with_label_values(&[release])
         .set(1.0);
     let started = gauges.gauge(

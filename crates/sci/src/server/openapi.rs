@@ -28,6 +28,7 @@ pub(super) struct Operation {
 enum Answer {
     Json(u16, Shape),
     Events,
+    Page,
 }
 
 /// `GET` with a query `Q` (`()`: none), answered with an `A`.
@@ -51,6 +52,14 @@ pub(super) fn streams<Q: JsonSchema, H: Handler<T, Api>, T: 'static>(
     summary: &'static str,
 ) -> Operation {
     Operation { answer: Answer::Events, ..reads::<Q, (), H, T>(handler, summary) }
+}
+
+/// `GET` answered with a page for people, text or HTML.
+pub(super) fn shows<Q: JsonSchema, H: Handler<T, Api>, T: 'static>(
+    handler: H,
+    summary: &'static str,
+) -> Operation {
+    Operation { answer: Answer::Page, ..reads::<Q, (), H, T>(handler, summary) }
 }
 
 /// `POST` of a `B`, answered with 200 and an `A`.
@@ -136,6 +145,9 @@ impl Document {
             }
             Answer::Events => {
                 (200, json!({ "description": "live events", "content": { "text/event-stream": {} } }))
+            }
+            Answer::Page => {
+                (200, json!({ "description": "a page", "content": { "text/plain": {}, "text/html": {} } }))
             }
         };
         let who = match needs {

@@ -5,12 +5,13 @@ use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
-use super::openapi::{Document, Operation, orders, reads, removes, streams, takes};
-use super::{accounts, calls, console, live, orders as order};
+use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
+use super::{accounts, calls, console, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Done, FiguresAt, HostLine,
-    Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole, NewToken, NewUser,
-    PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, Tokens, Users, Version,
+    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done,
+    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole,
+    NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf,
+    Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -91,6 +92,14 @@ fn endpoints(api: &Api) -> Routes {
             reads::<To, Plan, _, _>(plan, "What a switchover would do, and whether it may"),
         )
         .at(
+            VIEWER,
+            "/pairs/{pair}/consequences",
+            reads::<(), Consequences, _, _>(
+                foresight::consequences,
+                "What would happen if something failed now",
+            ),
+        )
+        .at(
             OPERATOR,
             "/pairs/{pair}/switchover",
             orders::<SwitchOver, Accepted, _, _>(order::switch_over, "Exchanges the modes of a pair"),
@@ -146,6 +155,16 @@ fn endpoints(api: &Api) -> Routes {
             VIEWER,
             "/incidents/{id}",
             reads::<(), Incident, _, _>(incident, "One role change with its steps"),
+        )
+        .at(
+            VIEWER,
+            "/incidents/{id}/report",
+            shows::<history::InForm, _, _>(history::report, "One role change as a page to send to others"),
+        )
+        .at(
+            VIEWER,
+            "/takeover-times",
+            reads::<history::OfPair, TakeoverTimesOf, _, _>(history::times, "How long takeovers took"),
         )
         .at(
             VIEWER,
@@ -346,16 +365,11 @@ async fn incidents(State(api): State<Api>, query: Params<IncidentFilter>) -> Ans
 }
 
 async fn incident(State(api): State<Api>, Path(id): Path<String>) -> Answer<Incident> {
-    let id: u64 =
-        id.parse().map_err(|_| Problem::bad_request(format!("{id:?} is not the number of an incident")))?;
-    match ask_store(&api, move |store| store.incident(id)).await? {
-        Some(incident) => Ok(Json(incident)),
-        None => Err(Problem::not_found(format!("there is no incident {id}; {PREFIX}/incidents lists them"))),
-    }
+    Ok(Json(history::find(&api, &id).await?))
 }
 
 /// Runs a query where it may take its time.
-async fn ask_store<T: Send + 'static>(
+pub(super) async fn ask_store<T: Send + 'static>(
     api: &Api,
     query: impl FnOnce(&Store) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, Problem> {

@@ -13,7 +13,7 @@ struct Cli {
     command: Command,
 }
 
-fn takeover(arguments: &str, scs: &str) -> ExitCode {
+pub fn takeover(arguments: &str, scs: &str) -> ExitCode {
     let words = ["takeover"].into_iter().chain(arguments.split(' ')).chain(["--scs", scs]);
     run(Cli::try_parse_from(words).unwrap().command)
 }

@@ -5,6 +5,7 @@
 mod calls;
 mod command;
 mod console;
+mod operate;
 mod orders;
 mod refusals;
 mod rendering;

@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// 2026-01-31 12:00:00 UTC.
-const NOON: Micros = Micros(1_769_860_800_000_000);
-const PLAIN: Look = Look { colour: false, zone: TimeZone::UTC };
+pub const NOON: Micros = Micros(1_769_860_800_000_000);
+pub const PLAIN: Look = Look { colour: false, zone: TimeZone::UTC };
 
-fn golden(name: &str, text: &str) {
+pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
@@ -180,7 +180,7 @@ fn ill() -> Status {
     status
 }
 
-fn incident() -> Incident {
+pub fn incident() -> Incident {
     let step = |us: u64, phase, number, host: Option<&str>, text: &str| Step {
         at: NOON + micros(us),
         phase,
@@ -198,6 +198,7 @@ fn incident() -> Incident {
         reason: "sip2 failed: the process was ended by signal 9".to_owned(),
         ordered_by: String::new(),
         begun: NOON,
+        unnoticed_us: 0,
         ended: Some(NOON + micros(2_345)),
         outcome: IncidentOutcome::Completed,
         evidence: vec![

@@ -250,6 +250,11 @@ impl Core {
                 let answer: Result<_, String> = self.state.plan_switchover(&pair, to.as_ref(), now);
                 let _asker_may_be_gone = plan.send(answer);
             }
+            Request::CopyPair { pair, copy } => {
+                let now = self.now();
+                let part = self.state.part_for(&pair).map(|part| (Box::new(part), now));
+                let _asker_may_be_gone = copy.send(part);
+            }
             // As a SIP Server with three calls does, of which it shows two at a time.
             Request::Fetch { app, path, page } => {
                 let line = |n: u8| {

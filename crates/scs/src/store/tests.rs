@@ -34,6 +34,7 @@ fn incident(id: u64, ended: Option<u64>) -> Incident {
         reason: "sip2 failed".to_owned(),
         ordered_by: String::new(),
         begun: Micros(id),
+        unnoticed_us: 0,
         ended: ended.map(Micros),
         outcome: if ended.is_some() { IncidentOutcome::Completed } else { IncidentOutcome::Open },
         evidence: Vec::new(),

@@ -256,6 +256,7 @@ pub(super) mod tests {
             reason: String::new(),
             ordered_by: String::new(),
             begun,
+            unnoticed_us: 0,
             ended: Some(begun + Duration::from_millis(1)),
             outcome: IncidentOutcome::Completed,
             evidence: Vec::new(),
