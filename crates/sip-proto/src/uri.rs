@@ -121,6 +121,16 @@ impl<'a> Uri<'a> {
             && headers_within(self.headers, other.headers)
             && headers_within(other.headers, self.headers)
     }
+
+    /// Whether both have the same user part, or both none, wherever that user is.
+    pub(crate) fn is_of_user_of(&self, other: &Uri<'_>) -> bool {
+        let user = |info: &str| info.find(':').unwrap_or(info.len());
+        match (self.userinfo, other.userinfo) {
+            (Some(these), Some(those)) => same(&these[..user(these)], &those[..user(those)], Case::Kept),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
