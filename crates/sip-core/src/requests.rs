@@ -7,8 +7,8 @@ use crate::{Change, Notice, Outputs, SipCore};
 use domain::Micros;
 use sip_proto::b2bua::{self, Calls, Event, Flow, Outgoing, Transport};
 use sip_proto::{
-    Arrival, Binding, Draft, HeaderName, Message, Method, Reply, StartLine, ToTag, Wire, destination,
-    reason_phrase,
+    Arrival, Binding, Draft, HeaderName, MAX_MESSAGE, Message, Method, Reply, StartLine, ToTag, Wire,
+    destination, reason_phrase,
 };
 use std::time::Duration;
 
@@ -266,7 +266,8 @@ impl SipCore {
         });
     }
 
-    /// Answers without remembering it: sent again, the request is answered again in the same way.
+    /// Answers without remembering it: sent again, the request is answered again in the same way. What would be longer than a
+    /// message may be (a request as long as that is copied into it in parts) is not sent.
     fn respond(
         &mut self,
         message: &Message<'_>,
@@ -283,6 +284,9 @@ impl SipCore {
         let draft =
             Draft::response(&mut self.scratch, message, status, reason, ToTag::OfTransaction, flow.peer);
         fill(draft).header("Server", &self.setup.server).finish();
+        if self.scratch.len() > MAX_MESSAGE {
+            return;
+        }
         let flow = self.reply_flow(flow, destination(message.via().ok().as_ref(), flow.peer));
         let wire = Wire::from(self.scratch.as_slice());
         out.messages.push(Outgoing { flow, wire, call: None, transaction: None });

@@ -294,11 +294,13 @@ impl Nonces {
     }
 }
 
-/// Whether the digest was made for the Request-URI that it came with (RFC 7616, section 3.4.6).
+/// Whether the digest was made for the Request-URI that it came with (RFC 7616, section 3.4.6). Only who is called counts, not
+/// where: on the way host, port and parameters are rewritten (RFC 3261, section 22.4, item 8), and phones leave some out. What was
+/// proved for somebody else is of no use; and for the same one it is only once, by its count.
 fn same_resource(digest_uri: &[u8], request_uri: &[u8]) -> bool {
     let read = |bytes| std::str::from_utf8(bytes).ok().and_then(|text| Uri::parse(text).ok());
     digest_uri == request_uri
-        || matches!((read(digest_uri), read(request_uri)), (Some(a), Some(b)) if a.is_equivalent(&b))
+        || matches!((read(digest_uri), read(request_uri)), (Some(a), Some(b)) if a.is_of_user_of(&b))
 }
 
 /// The client's side: a user that answers challenges.
@@ -517,8 +519,24 @@ mod tests {
             assert_eq!(scene.check(&answer, 2), Verdict::Genuine, "{answer}");
             assert_eq!(scene.check(&answer, 2), Verdict::Genuine, "the same request sent again");
             assert_eq!(scene.check(&answer, 3), Verdict::Stale, "another request with the same count");
-            assert_eq!(scene.check_for(&answer, &register(2, "sip:other.example")), Verdict::Wrong);
         }
+    }
+
+    #[test]
+    fn it_is_for_whom_it_was_made_wherever_that_is() {
+        let same = |made_for: &str, used_for: &str| same_resource(made_for.as_bytes(), used_for.as_bytes());
+        for there in
+            ["sip:bob@192.0.2.100", "sips:bob@example.com:5061;transport=tls", "sip:b%6Fb:x@example.com"]
+        {
+            assert!(same("sip:bob@example.com", there) && same(there, "sip:bob@example.com"), "{there}");
+        }
+        assert!(same("sip:example.com", "sip:192.0.2.100;transport=tcp"));
+        for other in ["sip:carol@example.com", "sip:Bob@example.com", "sip:example.com", "bob", ""] {
+            assert!(!same("sip:bob@example.com", other) && !same(other, "sip:bob@example.com"), "{other}");
+        }
+        let mut scene = Scene::new();
+        let answer = scene.answer(Algorithm::Sha256);
+        assert_eq!(scene.check_for(&answer, &register(2, "sip:carol@example.com")), Verdict::Wrong);
     }
 
     #[test]

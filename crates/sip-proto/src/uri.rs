@@ -121,6 +121,16 @@ impl<'a> Uri<'a> {
             && headers_within(self.headers, other.headers)
             && headers_within(other.headers, self.headers)
     }
+
+    /// Whether both have the same user part, or both none, wherever that user is.
+    pub(crate) fn is_of_user_of(&self, other: &Uri<'_>) -> bool {
+        let user = |info: &str| info.find(':').unwrap_or(info.len());
+        match (self.userinfo, other.userinfo) {
+            (Some(these), Some(those)) => same(&these[..user(these)], &those[..user(those)], Case::Kept),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -134,12 +144,15 @@ enum Case {
 fn params_agree(these: &str, those: &str) -> bool {
     these.split(';').filter(|p| !p.is_empty()).all(|param| {
         let (name, value) = param.split_once('=').unwrap_or((param, ""));
-        let other = those.split(';').find_map(|other| {
+        let mut others = those.split(';').filter_map(|other| {
             let (other_name, other_value) = other.split_once('=').unwrap_or((other, ""));
             same(name, other_name, Case::Ignored).then_some(other_value)
         });
-        match other {
-            Some(other) => same(value, other, Case::Ignored),
+        match others.next() {
+            // One that is there twice must not be, but a URI names the same thing as itself all the same.
+            Some(other) => {
+                std::iter::once(other).chain(others).any(|other| same(value, other, Case::Ignored))
+            }
             None => {
                 !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same(name, n, Case::Ignored))
             }
@@ -219,6 +232,13 @@ mod tests {
             (odd.userinfo, odd.host, odd.params),
             (Some("user;par=u%40example.net"), "example.com", "")
         );
+    }
+
+    #[test]
+    fn a_parameter_that_is_there_twice_is_the_same_as_itself() {
+        let twice = uri("sip:a@example.com;n=1;transport=udp;n=2");
+        assert!(twice.is_equivalent(&twice));
+        assert!(!twice.is_equivalent(&uri("sip:a@example.com;n=1;transport=udp;n=3")));
     }
 
     #[test]

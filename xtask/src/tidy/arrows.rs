@@ -51,6 +51,7 @@ const ARROWS: &[(&str, Arrows)] = &[
     ("sip-proto", Arrows::To(&["domain"])),
     ("sip-sync", Arrows::To(&["domain"])),
     ("sip-core", Arrows::To(&["domain", "sip-proto", "sip-sync"])),
+    ("sip-fuzz", Arrows::To(&["domain", "sip-proto", "sip-sync", "sip-core"])),
     ("config", Arrows::To(&["domain", "lease", "sip-proto"])),
     ("control-link", Arrows::To(&["domain", "lease"])),
     ("vip-control", Arrows::To(&["domain"])),
