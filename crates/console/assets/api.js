@@ -1,15 +1,17 @@
-// Requests to the API: one function per kind, and errors as the API words them. Knows who asks, by the certificate or the
-// socket; shows nothing.
+// Requests to the API: one function per kind, and errors as the API words them. Knows who asks: by a login, by the
+// certificate or by the socket; shows nothing.
 
 const PREFIX = "/api/v1";
 const RANKS = ["viewer", "operator", "administrator"];
 /** How long an answer may take, milliseconds: longer than the API itself allows. */
 const LIMIT_MS = 35_000;
 
-/** @typedef {{user: string, role: string}} Session */
+/** @typedef {{user: string, role: string, csrf?: string}} Session */
 
 /** @type {Session | null} */
 let session = null;
+/** @type {() => void} */
+let whenLoggedOut = () => {};
 
 /** An answer that is not a result (RFC 9457). */
 export class Problem extends Error {
@@ -49,16 +51,42 @@ export function switchOver(pair, order, hash) {
   return request("POST", path("pairs", pair, "switchover"), `${body.slice(0, -1)},"plan":${hash}}`);
 }
 
-/** Asks the SCS who it is. */
+/** What is removed. @param {string} where */
+export const remove = (where) => request("DELETE", where);
+
+/** Asks the SCS who it is; null: somebody who has to log in. */
 export async function whoAmI() {
-  session = await get("/session");
+  try {
+    session = await get("/session");
+  } catch (problem) {
+    if (!(problem instanceof Problem) || problem.status !== 401) throw problem;
+    session = null;
+  }
   return session;
 }
+
+/** @param {string} user @param {string} password */
+export async function logIn(user, password) {
+  session = await post("/session", { user, password });
+}
+
+export async function logOut() {
+  await remove("/session");
+  session = null;
+  whenLoggedOut();
+}
+
+/** Whether there is a login that can be ended: those who are known by a certificate or the socket have none. */
+export const hasLogin = () => session?.csrf !== undefined;
+
+/** Called when the session has ended, by whom ever. @param {() => void} call */
+export const onLoggedOut = (call) => { whenLoggedOut = call; };
 
 async function request(method, where, body) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (method !== "GET" && session?.csrf) headers["X-CSRF-Token"] = session.csrf;
   let answer, text;
   try {
     answer = await fetch(PREFIX + where, { method, headers, body, cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
@@ -68,6 +96,10 @@ async function request(method, where, body) {
   }
   const content = parsed(text);
   if (answer.ok) return content;
+  if (answer.status === 401 && session !== null) {
+    session = null;
+    whenLoggedOut();
+  }
   throw new Problem(answer.status, content);
 }
 

@@ -1,7 +1,7 @@
-// The frame: who is signed in, the menu, the banners, and which page is shown. A page is a module with
+// The frame: who is logged in, the menu, the banners, and which page is shown. A page is a module with
 // `open(main, parts, query)`, which gives back what is to be called when it is left.
 
-import { may, who, whoAmI } from "./api.js";
+import { hasLogin, logOut, may, onLoggedOut, who, whoAmI } from "./api.js";
 import * as live from "./live.js";
 import { age, h, problemBox, show, tick } from "./ui.js";
 
@@ -19,7 +19,8 @@ const PAGES = {
   applications: ["Applications", "viewer", () => import("./pages/applications.js")],
   calls: ["Calls", "viewer", () => import("./pages/calls.js")],
   times: ["Takeover times", "viewer", () => import("./pages/times.js")],
-  audit: ["Audit", "administrator", () => import("./pages/audit.js")],
+  audit: ["Audit", "operator", () => import("./pages/audit.js")],
+  users: ["Users and tokens", "administrator", () => import("./pages/users.js")],
 };
 /** Which entry of the menu a page without its own belongs to. */
 const BELONGS = { pair: "", incident: "incidents" };
@@ -42,6 +43,7 @@ async function route() {
   leave = undefined;
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const { parts, query } = address();
+  if (!who() || parts[0] === "password") return login(parts);
   const [name, role, load] = PAGES[parts[0]] ?? [];
   document.body.classList.remove("alone");
   frame(parts[0]);
@@ -60,6 +62,19 @@ async function route() {
   }
 }
 
+async function login(parts) {
+  live.end();
+  document.body.classList.add("alone");
+  for (const id of ["banners", "top", "menu"]) document.getElementById(id).replaceChildren();
+  document.documentElement.classList.remove("stale");
+  const page = await import("./pages/login.js");
+  await page.open(main, parts, loggedIn);
+}
+
+async function loggedIn() {
+  await live.begin();
+  await route();
+}
 
 function frame(page) {
   const session = who();
@@ -67,7 +82,8 @@ function frame(page) {
     h("b", null, live.status?.cluster || "Takeover"), h("span", { class: "dim live" }, live.status ? ["as of ", age(live.status.at, 12)] : "no status yet"),
     h("span", { class: "grow" }),
     h("span", null, session.user, h("span", { class: "dim" }, ` (${session.role})`)),
-    h("button", { type: "button", id: "theme", onclick: nextTheme }, `Colours: ${theme()}`));
+    h("button", { type: "button", id: "theme", onclick: nextTheme }, `Colours: ${theme()}`),
+    hasLogin() && h("button", { type: "button", onclick: () => logOut().catch((problem) => show(main, problemBox(problem))) }, "Log out"));
   const here = BELONGS[page] ?? page;
   show(document.getElementById("menu"), Object.entries(PAGES).filter(([, [name, role]]) => name && may(role))
     .map(([path, [name]]) => h("a", { href: `#/${path}`, "aria-current": path === here ? "page" : null }, name, counted(path))));
@@ -108,11 +124,12 @@ async function start() {
     await route();
     main.focus({ preventScroll: true });
   });
+  onLoggedOut(route);
   live.on("status", () => who() && frame(address().parts[0]));
   live.on("connection", () => who() && banners());
   setInterval(() => {
     tick();
-    banners();
+    if (who()) banners();
   }, 1_000);
   // Until the SCS answers there is nothing to show; it may be starting.
   for (;;) {
@@ -124,8 +141,8 @@ async function start() {
       await new Promise((resolve) => setTimeout(resolve, 1_500));
     }
   }
-  await live.begin();
-  await route();
+  if (who()) await loggedIn();
+  else await route();
 }
 
 await start();

@@ -23,6 +23,8 @@ let gathering = false;
 let fetching = false;
 let again = false;
 let timer = 0;
+/** The newest event that came; with it a new stream goes on behind it. */
+let lastEvent = "";
 /** @type {Record<string, Set<(data: any) => void>>} */
 const listeners = { status: new Set(), incident: new Set(), log: new Set(), connection: new Set() };
 
@@ -44,6 +46,7 @@ export const isStale = () => !connected || ageMs() > STALE_MS;
 
 /** Begins; resolves with the first status. */
 export async function begin() {
+  end();
   open();
   timer = setInterval(refresh, EVERY_MS);
   await refresh();
@@ -55,6 +58,7 @@ export function end() {
   source = null;
   status = null;
   connected = false;
+  lastEvent = "";
 }
 
 /** Fetches the status; once more when asked meanwhile. */
@@ -83,12 +87,17 @@ export async function refresh() {
 }
 
 function open() {
-  const mine = new EventSource("/api/v1/events");
+  const mine = new EventSource(`/api/v1/events${lastEvent === "" ? "" : `?last-event-id=${encodeURIComponent(lastEvent)}`}`);
   source = mine;
   mine.addEventListener("open", () => refresh());
-  mine.addEventListener("view", gather);
-  mine.addEventListener("incident", (event) => tell("incident", JSON.parse(event.data)));
-  mine.addEventListener("log", (event) => tell("log", JSON.parse(event.data)));
+  const heard = (kind, then) => mine.addEventListener(kind, (event) => {
+    lastEvent = event.lastEventId;
+    then(event);
+  });
+  heard("view", gather);
+  heard("lost", gather);
+  heard("incident", (event) => tell("incident", JSON.parse(event.data)));
+  heard("log", (event) => tell("log", JSON.parse(event.data)));
   mine.addEventListener("error", () => {
     setConnected(false);
     // The browser tries again by itself only after some errors, and waits longer than an operator would.

@@ -50,6 +50,8 @@ const FILES: &[(&str, &str, &[u8])] = files![
     "pages/applications.js" SCRIPT,
     "pages/calls.js" SCRIPT,
     "pages/times.js" SCRIPT,
+    "pages/login.js" SCRIPT,
+    "pages/users.js" SCRIPT,
 ];
 
 /// Tags in the order of [`FILES`].

@@ -37,7 +37,7 @@ export async function open(main, [id]) {
       h("div", { class: "actions" },
         h("button", { type: "button", onclick: replay }, "Replay"),
         h("button", { type: "button", onclick: () => download(`incident-${incident.id}.json`, JSON.stringify(incident, null, 2), "application/json") }, "JSON"),
-        h("button", { type: "button", onclick: () => print() }, "Report on one page"))),
+        h("a", { href: `/api/v1/incidents/${incident.id}/report?form=html`, target: "_blank" }, "Report on one page"))),
     h("section", { class: "card", "aria-label": "In short" }, facts([
       ["Pair", h("a", { href: `#/pair/${encodeURIComponent(incident.pair)}` }, incident.pair)],
       ["Begun", when(incident.begun, true)], ["Took", incident.ended ? span(incident.ended - incident.begun) : "not yet ended"],

@@ -3,7 +3,7 @@
 import { get, may, path, post } from "../api.js";
 import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, ask, facts, h, head, kindText, problemBox, s, show, table, time, when } from "../ui.js";
+import { age, ask, facts, h, head, kindText, problemBox, s, show, span, table, tag, time, when } from "../ui.js";
 import { switchOver } from "./switchover.js";
 
 /** @type {import("../app.js").Open} */
@@ -11,8 +11,9 @@ export function open(main, [name]) {
   const title = h("div");
   const body = h("div");
   const steps = h("div");
+  const ifs = h("section", { class: "card" });
   const strip = h("section", { class: "card" });
-  main.append(title, body, steps, strip);
+  main.append(title, body, steps, ifs, strip);
 
   function draw() {
     const pair = live.status?.pairs.find((pair) => pair.name === name);
@@ -33,9 +34,12 @@ export function open(main, [name]) {
   }
 
   const off = [live.on("status", draw), live.on("incident", (incident) => {
-    if (incident.pair === name) showModes(name, strip);
+    if (incident.pair !== name) return;
+    showModes(name, strip);
+    if (incident.ended) showConsequences(name, ifs);
   })];
   draw();
+  showConsequences(name, ifs);
   showModes(name, strip);
   return () => off.forEach((stop) => stop());
 
@@ -55,6 +59,21 @@ function seen(vip) {
   if (!newest) return "the network was not asked who has it";
   const holders = newest.holders.map((holder) => holder.host ?? holder.mac).join(" and ") || "nobody";
   return [`${holders} answered when ${newest.observer ?? "the SCS"} asked `, age(newest.at)];
+}
+
+/** What would happen if something failed now, as the decision itself says. */
+async function showConsequences(name, where) {
+  try {
+    const { at, consequences } = await get(path("pairs", name, "consequences"));
+    const away = (c) => (c.away_us === null ? tag("not served again by itself", "bad")
+      : c.away_us === 0 ? tag("nothing to wait for", "good") : `at most ${span(c.away_us)}`);
+    show(where, h("h2", null, "If something failed now"),
+      table("If something failed now", ["If", "Then", "Without service"], consequences.map((c) => [c.title, c.text, away(c)]), "The pair has no primary."),
+      h("p", { class: "dim" }, "Worked out by the decision itself, on a copy of what is so: ", age(at), ". ",
+        h("button", { type: "button", onclick: () => showConsequences(name, where) }, "Again")));
+  } catch (problem) {
+    show(where, h("h2", null, "If something failed now"), problemBox(problem));
+  }
 }
 
 /** Who was primary when, from the incidents that are kept. */

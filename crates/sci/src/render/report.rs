@@ -82,7 +82,8 @@ pub fn html(incident: &Incident, cluster: &str, look: &Look) -> String {
                 if longest.is_zero() { 0.0 } else { after.as_secs_f64() / longest.as_secs_f64() * 100.0 };
             let _ = writeln!(
                 out,
-                "<tr><td class=\"time\">{}</td><td>{what}</td><td class=\"scale\"><div style=\"width:{part:.1}%\"></div></td></tr>",
+                "<tr><td class=\"time\">{}</td><td>{what}</td>\
+                 <td class=\"scale\"><div style=\"width:{part:.1}%\"></div></td></tr>",
                 milliseconds(*after)
             );
         }
@@ -202,7 +203,8 @@ fn escaped(text: &str) -> String {
 const HEAD: &str = r#"<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <style>
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 1.6rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .2rem .8rem .2rem 0 }
 tr + tr td { border-top: 1px solid #e4e4e4 } .facts th { width: 9rem; font-weight: 600 }
