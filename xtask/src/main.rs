@@ -6,7 +6,7 @@ mod ci;
 mod deny;
 mod packages;
 mod process;
-mod schemathesis;
+mod python;
 mod suite;
 mod summary;
 mod tidy;

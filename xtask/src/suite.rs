@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::packages;
 use crate::process::{cargo, search_path, shown};
-use crate::schemathesis;
+use crate::python;
 use crate::summary::Summary;
 
 /// Runs the tests and prints the closing line; `arguments` take the place of `--workspace`.
@@ -88,9 +88,7 @@ fn cargo_test(arguments: &[String], binary: PathBuf) -> Result<Summary> {
         chosen => command.args(chosen),
     };
     println!("{}", shown(&command));
-    if let Some(program) = schemathesis::prepare()? {
-        command.env("SCHEMATHESIS", program);
-    }
+    command.envs(python::prepare()?);
     command
         .env("TAKEOVER_BIN", binary)
         .env("PATH", search_path()?)

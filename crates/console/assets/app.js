@@ -44,6 +44,9 @@ async function route() {
   document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
   const { parts, query } = address();
   if (!who() || parts[0] === "password") return login(parts);
+  // Not after a login only: whoever is logged in may have looked at somebody's link in between.
+  if (!live.runs()) await live.begin();
+  if (mine !== turn) return;
   const [name, role, load] = PAGES[parts[0]] ?? [];
   document.body.classList.remove("alone");
   frame(parts[0]);
@@ -68,12 +71,7 @@ async function login(parts) {
   for (const id of ["banners", "top", "menu"]) document.getElementById(id).replaceChildren();
   document.documentElement.classList.remove("stale");
   const page = await import("./pages/login.js");
-  await page.open(main, parts, loggedIn);
-}
-
-async function loggedIn() {
-  await live.begin();
-  await route();
+  await page.open(main, parts, route);
 }
 
 function frame(page) {
@@ -141,8 +139,7 @@ async function start() {
       await new Promise((resolve) => setTimeout(resolve, 1_500));
     }
   }
-  if (who()) await loggedIn();
-  else await route();
+  await route();
 }
 
 await start();

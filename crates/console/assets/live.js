@@ -44,6 +44,9 @@ export const ageMs = () => (status ? performance.now() - receivedAt : Infinity);
 /** Whether what is shown may no longer be so. */
 export const isStale = () => !connected || ageMs() > STALE_MS;
 
+/** Whether it has begun and not ended. */
+export const runs = () => source !== null;
+
 /** Begins; resolves with the first status. */
 export async function begin() {
   end();

@@ -49,6 +49,8 @@ pub struct Settings {
     pub real_time: bool,
     /// An API socket bound before, to be inherited by the SCS.
     pub api_listener: Option<OwnedFd>,
+    /// A listening socket, which may be of another network, as the SCS's web port.
+    pub web_listener: Option<OwnedFd>,
 }
 
 impl Settings {
@@ -62,6 +64,7 @@ impl Settings {
             state_directory: None,
             real_time: true,
             api_listener: None,
+            web_listener: None,
         }
     }
 
@@ -166,9 +169,12 @@ impl Site {
         if let Some(directory) = &self.settings.state_directory {
             command.arg("--state-directory").arg(directory);
         }
-        if let Some(listener) = &self.settings.api_listener {
+        let listeners =
+            [("--api-fd", &self.settings.api_listener), ("--web-fd", &self.settings.web_listener)];
+        for (option, listener) in listeners {
+            let Some(listener) = listener else { continue };
             let number = listener.as_raw_fd();
-            command.arg("--api-fd").arg(number.to_string());
+            command.arg(option).arg(number.to_string());
             // Only the SCS shall inherit it, so it stays close-on-exec here and loses that in the new process.
             // SAFETY: between fork and exec one system call is made, and nothing is allocated; the descriptor is open as
             // long as the settings are.

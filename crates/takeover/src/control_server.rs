@@ -41,6 +41,9 @@ pub struct Arguments {
     /// A TCP socket that listens already, inherited from whoever starts the SCS, in place of the API's TLS port
     #[arg(long, value_name = "NUMBER")]
     api_fd: Option<RawFd>,
+    /// A TCP socket that listens already, inherited from whoever starts the SCS, as the web port
+    #[arg(long, value_name = "NUMBER")]
+    web_fd: Option<RawFd>,
 }
 
 /// Runs the SCS.
@@ -55,12 +58,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ),
         (None, None) => None,
     };
-    let (web, web_address) = match &cluster.scs.web {
-        Some(settings) => {
-            let (listener, address) = listen_for_browsers(settings, &identity)?;
-            (Some(listener), Some(address))
-        }
-        None => (None, None),
+    let web = match (arguments.web_fd, &cluster.scs.web) {
+        (Some(fd), _) => Some(inherited(fd)?),
+        (None, Some(WebSettings { listen, .. })) => Some(
+            TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen} for browsers"))?,
+        ),
+        (None, None) => None,
+    };
+    let web_address = web.as_ref().map(address_for_browsers).transpose()?;
+    let web = match web {
+        Some(listener) => Some((listener, tls_for_browsers(cluster.scs.web.as_ref(), &identity)?)),
+        None => None,
     };
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
@@ -100,27 +108,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The web port with its TLS, and how its address is written.
-fn listen_for_browsers(
-    settings: &WebSettings,
-    identity: &Identity,
-) -> anyhow::Result<((TcpListener, Tls), String)> {
-    let tls = match &settings.certificate {
-        Some((certificate, key)) => control_link::web::server(certificate, key)?,
-        None => control_link::web::server_of(identity),
-    };
-    let wanted = settings.listen;
-    let listener =
-        TcpListener::bind(wanted).with_context(|| format!("cannot listen on {wanted} for browsers"))?;
+fn tls_for_browsers(settings: Option<&WebSettings>, identity: &Identity) -> anyhow::Result<Tls> {
+    match settings.and_then(|settings| settings.certificate.as_ref()) {
+        Some((certificate, key)) => Ok(control_link::web::server(certificate, key)?),
+        None => Ok(control_link::web::server_of(identity)),
+    }
+}
+
+/// How the web port's address is written.
+fn address_for_browsers(listener: &TcpListener) -> anyhow::Result<String> {
     let bound = listener.local_addr()?;
-    // Where it listens at every address, the host's name is as good as any.
-    let address = match nix::unistd::gethostname() {
+    Ok(match nix::unistd::gethostname() {
+        // Where it listens at every address, the host's name is as good as any.
         Ok(name) if bound.ip().is_unspecified() => {
             format!("https://{}:{}", name.to_string_lossy(), bound.port())
         }
         Ok(_) | Err(_) => format!("https://{bound}"),
-    };
-    Ok(((listener, tls), address))
+    })
 }
 
 fn inherited(fd: RawFd) -> anyhow::Result<TcpListener> {

@@ -1,0 +1,24 @@
+//! The web console in a real browser (headless Chromium), before a real installation: what an operator sees and does. The
+//! pictures of all pages are left in `target/screenshots`, for a person to look at.
+
+mod axe;
+mod browser;
+mod figures;
+mod office;
+mod operating;
+mod pictures;
+mod users;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netlab::harness::run(&e2e::stories![
+        users::the_first_administrator_makes_the_others,
+        users::a_viewer_is_offered_no_orders,
+        operating::switchover_with_the_keyboard,
+        operating::a_failure_appears_by_itself,
+        operating::scs_lost_and_back,
+        pictures::every_page,
+        figures::first_paint,
+    ])
+}

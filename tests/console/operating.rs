@@ -1,0 +1,82 @@
+//! What an operator does with the console, and what it shows by itself.
+
+use crate::browser::DESKTOP;
+use crate::office::Office;
+use anyhow::ensure;
+use fantoccini::key::Key;
+use netlab::Lab;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+/// From logging in to the last step, without a mouse: the plan is shown, a reason asked, and the steps arrive.
+pub fn switchover_with_the_keyboard(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("olga", "operator", DESKTOP)?;
+    browser.see("all pairs are well")?;
+    browser.tab_to("sip")?;
+    browser.press(Key::Enter)?;
+    browser.see("Pair sip")?;
+    browser.tab_to("Switch over")?;
+    browser.press(Key::Enter)?;
+    browser.see("sip2 is ready to take over")?;
+    browser.wait("the reason to have the focus", "return document.activeElement.name === 'reason'", &[])?;
+    browser.keys("a test, by keyboard")?;
+    browser.tab_to("Make sip2 primary")?;
+    browser.press(Key::Enter)?;
+    for number in 1..=8 {
+        let script = "return [...document.querySelectorAll('.steps .number')].some((e) => e.textContent === arguments[0])";
+        browser.wait(&format!("step {number}"), script, &[json!(number.to_string())])?;
+    }
+    browser.see("completed")?;
+    browser.see("sip2: started")?;
+    e2e::whole(&site, "sip2")?;
+    let incidents = site.api()?.incidents()?;
+    ensure!(
+        incidents.iter().any(|incident| incident.reason.contains("a test, by keyboard")),
+        "{incidents:?}"
+    );
+    browser.said_nothing()
+}
+
+/// A server is killed: the overview shows the incident and the new primary without being reloaded; an alarm is cleared.
+pub fn a_failure_appears_by_itself(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("anna", "operator", DESKTOP)?;
+    browser.see("first primary")?;
+    browser.script("window.notReloaded = true", &[])?;
+    site.signal_app("sip1", Signal::SIGKILL)?;
+    browser.see("primary server failure")?;
+    let primary = "return document.querySelector('.host.primary')?.innerText.includes('host2') === true";
+    browser.wait("host2 to be drawn as primary", primary, &[])?;
+    browser.see("active alarm")?;
+    ensure!(browser.script("return window.notReloaded", &[])? == json!(true), "the page was reloaded");
+
+    browser.click("Alarms")?;
+    let count = "return document.querySelectorAll('tbody tr').length";
+    browser.wait("an alarm in the list", "return document.querySelectorAll('tbody tr').length > 0", &[])?;
+    let before = browser.script(count, &[])?;
+    let number = browser.script("return document.querySelector('tbody td').innerText", &[])?;
+    browser.click("Clear")?;
+    browser.keys("looked into it")?;
+    browser.press(Key::Enter)?;
+    let gone = "return ![...document.querySelectorAll('tbody tr')].some((r) => r.cells[0].innerText === arguments[0])";
+    browser.wait(&format!("alarm {number} of {before} to be gone"), gone, &[number])?;
+    browser.said_nothing()
+}
+
+/// The SCS is gone: the page says so and greys what it shows. It comes back, and the page recovers by itself.
+pub fn scs_lost_and_back(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = Office::open()?;
+    let browser = site.browser_of("victor", "viewer", DESKTOP)?;
+    browser.see("all pairs are well")?;
+    site.kill_scs()?;
+    browser.see("The SCS does not answer")?;
+    let greyed = "return getComputedStyle(document.querySelector('.live')).opacity !== '1'";
+    browser.wait("what is shown to be greyed", greyed, &[])?;
+    ensure!(browser.text()?.contains("host1"), "what was known last is still shown");
+    site.start_scs()?;
+    let back = "return !document.body.innerText.includes('The SCS does not answer') \
+                && !document.documentElement.classList.contains('stale')";
+    browser.wait("the page to recover", back, &[])?;
+    browser.said_nothing()
+}
