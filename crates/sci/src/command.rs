@@ -10,6 +10,7 @@ mod order;
 mod out;
 mod show;
 mod time;
+mod watch;
 
 use crate::client::{Client, ClientError, Credentials, Target, TargetError};
 use crate::health::Verdict;
@@ -115,6 +116,10 @@ pub enum Command {
     #[command(after_long_help = help("
   takeover hosts"))]
     Hosts(Hosts),
+    /// Watch everything on the full screen, and switch over from there
+    #[command(after_long_help = help("
+  takeover watch"))]
+    Watch(watch::Watch),
     /// Show how long takeovers took, beside what the profile promises
     #[command(after_long_help = help("
   takeover times
@@ -489,6 +494,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("not done: not confirmed")]
     NotConfirmed,
+    #[error("this needs a terminal; `takeover status --watch` and `takeover log --follow` do not")]
+    NoTerminal,
     #[error("the SCS did not answer within {0:?}")]
     Late(Duration),
     #[error("no pair shows its calls: give one of SIP Servers an `http-port` in [pairs.NAME.sip]")]
@@ -507,6 +514,7 @@ impl Failure {
             Failure::Client(ClientError::Problem(_))
             | Failure::Io(_)
             | Failure::NotConfirmed
+            | Failure::NoTerminal
             | Failure::NoCalls
             | Failure::Store(_) => Exit::Refused,
             Failure::Target(_) => Exit::Usage,
@@ -563,6 +571,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
         match command {
             Command::Status(args) => show::status(&client, &args, out).await,
             Command::Hosts(_) => show::hosts(&client, out).await,
+            Command::Watch(_) => watch::watch(&client, &out.look).await,
             Command::Times(args) => history::times(&client, args, out).await,
             Command::WhatIf(args) => foresee::what_if(&client, &args, out).await,
             Command::CheckHealth(args) => monitor::check(&client, &args, out).await,
@@ -615,6 +624,7 @@ impl Command {
             Command::Tokens(args) => args.options(),
             Command::Audit(args) => args.options(),
             Command::Hosts(args) => &args.options,
+            Command::Watch(args) => &args.options,
             Command::Times(args) => &args.options,
             Command::WhatIf(args) => &args.options,
             Command::CheckHealth(args) => &args.options,

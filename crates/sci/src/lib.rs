@@ -14,3 +14,4 @@ pub mod health;
 pub mod render;
 pub mod server;
 pub mod times;
+pub mod watch;

@@ -91,7 +91,7 @@ impl Look {
     }
 
     /// What times at `at` are relative to: "UTC", "UTC+01:00".
-    fn zone_at(&self, at: Micros) -> String {
+    pub(crate) fn zone_at(&self, at: Micros) -> String {
         let offset = self.format(at, "%:z");
         if offset == "+00:00" { "UTC".to_owned() } else { format!("UTC{offset}") }
     }

@@ -10,5 +10,6 @@ mod orders;
 mod refusals;
 mod rendering;
 mod tls;
+mod watching;
 mod web;
 mod world;

@@ -120,7 +120,7 @@ fn alarm() -> ActiveAlarm {
     }
 }
 
-fn well() -> Status {
+pub fn well() -> Status {
     let figures = HostFigures {
         cpu: 0.127,
         memory_total: 8 << 30,
@@ -153,7 +153,7 @@ fn well() -> Status {
     }
 }
 
-fn ill() -> Status {
+pub fn ill() -> Status {
     let mut status = well();
     let pair = &mut status.view.pairs[0];
     pair.trouble = vec!["sip2 cannot take over: its process ended".to_owned()];
