@@ -38,6 +38,7 @@ mod state;
 mod tracked;
 
 pub(crate) use context::ALLOW;
+pub use context::sent_in;
 pub use orders::{
     CallLimits, CallSettings, Failover, Flow, Input, Interface, Order, Plan, Target, Transport,
 };
