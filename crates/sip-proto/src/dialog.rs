@@ -27,6 +27,11 @@ impl Sequence {
         Self { next: first, epoch }
     }
 
+    /// Whether no number was taken in this epoch yet.
+    fn is_new_to(&self, epoch: Epoch) -> bool {
+        self.epoch != epoch
+    }
+
     /// The next number; `epoch` is that of who takes it.
     pub fn take(&mut self, epoch: Epoch) -> u32 {
         if epoch != self.epoch {
@@ -196,6 +201,11 @@ impl Dialog {
         {
             self.remote_target = target.into();
         }
+    }
+
+    /// Whether whoever has this epoch has sent no request in it yet.
+    pub(crate) fn is_new_to(&self, epoch: Epoch) -> bool {
+        self.local_sequence.is_new_to(epoch)
     }
 
     /// Number of the next request.

@@ -294,9 +294,9 @@ impl Nonces {
     }
 }
 
-/// Whether the digest was made for the Request-URI that it came with (RFC 7616, section 3.4.6). Only who is called counts, not
-/// where: on the way host, port and parameters are rewritten (RFC 3261, section 22.4, item 8), and phones leave some out. What
-/// was proved for somebody else is of no use; and for the same one it is only once, by its count.
+/// Whether the digest was made for the Request-URI that it came with (RFC 7616, section 3.4.6). Only who is called counts,
+/// not where: on the way host, port and parameters are rewritten (RFC 3261, section 22.4, item 8), and phones leave some
+/// out. What was proved for somebody else is of no use; and for the same one it is only once, by its count.
 fn same_resource(digest_uri: &[u8], request_uri: &[u8]) -> bool {
     let read = |bytes| std::str::from_utf8(bytes).ok().and_then(|text| Uri::parse(text).ok());
     digest_uri == request_uri

@@ -36,6 +36,7 @@ impl Metrics {
             ("messages_received", "Messages received, before anything is known of them", counters.received),
             ("messages_sent", "Messages given to the kernel or to a connection", counters.sent),
             ("messages_unsent", "Messages that could not be sent", counters.unsent),
+            ("messages_returned", "Datagrams that came back, as nobody was there", counters.returned),
             ("silenced", "Datagrams and connections dropped as backup", counters.silenced),
             ("connections_accepted", "Connections accepted", counters.accepted),
             ("connections_refused", "Connections refused, since there were too many", counters.refused),

@@ -70,6 +70,19 @@ pub(super) fn read_branch(branch: &str) -> Option<(CallKey, u32)> {
     Some((CallKey::read(key)?, u32::from_str_radix(number, 16).ok()?))
 }
 
+/// Which request of which call a datagram of ours was, given its beginning, as ICMP brings it back. None: it was no request of a
+/// call, or too little of it came.
+#[must_use]
+pub fn sent_in(beginning: &[u8]) -> Option<(CallKey, u32)> {
+    let mut lines = beginning.split(|byte| *byte == b'\n');
+    if lines.next()?.starts_with(b"SIP/2.0 ") {
+        return None;
+    }
+    // Ours is the first field.
+    let via = lines.next()?.strip_prefix(b"Via: ")?.strip_suffix(b"\r")?;
+    read_branch(crate::Via::read(via).ok()?.branch?)
+}
+
 /// A message of ours that is too long to be sent, or that cannot be made: the one reason why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unwritable;

@@ -107,6 +107,7 @@ impl Call {
                 let leg = self.pairs.get(id).and_then(|pair| pair.leg(side));
                 let due = leg.is_some_and(|leg| leg.dialog.is_confirmed() && !leg.gone);
                 if due && side == Side::Callee {
+                    self.acknowledge_anew(ctx, id);
                     self.acknowledge(ctx, id, None);
                 }
                 if due && !(side == Side::Caller && waits) {

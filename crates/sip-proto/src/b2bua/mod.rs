@@ -38,6 +38,7 @@ mod state;
 mod tracked;
 
 pub(crate) use context::ALLOW;
+pub use context::sent_in;
 pub use orders::{
     CallLimits, CallSettings, Failover, Flow, Input, Interface, Order, Plan, Target, Transport,
 };
@@ -531,6 +532,19 @@ impl Calls {
                 break;
             }
             self.with(call, now, out, |call, ctx| call.due(ctx));
+            if self.deadlines.first() == Some(&(due, call)) {
+                self.give_up(call, now, out);
+            }
+        }
+    }
+
+    /// Drops a call in which something is due that leads to nothing, and would be due for ever. No call of ours is like that;
+    /// one that the other member has told us of wrongly may be.
+    fn give_up(&mut self, key: CallKey, now: Micros, out: &mut Outputs) {
+        self.with(key, now, out, |call, ctx| call.end(ctx, Cause::Lost));
+        if let Some(call) = self.calls.remove(&key) {
+            self.unlist(&call);
+            out.deltas.push(Delta { call: key, at: now, change: Change::Removed });
         }
     }
 

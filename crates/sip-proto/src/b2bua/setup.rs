@@ -410,6 +410,16 @@ impl Call {
         ctx.send(self.key, flow, wire, None);
     }
 
+    /// Sends that ACK again where the host that sent it is not ours, and may have ended before it did: nobody takes a BYE for a
+    /// call that is not established yet.
+    pub(super) fn acknowledge_anew(&mut self, ctx: &mut Context<'_>, id: u16) {
+        let Some(pair) = self.pairs.get(id).filter(|pair| pair.callee.dialog.is_new_to(ctx.epoch)) else {
+            return;
+        };
+        let Some(ack) = pair.ack.clone() else { return };
+        ctx.send_again(self.key, ctx.request_flow(&pair.callee), ack, None);
+    }
+
     /// A target refused.
     fn declined(&mut self, ctx: &mut Context<'_>, id: u16, response: &Message<'_>, code: u16) {
         let Some(branch) = self.branches.get_mut(id) else { return };

@@ -142,6 +142,7 @@ scripts! {
     declined_everywhere
     everywhere_at_once
     glare
+    hung_up_after_a_takeover
     never_acknowledged
     nobody_there
     not_reliable

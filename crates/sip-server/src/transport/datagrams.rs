@@ -1,7 +1,7 @@
 //! A UDP socket that takes and gives many datagrams with one system call (recvmmsg(2), sendmmsg(2)): under load that is
 //! a good part of what a call costs.
 
-use super::sockets;
+use super::{returned, sockets};
 use mio::net::UdpSocket;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
@@ -13,6 +13,8 @@ use std::os::fd::AsRawFd;
 
 /// Datagrams of one system call.
 pub(crate) const BATCH: usize = 32;
+/// Errors that are looked at in one round.
+const RETURNED_PER_ROUND: usize = 64;
 /// Room for one: a byte more than a message may have, so that one which is too long is seen to be.
 const ROOM: usize = MAX_MESSAGE + 1;
 
@@ -38,6 +40,8 @@ pub(crate) enum Received {
 /// A UDP socket.
 pub(crate) struct Datagrams {
     socket: UdpSocket,
+    /// Whether the kernel has said that something which was sent came back as an error.
+    troubled: bool,
     /// Each direction has its own, and so has each socket: the kernel writes lengths of addresses into them.
     receiving: MultiHeaders<SockaddrStorage>,
     sending: MultiHeaders<SockaddrStorage>,
@@ -48,6 +52,7 @@ impl Datagrams {
     pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<Self> {
         Ok(Self {
             socket: sockets::datagrams(address)?,
+            troubled: false,
             receiving: MultiHeaders::preallocate(BATCH, None),
             sending: MultiHeaders::preallocate(BATCH, None),
         })
@@ -71,8 +76,11 @@ impl Datagrams {
         let received = match recvmmsg(fd, &mut self.receiving, &mut slices, MsgFlags::MSG_DONTWAIT, None) {
             Ok(received) => received,
             Err(Errno::EAGAIN) => return Received::Drained,
-            // An error that was queued for an earlier datagram; the next call reads on.
-            Err(_) => return Received::Some(0),
+            // Of an earlier datagram; the next call reads on.
+            Err(_) => {
+                self.troubled = true;
+                return Received::Some(0);
+            }
         };
         let mut count = 0;
         for datagram in received {
@@ -86,10 +94,26 @@ impl Datagrams {
         if count < BATCH { Received::Drained } else { Received::Some(count) }
     }
 
+    /// What was sent to where nobody listens or no way leads (ICMP says so, RFC 3261, section 18.4): the beginning of each. Costs
+    /// nothing where there was no error.
+    pub(crate) fn returned(&mut self, mut take: impl FnMut(&[u8])) {
+        if !std::mem::take(&mut self.troubled) {
+            return;
+        }
+        for _ in 0..RETURNED_PER_ROUND {
+            match returned::next(self.socket.as_raw_fd(), &mut take) {
+                Ok(()) => {}
+                // There are no more; or there is an error of errors, and SIP does without.
+                Err(_) => return,
+            }
+        }
+        self.troubled = true;
+    }
+
     /// Sends up to [`BATCH`] datagrams; how many the kernel did not take. Those are not kept: SIP sends what gets lost
     /// again, and by then things may be better.
     pub(crate) fn send(&mut self, batch: &[(SocketAddr, &[u8])]) -> usize {
-        let mut refused = 0;
+        let (mut refused, mut again) = (0, false);
         let mut rest = &batch[..batch.len().min(BATCH)];
         while !rest.is_empty() {
             let slices: [[IoSlice<'_>; 1]; BATCH] =
@@ -103,9 +127,17 @@ impl Datagrams {
                 Ok(sent) => sent.count(),
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => return refused + count,
+                // Of an earlier datagram (it is told once, whoever calls next), or of this one: that shows when it is sent again.
+                Err(_) if !again => {
+                    (self.troubled, again) = (true, true);
+                    continue;
+                }
                 // The first one was refused; the others may have another way.
                 Err(_) => 0,
             };
+            again = false;
+            // An error behind the first one ends the call, and the kernel does not say which.
+            self.troubled |= sent < count;
             if sent == 0 {
                 refused += 1;
             }
@@ -150,6 +182,29 @@ mod tests {
             assert_eq!(server.receive(&mut inbox, &mut take), Received::Drained);
             assert_eq!(server.receive(&mut inbox, &mut take), Received::Drained);
             assert_eq!(seen, (0..BATCH as u32 + 3).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_nobody_listens_for_comes_back_and_keeps_nothing_else() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let (mut server, client) = pair(any);
+            let peer = client.local_addr().unwrap();
+            // Nobody has its port any more.
+            let gone = std::net::UdpSocket::bind(any).unwrap().local_addr().unwrap();
+            let batch = [(gone, &b"lost"[..]), (peer, b"one"), (gone, b"lost, too"), (peer, b"two")];
+            assert_eq!(server.send(&batch), 0, "it is taken: what comes back comes later");
+            let mut buffer = [0; 16];
+            for expected in [b"one", b"two"] {
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], expected);
+            }
+            // On loopback errors are there when what is sent later has arrived.
+            server.receive(&mut Inbox::default(), |_, _| ());
+            let mut returned = Vec::new();
+            server.returned(|bytes| returned.push(bytes.to_vec()));
+            assert_eq!(returned, [&b"lost"[..], b"lost, too"]);
+            server.returned(|bytes| panic!("{bytes:?} twice"));
         }
     }
 

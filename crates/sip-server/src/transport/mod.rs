@@ -13,6 +13,7 @@ mod connection;
 mod datagrams;
 mod layer;
 mod probe;
+mod returned;
 mod sockets;
 mod tls;
 
@@ -27,7 +28,7 @@ use layer::Layer;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
-use sip_proto::b2bua::{CallKey, Flow, Interface, Transport};
+use sip_proto::b2bua::{self, CallKey, Flow, Interface, Transport};
 use sip_proto::{Framing, MAX_MESSAGE};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -71,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) sent: u64,
     /// Messages that could not be sent: no connection, no route, address not held, no room.
     pub(crate) unsent: u64,
+    /// Datagrams that came back: nobody is there.
+    pub(crate) returned: u64,
     /// Datagrams and connections dropped while silent.
     pub(crate) silenced: u64,
     /// Connections accepted.
@@ -318,7 +321,11 @@ impl Transports {
     ) {
         let listening = &mut self.listening[interface];
         let Socket::Datagrams(datagrams) = &mut listening.socket else { return };
-        let (silent, counters) = (self.silent, &mut self.counters);
+        let (silent, counters, lost) = (self.silent, &mut self.counters, &mut self.lost);
+        datagrams.returned(|beginning| {
+            counters.returned += 1;
+            lost.extend(b2bua::sent_in(beginning).filter(|_| !silent));
+        });
         for _ in 0..BATCHES_PER_ROUND {
             let received = datagrams.receive(&mut self.inbox, |peer, bytes| {
                 if silent {

@@ -1,6 +1,7 @@
 //! Sockets that are bound to a VIP before the host holds it (`IP_FREEBIND`, ip(7); `IPV6_FREEBIND`, since Linux 4.15).
 //! So a takeover binds nothing: when the address arrives, the sockets are there.
 
+use super::returned;
 use anyhow::Context;
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use nix::errno::Errno;
@@ -30,6 +31,7 @@ pub(crate) fn datagrams(address: SocketAddr) -> anyhow::Result<UdpSocket> {
             let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER);
         }
         let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER);
+        returned::ask_for(&socket, address.ip());
         socket.bind(&address.into())?;
         Ok::<_, io::Error>(UdpSocket::from_std(socket.into()))
     };

@@ -93,6 +93,20 @@ fn who_gives_up_and_who_is_not_there() {
     assert_eq!(statuses, [Some(200), Some(487)]);
 }
 
+#[test]
+fn a_place_where_nobody_listens_is_left_at_once() {
+    let rig = Rig::primary(5);
+    let (mut alice, mut bob) = (Phone::udp("alice", rig.vip4), Phone::udp("bob", rig.vip4));
+    let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    bob.register_at(&format!("<sip:bob@{gone}>;q=1.0"));
+    bob.register_at(&format!("{};q=0.5", bob.contact()));
+    alice.call("bob");
+    // What the kernel says of the first place is sooner than silence would, and than anybody here waits.
+    let invite = bob.expect("INVITE");
+    bob.answer(&invite, "486 Busy Here", "");
+    alice.expect("SIP/2.0 486");
+}
+
 /// A server of a file of settings: over UDP and TLS, with users.
 fn with_settings() -> (Rig, SocketAddr, std::path::PathBuf) {
     let mut seen = None;
