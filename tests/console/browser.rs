@@ -48,7 +48,8 @@ impl Browser {
         let port = port_in(said).context("chromedriver did not say where it listens")?;
         let mut options = json!({ "args": [
             // A case is root in namespaces of its own, where Chromium's sandbox cannot be made; what it opens is ours.
-            "--headless=new", "--no-sandbox", "--ignore-certificate-errors", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+            "--headless=new", "--no-sandbox", "--ignore-certificate-errors", "--disable-gpu", "--disable-dev-shm-usage",
+            "--hide-scrollbars",
             format!("--window-size={width},{height}"), format!("--user-data-dir={}", profile.path().join("user").display()),
         ]});
         if width < 500 {
@@ -106,7 +107,8 @@ impl Browser {
     /// The form is not there.
     pub fn log_in(&self, user: &str, password: &str) -> anyhow::Result<()> {
         self.wait("the form", "return document.querySelector('input[name=password]') !== null", &[])?;
-        self.script("for (const i of document.querySelectorAll('input')) i.value = ''; document.querySelector('input').focus()", &[])?;
+        let emptied = "for (const i of document.querySelectorAll('input')) i.value = ''; document.querySelector('input').focus()";
+        self.script(emptied, &[])?;
         self.keys(user)?;
         self.tab_to("password")?;
         self.keys(password)?;

@@ -1,5 +1,5 @@
-//! Tools of the tests that Debian has no package of, from PyPI into a directory of their own below the target directory: Schemathesis
-//! tries the API against its own document, axe-core looks for what keeps people out of the console's pages.
+//! Tools of the tests that Debian has no package of, from PyPI into a directory of their own below the target directory:
+//! Schemathesis tries the API against its own document, axe-core looks for what keeps people out of the console's pages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
