@@ -218,20 +218,6 @@ impl Calls {
         Ok(Self { callers, callees })
     }
 
-    /// Waits for the end of all calls, of which every caller's succeeds. What a server that was killed had said in its last
-    /// millisecond, and told nobody, may have made a telephone ring for a call that its successor never heard of: the caller
-    /// was put through anew, and that one telephone is left waiting. So many of those may be.
-    ///
-    /// # Errors
-    /// A call that failed.
-    pub fn succeed_but_for(mut self, left_waiting: usize) -> anyhow::Result<()> {
-        self.callers.succeeds().context("the callers")?;
-        let Err(error) = self.callees.succeeds() else { return Ok(()) };
-        let failed = self.callees.figure("Failed call")?;
-        println!("{failed} telephones were left waiting");
-        if failed == 0 || failed > left_waiting { Err(error.context("the callees")) } else { Ok(()) }
-    }
-
     /// Waits for the end of all calls.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ pub fn calls_go_on_while_the_role_moves(_: &mut Lab) -> anyhow::Result<()> {
     }
     println!("{takeovers} takeovers during {CALLS} calls");
     ensure!(takeovers >= 20, "only {takeovers} takeovers during {CALLS} calls");
-    calls.succeed_but_for(takeovers / 8)?;
+    calls.succeed()?;
     recorded(&site, CALLS as usize)
 }
 
