@@ -260,6 +260,8 @@ registry! {
     STORE_FAILED = 70 - 603, Standard, "store cannot write, records are kept in memory meanwhile";
     STORE_BACK = 70 - 604, Standard, "store writes again";
     CONFIG_APPLIED = 70 - 605, Standard, "configuration applied";
+    MAINTENANCE_BEGAN = 70 - 606, Standard, "pair is in maintenance";
+    MAINTENANCE_ENDED = 70 - 607, Standard, "maintenance of the pair ended";
     LEASE_LOST = 70 - 801, Standard, "lease on the VIPs ran out without being renewed";
     LEASE_HELD = 70 - 802, Standard, "lease on the VIPs is held";
     BACKING_LOW = 70 - 803, Standard, "lease would not survive the loss of another voter";

@@ -1,8 +1,8 @@
 //! What of the state must survive a restart of the SCS: who is wanted, under which epoch, what operators ordered.
 
-use crate::Claim;
 use crate::claims::Ground;
 use crate::state::{PairState, State, Wish};
+use crate::{Claim, Maintenance};
 use alarms::{Alarms, Source};
 use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, events};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct DurablePair {
     pub flapping: bool,
     /// Failovers within the flap guard's window.
     pub failovers: Vec<Micros>,
+    /// Whether somebody works on it.
+    pub maintenance: Option<Maintenance>,
 }
 
 impl State {
@@ -102,6 +104,7 @@ impl State {
                 state.reason = kept.reason;
                 state.frozen = kept.frozen;
                 state.flapping = kept.flapping;
+                state.maintenance = kept.maintenance;
                 // A clock that was put back must not hold failovers back for years.
                 state.failovers = kept.failovers.into_iter().filter(|at| *at <= now).collect();
             }
@@ -147,5 +150,6 @@ fn kept(p: &PairState) -> DurablePair {
         frozen: p.frozen,
         flapping: p.flapping,
         failovers: p.failovers.iter().copied().collect(),
+        maintenance: p.maintenance.clone(),
     }
 }

@@ -44,6 +44,7 @@ impl State {
         let pair = &cluster.pairs[name];
         self.learn_epoch(name, pair, now, out);
         self.forget_old_failovers(name, pair, now, out);
+        self.end_maintenance_if_over(name, now, out);
         if self.roll_back_if_stuck(name, pair, now, out) {
             return;
         }
@@ -299,6 +300,9 @@ impl State {
         if let Some(until) = state.held {
             consider(until);
         }
+        if let Some(maintenance) = &state.maintenance {
+            consider(maintenance.until);
+        }
         if let Some(oldest) = state.failovers.front() {
             consider(*oldest + pair.flap_guard.window);
         }
@@ -333,6 +337,10 @@ impl State {
             },
             Err(why) => format!("if {holder} fails, nobody takes over: {other}: {why}"),
         };
+        if let (Failback::After(_), Some(maintenance)) = (pair.failback, &state.maintenance) {
+            let left = maintenance.until.since(now).as_secs();
+            return format!("{failure}; no failback by itself while in maintenance, for another {left} s");
+        }
         match (pair.failback, state.first_ready_since) {
             (Failback::After(stable), Some(since)) if other == &pair.members[0] => {
                 let left = (since + stable).since(now).as_secs();
@@ -439,7 +447,10 @@ impl State {
             state.regrant.get_or_insert(gone);
             return;
         }
-        self.pairs.get_mut(name).expect("the caller looked the pair up").failovers.push_back(now);
+        // What happens while somebody works on it says nothing about how steady it is.
+        if !self.in_maintenance(name) {
+            self.pairs.get_mut(name).expect("the caller looked the pair up").failovers.push_back(now);
+        }
         let reason = match self.in_step(pair, &to) {
             Ok(()) => format!("{}, and {to} is ready", gone.why),
             Err(why) => format!("{}, and {to} takes over with what it has: {why}", gone.why),
@@ -513,7 +524,7 @@ impl State {
             return false;
         }
         let moves = u32::try_from(state.failovers.len()).unwrap_or(u32::MAX);
-        if moves < guard.free {
+        if moves < guard.free || state.maintenance.is_some() {
             return true;
         }
         let mut logs = Vec::new();
@@ -568,8 +579,11 @@ impl State {
         out: &mut Vec<Action>,
     ) {
         let first = &pair.members[0];
-        let ready =
-            holder != first && pair.failback != Failback::Never && self.ready(pair, first, now).is_ok();
+        // Whoever works on it moves service himself; the stable time begins when the work is done.
+        let ready = holder != first
+            && pair.failback != Failback::Never
+            && !self.in_maintenance(name)
+            && self.ready(pair, first, now).is_ok();
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
         if !ready {
             state.first_ready_since = None;

@@ -9,6 +9,7 @@ use domain::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// How the link to an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,18 @@ pub enum OperatorOrder {
     },
     /// Acknowledge a pair that was frozen because it flapped.
     Acknowledge {
+        /// The pair.
+        pair: PairName,
+    },
+    /// Somebody works on a pair for a while.
+    Maintain {
+        /// The pair.
+        pair: PairName,
+        /// For how long, from now.
+        lasts: Duration,
+    },
+    /// The work is done before its time.
+    EndMaintenance {
         /// The pair.
         pair: PairName,
     },

@@ -300,7 +300,9 @@ impl State {
         state.first_ready_since = None;
         state.verification = crate::verify::Verification::None;
         state.reason = format!("{why}; the agent on {host} decided, without an SCS");
-        state.failovers.push_back(at);
+        if state.maintenance.is_none() {
+            state.failovers.push_back(at);
+        }
         let reason = state.reason.clone();
         state.change = Some(crate::state::RoleChange {
             kind: IncidentKind::Failure,

@@ -165,6 +165,8 @@ impl State {
             OperatorOrder::Stop { app, graceful } => self.stop(app, *graceful, false, by, now, out),
             OperatorOrder::Restart { app, graceful } => self.stop(app, *graceful, true, by, now, out),
             OperatorOrder::Acknowledge { pair } => self.acknowledge(pair, by, now, out),
+            OperatorOrder::Maintain { pair, lasts } => self.maintain(pair, *lasts, by, now, out),
+            OperatorOrder::EndMaintenance { pair } => self.end_maintenance(pair, by, now, out),
             OperatorOrder::ClearAlarm { number } => {
                 let cluster = Arc::clone(&self.cluster);
                 let happened = self.alarms.clear(&cluster.alarm_conditions, *number, &by.who, &by.reason);

@@ -362,7 +362,9 @@ impl State {
                 Happened::Raised(alarm) => {
                     self.note_alarm(&alarm, now);
                     if !alarm.hidden {
-                        let text = format!("{} ({}): {}", alarm.condition, alarm.category, alarm.source);
+                        let expected = if self.is_worked_on(&alarm.source) { ", in maintenance" } else { "" };
+                        let (condition, category) = (&alarm.condition, alarm.category);
+                        let text = format!("{condition} ({category}{expected}): {}", alarm.source);
                         let event = LogEvent::new(events::ALARM_RAISED, now).because(text);
                         self.log(event.with("alarm", alarm.number), out);
                     }
@@ -388,6 +390,20 @@ impl State {
                     self.log(LogEvent::new(events::ALARM_RAISED, now).because(text), out);
                 }
             }
+        }
+    }
+
+    /// Whether an alarm's source belongs to pairs that are in maintenance, and to no other.
+    fn is_worked_on(&self, source: &alarms::Source) -> bool {
+        match source {
+            alarms::Source::Application(app) => {
+                self.pair_of(app).is_some_and(|(name, _)| self.in_maintenance(name))
+            }
+            alarms::Source::Host(host) => {
+                let pairs = self.index.pairs_on(host);
+                !pairs.is_empty() && pairs.iter().all(|name| self.in_maintenance(name))
+            }
+            alarms::Source::Cluster => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
 use crate::state::State;
-use crate::{LeaseView, StandbyView};
+use crate::{LeaseView, Maintenance, StandbyView};
 use alarms::ActiveAlarm;
 use domain::{
     AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
@@ -53,6 +53,9 @@ pub struct PairView {
     pub next: String,
     /// Whether it is frozen until an operator acknowledges.
     pub frozen: bool,
+    /// Whether somebody works on it.
+    #[serde(default)]
+    pub maintenance: Option<Maintenance>,
     /// The incident under way.
     pub incident: Option<u64>,
     /// Its members, as configured.
@@ -231,6 +234,7 @@ impl State {
             trouble: self.trouble(name, now),
             next: self.what_is_next(name, now),
             frozen: state.frozen,
+            maintenance: state.maintenance.clone(),
             incident: state.incident.as_ref().map(|i| i.id.0),
             members,
             shows_calls: config.sip.as_ref().is_some_and(|sip| sip.http_port.is_some()),

@@ -9,6 +9,8 @@
 //! | `GET /pairs/{pair}/consequences` | | [`Consequences`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
+//! | `POST /pairs/{pair}/maintenance` | [`Maintain`] | [`Accepted`] |
+//! | `POST /pairs/{pair}/maintenance/end` | [`Because`] | [`Accepted`] |
 //! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
 //! | `GET /pairs/{pair}/calls/{call}` | `app`; a key or a Call-ID | [`CallLine`] |
 //! | `GET /pairs/{pair}/calls/{call}/trace` | `app`; a key or a Call-ID | [`CallTrace`] |
@@ -271,6 +273,17 @@ pub struct SwitchOver {
     pub plan: Option<u64>,
     /// Also where a check fails that may be forced: the backup of a hot pair lacks what is lost then.
     pub force: bool,
+}
+
+/// `POST /pairs/{pair}/maintenance`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Maintain {
+    /// How long it lasts from now, seconds.
+    pub lasts_s: u64,
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// `POST /applications/{app}/stop` and `restart`.

@@ -5,6 +5,7 @@ mod access;
 mod calls;
 mod foresee;
 mod history;
+mod maintenance;
 mod monitor;
 mod order;
 mod out;
@@ -65,6 +66,11 @@ pub enum Command {
     #[command(after_long_help = help("
   takeover acknowledge sip --reason \"bad cable replaced\""))]
     Acknowledge(Acknowledge),
+    /// Say that somebody works on a pair for a while: no failback by itself, failovers are not counted
+    #[command(after_long_help = help("
+  takeover maintenance sip --for 2h --reason \"new cables\"
+  takeover maintenance sip --end"))]
+    Maintenance(maintenance::Maintenance),
     /// List alarms, or clear one
     #[command(after_long_help = help("
   takeover alarms                  the active ones
@@ -597,6 +603,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
             Command::Start(args) => order::start(&client, args, out).await,
             Command::Stop(args) => order::stop(&client, args, "stop", out).await,
             Command::Restart(args) => order::stop(&client, args, "restart", out).await,
+            Command::Maintenance(args) => maintenance::run(&client, args, out).await,
             Command::Acknowledge(args) => order::acknowledge(&client, args, out).await,
         }
     })
@@ -610,6 +617,7 @@ impl Command {
             Command::Start(args) => &args.options,
             Command::Stop(args) | Command::Restart(args) => &args.options,
             Command::Acknowledge(args) => &args.options,
+            Command::Maintenance(args) => &args.options,
             Command::Alarms(Alarms { verb: Some(AlarmVerb::Clear { options, .. }), .. }) => options,
             Command::Alarms(args) => &args.options,
             Command::Log(args) => &args.options,

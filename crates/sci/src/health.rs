@@ -94,8 +94,11 @@ fn of_all(status: &Status) -> Health {
     found.extend(troubled_hosts(status, |_| true));
     found.extend(alarmed(status, |_| true));
     let pairs = count(view.pairs.len(), "pair");
-    let well =
-        format!("{pairs} with primary and ready backup, {} up, no alarms", count(view.hosts.len(), "host"));
+    let hosts = count(view.hosts.len(), "host");
+    let well = match view.pairs.iter().filter(|pair| pair.maintenance.is_some()).count() {
+        0 => format!("{pairs} with primary and ready backup, {hosts} up, no alarms"),
+        worked_on => format!("{pairs} with primary, {worked_on} in maintenance, {hosts} up"),
+    };
     verdict(found, &well, &figures)
 }
 
@@ -113,7 +116,8 @@ fn of_one(status: &Status, pair: &PairView) -> Health {
         format!("{} on {} {mode}", member.app, member.host)
     };
     let members: Vec<_> = pair.members.iter().map(describe).collect();
-    verdict(found, &format!("pair {}: {}", pair.name, members.join(", ")), &figures_of(pair))
+    let worked_on = if pair.maintenance.is_some() { ", in maintenance" } else { "" };
+    verdict(found, &format!("pair {}: {}{worked_on}", pair.name, members.join(", ")), &figures_of(pair))
 }
 
 fn verdict(mut found: Vec<Problem>, well: &str, figures: &str) -> Health {
@@ -162,6 +166,10 @@ fn problems(pair: &PairView) -> Vec<Problem> {
         if let (false, Err(why)) = (wanted, &member.ready) {
             say(Verdict::Warning, format!("{} cannot take over: {why}", member.app));
         }
+    }
+    if pair.maintenance.is_some() {
+        // What is missing for the next fault is what somebody is working on.
+        found.retain(|(verdict, _)| *verdict == Verdict::Critical);
     }
     found
 }
@@ -213,9 +221,17 @@ fn troubled_hosts(status: &Status, ours: impl Fn(&domain::HostName) -> bool) -> 
 }
 
 fn alarmed(status: &Status, ours: impl Fn(&Source) -> bool) -> Vec<Problem> {
+    let worked_on = |source: &Source| match source {
+        Source::Application(app) => {
+            let has = |pair: &&PairView| pair.members.iter().any(|member| member.app == *app);
+            status.view.pairs.iter().find(has).is_some_and(|pair| pair.maintenance.is_some())
+        }
+        Source::Host(_) | Source::Cluster => false,
+    };
     let weigh = |alarm: &alarms::ActiveAlarm| {
         let verdict = match alarm.category {
             Category::Critical => Verdict::Critical,
+            Category::Major if worked_on(&alarm.source) => return None,
             Category::Major => Verdict::Warning,
             // What can wait for working hours is in the figures.
             Category::Minor => return None,

@@ -160,6 +160,13 @@ impl goldenscript::Runner for Script {
                 let name = word().map_or_else(|_| pair("sip"), |name| pair(&name));
                 forget(world.order(OperatorOrder::Acknowledge { pair: name }, "alice", "checked"))
             }
+            "maintain" => {
+                let order = OperatorOrder::Maintain { pair: pair("sip"), lasts: parse_duration(&word()?)? };
+                forget(world.order(order, "alice", "new cables"));
+            }
+            "end-maintenance" => {
+                forget(world.order(OperatorOrder::EndMaintenance { pair: pair("sip") }, "alice", "done"));
+            }
             "status" => return status(world),
             unknown => return Err(format!("unknown command {unknown}").into()),
         }
@@ -256,6 +263,10 @@ fn status(world: &World) -> Result<String, Box<dyn Error>> {
         for trouble in p.trouble {
             writeln!(text, "  trouble: {trouble}")?;
         }
+        if let Some(maintenance) = p.maintenance {
+            let left = maintenance.until.since(world.now).as_secs();
+            writeln!(text, "  maintenance by {}, {left} s left: {}", maintenance.by, maintenance.reason)?;
+        }
         writeln!(text, "  next: {}", p.next)?;
     }
     Ok(text)
@@ -335,6 +346,8 @@ scripts! {
     vip_that_moves_to_another_pair_is_withheld
     vip_of_a_replaced_pair_is_withheld
     inquiry_that_fails_is_asked_again_after_a_pause
+    maintenance_holds_failback_and_the_flap_count
+    maintenance_survives_the_scs_and_ends_by_itself
     what_if_all_is_well
     what_if_the_backup_is_away
     what_if_it_is_frozen

@@ -175,7 +175,12 @@ pub(super) async fn clear_alarm(
     post(client, &format!("/alarms/{number}/clear"), &Because { reason }, out).await
 }
 
-async fn post(client: &Client, path: &str, body: &impl Serialize, out: &Out) -> Result<Exit, Failure> {
+pub(super) async fn post(
+    client: &Client,
+    path: &str,
+    body: &impl Serialize,
+    out: &Out,
+) -> Result<Exit, Failure> {
     say(&client.post(path, body).await?, out)
 }
 

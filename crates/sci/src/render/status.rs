@@ -4,7 +4,7 @@ use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
 use crate::api::{HostLine, Status};
 use domain::{AppStatus, HostStatus, Micros, RunMode};
-use ha_core::{AppView, LeaseView, MemberView, PairView, StandbyView, View, VipView};
+use ha_core::{AppView, LeaseView, Maintenance, MemberView, PairView, StandbyView, View, VipView};
 use scs::store::AlarmRecord;
 use std::fmt::Write as _;
 
@@ -75,6 +75,12 @@ fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
     );
     for trouble in &pair.trouble {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Bad, "!"), clean(trouble));
+    }
+    if let Some(Maintenance { until, by, reason, .. }) = &pair.maintenance {
+        let left = roughly(until.since(view.at));
+        let reason = if reason.is_empty() { String::new() } else { format!(": {}", clean(reason)) };
+        let text = format!("maintenance by {}, until {}, {left} left{reason}", clean(by), look.time(*until));
+        let _ = writeln!(out, "  {}", look.paint(Paint::Warning, &text));
     }
     let mut table = Table::new(&["MEMBER", "HOST", "STATUS", "MODE", "VIP", "READY"]);
     for member in &pair.members {

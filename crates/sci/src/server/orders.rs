@@ -2,15 +2,16 @@
 
 use super::door::Caller;
 use super::routes::{Api, Body, CORE_LIMIT, named, no_answer, parse, short, wall_clock};
-use crate::api::{Accepted, Because, MAX_REASON, Problem, Stop, SwitchOver};
+use crate::api::{Accepted, Because, MAX_REASON, Maintain, Problem, Stop, SwitchOver};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use domain::PairName;
+use domain::{PairName, format_duration};
 use ha_core::{By, OperatorOrder, OrderOutcome, View};
 use scs::handle::Handle;
 use scs::store::{AuditRecord, StoreItem};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Longest text from outside that is put into an audit record, characters.
@@ -42,6 +43,34 @@ pub(super) async fn acknowledge(
     let order = named("pair", &pair)
         .and_then(|pair| Ok((OperatorOrder::Acknowledge { pair }, parse::<Because>(body)?.reason)));
     carry_out(api, caller, format!("acknowledge {pair}"), order).await
+}
+
+pub(super) async fn maintain(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(pair): Path<String>,
+    body: Body,
+) -> Response {
+    let order = named("pair", &pair).and_then(|pair| {
+        let Maintain { lasts_s, reason } = parse(body)?;
+        Ok((OperatorOrder::Maintain { pair, lasts: Duration::from_secs(lasts_s) }, reason))
+    });
+    let lasts = match &order {
+        Ok((OperatorOrder::Maintain { lasts, .. }, _)) => format!(" for {}", format_duration(*lasts)),
+        Ok(_) | Err(_) => String::new(),
+    };
+    carry_out(api, caller, format!("maintenance {pair}{lasts}"), order).await
+}
+
+pub(super) async fn end_maintenance(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(pair): Path<String>,
+    body: Body,
+) -> Response {
+    let order = named("pair", &pair)
+        .and_then(|pair| Ok((OperatorOrder::EndMaintenance { pair }, parse::<Because>(body)?.reason)));
+    carry_out(api, caller, format!("end maintenance {pair}"), order).await
 }
 
 pub(super) async fn start(
@@ -133,7 +162,10 @@ async fn carry_out(
 fn in_scope(caller: &Caller, order: &OperatorOrder, view: &View) -> bool {
     let Some(pairs) = &caller.pairs else { return true };
     let pair: Option<&PairName> = match order {
-        OperatorOrder::SwitchOver { pair, .. } | OperatorOrder::Acknowledge { pair } => Some(pair),
+        OperatorOrder::SwitchOver { pair, .. }
+        | OperatorOrder::Acknowledge { pair }
+        | OperatorOrder::Maintain { pair, .. }
+        | OperatorOrder::EndMaintenance { pair } => Some(pair),
         OperatorOrder::Start { app }
         | OperatorOrder::Stop { app, .. }
         | OperatorOrder::Restart { app, .. } => {

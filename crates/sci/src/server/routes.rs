@@ -9,9 +9,9 @@ use super::openapi::{Document, Operation, orders, reads, removes, shows, streams
 use super::{accounts, calls, console, foresight, history, live, orders as order};
 use crate::api::{
     Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done,
-    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, NewLink, NewRole,
-    NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf,
-    Tokens, Users, Version,
+    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, Maintain, NewLink,
+    NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver,
+    TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -108,6 +108,16 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/pairs/{pair}/acknowledge",
             orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/maintenance",
+            orders::<Maintain, Accepted, _, _>(order::maintain, "Somebody works on a pair for a while"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/maintenance/end",
+            orders::<Because, Accepted, _, _>(order::end_maintenance, "The work on a pair is done"),
         )
         .at(
             VIEWER,

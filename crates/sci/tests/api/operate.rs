@@ -191,3 +191,22 @@ fn times_and_reports_are_told_over_the_api() {
     assert!(page("/incidents/2/report?form=pdf").starts_with("HTTP/1.1 400"));
     assert!(page("/incidents/99/report").starts_with("HTTP/1.1 404"));
 }
+
+#[test]
+fn a_maintenance_from_order_to_end() {
+    let world = World::new();
+    let scs = format!("unix:{}", world.socket.display());
+    let maintained = |view: &ha_core::View| view.pairs[0].maintenance.is_some();
+    assert_eq!(takeover("maintenance sip --for 2h --reason cables", &scs), ExitCode::SUCCESS);
+    world.until("sip is in maintenance", maintained);
+    let told = world.handle.view().pairs[0].maintenance.clone().unwrap();
+    assert_eq!((told.until.since(told.since), told.reason.as_str()), (Duration::from_secs(7_200), "cables"));
+    assert_eq!(takeover("maintenance sip --end", &scs), ExitCode::SUCCESS);
+    world.until("it has ended", |view| !maintained(view));
+    assert_eq!(takeover("maintenance sip --end", &scs), ExitCode::from(1), "it has ended already");
+    assert_eq!(takeover("maintenance sip --for 5s", &scs), ExitCode::from(1), "too short");
+    assert_eq!(takeover("maintenance pbx --for 1h", &scs), ExitCode::from(1), "no such pair");
+    let audit: Vec<_> = world.audit().into_iter().map(|record| record.what).collect();
+    assert!(audit.iter().any(|what| what == "maintenance sip for 2h"), "{audit:?}");
+    assert!(audit.iter().any(|what| what == "end maintenance sip"), "{audit:?}");
+}

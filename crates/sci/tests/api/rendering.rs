@@ -6,8 +6,8 @@ use domain::{
     Profile, Redundancy, RunMode, Standby, events,
 };
 use ha_core::{
-    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView, MemberView,
-    PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
+    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView, Maintenance,
+    MemberView, PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
 use sci::api::{CallLine, CallPage, FiguresAt, Status};
@@ -70,6 +70,7 @@ fn pair() -> PairView {
         trouble: Vec::new(),
         next: "if sip1 fails, sip2 takes over".to_owned(),
         frozen: false,
+        maintenance: None,
         incident: None,
         members: vec![
             member(1, AppStatus::Started, Some(RunMode::Primary), Ok(())),
@@ -221,6 +222,24 @@ fn a_cluster_that_is_well() {
     golden("status-well.txt", &render::status(&well(), &PLAIN));
 }
 
+fn maintenance() -> Maintenance {
+    Maintenance {
+        since: NOON - seconds(60),
+        until: NOON + seconds(7_200),
+        by: "ann".to_owned(),
+        reason: "new cables".to_owned(),
+    }
+}
+
+#[test]
+fn a_pair_that_is_worked_on() {
+    let mut status = well();
+    status.view.pairs[0].maintenance = Some(maintenance());
+    let text = render::status(&status, &PLAIN);
+    let expected = "  maintenance by ann, until 2026-01-31 14:00:00, 2 h 0 min left: new cables\n";
+    assert!(text.contains(expected), "{text}");
+}
+
 #[test]
 fn a_pair_that_keeps_a_copy() {
     let mut status = well();
@@ -316,6 +335,13 @@ fn what_monitoring_is_told() {
     }
     let none = health(&well(), Some(&"pbx".parse().unwrap()));
     text += &format!("no such pair: {}\n  {}\n", none.verdict as u8, none.line);
+    let mut worked_on = well();
+    worked_on.view.pairs[0].members[1].ready = Err("it is stopped".to_owned());
+    worked_on.view.alarms = vec![alarm()];
+    worked_on.view.pairs[0].maintenance = Some(maintenance());
+    text += &format!("in maintenance:\n  {}\n", health(&worked_on, None).line);
+    worked_on.view.pairs[0].members[0].mode = Some(RunMode::Backup);
+    text += &format!("in maintenance, and no primary:\n  {}\n", health(&worked_on, None).line);
     let mut copy = well();
     let standby = Standby { lag_ms: Some(2), confirmed: 412, ..Standby::default() };
     copy.view.pairs[0].members[1].standby = Some(StandbyView { told: NOON, standby });

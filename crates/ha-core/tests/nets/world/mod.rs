@@ -990,6 +990,8 @@ fn brief_order(order: &OperatorOrder) -> String {
         OperatorOrder::Stop { app, .. } => format!("stop {app}"),
         OperatorOrder::Restart { app, .. } => format!("restart {app}"),
         OperatorOrder::Acknowledge { pair } => format!("acknowledge {pair}"),
+        OperatorOrder::Maintain { pair, .. } => format!("maintenance of {pair}"),
+        OperatorOrder::EndMaintenance { pair } => format!("end the maintenance of {pair}"),
         OperatorOrder::ClearAlarm { number } => format!("clear alarm {number}"),
     }
 }
