@@ -158,9 +158,24 @@ impl Spawner {
 
     /// Ends processes of the application of which nothing was kept: an agent that was killed between making one and taking
     /// note of it leaves it behind, and it would have the ports of the one that is made next. They are known by their
-    /// environment. (With control groups they are in the group, which is cleared before a process is made.)
+    /// environment, and by the directory that it leads to there: an agent elsewhere, in a container for example, has the
+    /// same paths. (With control groups they are in the group, which is cleared before a process is made.)
     fn end_unnoted(&self, app: &AppName) -> Result<(), String> {
-        let mark = [b"NOTIFY_SOCKET=", self.files.notify_socket(app).as_os_str().as_bytes()].concat();
+        let socket = self.files.notify_socket(app);
+        let mark = [b"NOTIFY_SOCKET=", socket.as_os_str().as_bytes()].concat();
+        let directory = socket.parent().unwrap_or(Path::new("/"));
+        let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+        let ours = match identity(directory) {
+            Ok(ours) => ours,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(format!("{} cannot be looked at: {error}", directory.display())),
+        };
+        // As the process sees it (proc(5), /proc/PID/root).
+        let is_ours = |process: &Path| {
+            let root = process.join("root");
+            identity(&root.join(directory.strip_prefix("/").unwrap_or(directory)))
+                .is_ok_and(|theirs| theirs == ours)
+        };
         let is_marked = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|one| one == mark);
         let entries = fs::read_dir("/proc").map_err(|e| format!("/proc cannot be read: {e}"))?;
         for entry in entries.flatten() {
@@ -169,7 +184,9 @@ impl Spawner {
             };
             // The descriptor first: from here on the id cannot come to mean another process unnoticed.
             let Ok(pidfd) = sys::pidfd_open(pid) else { continue };
-            if fs::read(entry.path().join("environ")).is_ok_and(|environment| is_marked(&environment)) {
+            let marked =
+                fs::read(entry.path().join("environ")).is_ok_and(|environment| is_marked(&environment));
+            if marked && is_ours(&entry.path()) {
                 // It may end by itself meanwhile.
                 let _ = sys::signal(pidfd.as_fd(), libc::SIGKILL);
                 sys::await_end(pidfd.as_fd(), END_LIMIT)
