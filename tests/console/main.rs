@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         users::the_first_administrator_makes_the_others,
         users::a_viewer_is_offered_no_orders,
         operating::switchover_with_the_keyboard,
+        operating::maintenance_is_seen_everywhere,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,
         pictures::every_page,

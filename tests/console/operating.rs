@@ -38,6 +38,31 @@ pub fn switchover_with_the_keyboard(_: &mut Lab) -> anyhow::Result<()> {
     browser.said_nothing()
 }
 
+/// Somebody works on a pair: every page says so until it is over.
+pub fn maintenance_is_seen_everywhere(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("olga", "operator", DESKTOP)?;
+    browser.open("pair/sip")?;
+    browser.click("Maintenance")?;
+    browser.see("held")?;
+    browser.tab_to("reason")?;
+    browser.keys("new switch")?;
+    browser.press(Key::Enter)?;
+    browser.open("hosts")?;
+    browser.see("sip is in maintenance until")?;
+    browser.see("by olga: new switch")?;
+    let status = site.command(&["status"])?.output()?;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    ensure!(status.contains("maintenance"), "{status}");
+    browser.open("pair/sip")?;
+    browser.click("End maintenance")?;
+    browser.keys("done")?;
+    browser.press(Key::Enter)?;
+    let over = "return !document.body.innerText.includes('is in maintenance until')";
+    browser.wait("the banner to be gone", over, &[])?;
+    browser.said_nothing()
+}
+
 /// A server is killed: the overview shows the incident and the new primary without being reloaded; an alarm is cleared.
 pub fn a_failure_appears_by_itself(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::open()?;

@@ -3,7 +3,7 @@
 
 import { hasLogin, logOut, may, onLoggedOut, who, whoAmI } from "./api.js";
 import * as live from "./live.js";
-import { age, h, problemBox, show, tick } from "./ui.js";
+import { age, h, problemBox, show, tick, when } from "./ui.js";
 
 /** @typedef {(main: HTMLElement, parts: string[], query: URLSearchParams) => (void | (() => void) | Promise<void | (() => void)>)} Open */
 
@@ -98,7 +98,10 @@ function banners() {
   show(document.getElementById("banners"),
     live.isStale() && who() && h("div", { class: "banner bad", "data-key": "lost" },
       "The SCS does not answer. What is shown here is what was so when it last did. Trying again. Takeovers do not need this page, ",
-      "nor the SCS."));
+      "nor the SCS."),
+    (live.status?.pairs ?? []).filter((pair) => pair.maintenance).map((pair) => h("div", { class: "banner", "data-key": `maintenance ${pair.name}` },
+      `${pair.name} is in maintenance until `, when(pair.maintenance.until), `, by ${pair.maintenance.by}`,
+      pair.maintenance.reason ? `: ${pair.maintenance.reason}` : "", ". Failback and the flap count are held; a primary that fails is replaced all the same.")));
 }
 
 function theme() {

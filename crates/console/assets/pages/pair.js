@@ -3,7 +3,7 @@
 import { get, may, path, post } from "../api.js";
 import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, ask, facts, h, head, kindText, problemBox, s, show, span, table, tag, time, when } from "../ui.js";
+import { age, ask, facts, h, head, kindText, label, problemBox, s, show, span, table, tag, time, when } from "../ui.js";
 import { switchOver } from "./switchover.js";
 
 /** @type {import("../app.js").Open} */
@@ -47,8 +47,19 @@ export function open(main, [name]) {
     if (!may("operator")) return null;
     const acknowledge = () => ask({ title: `Acknowledge ${name}`, text: "Automatic failover of this pair is on again.", verb: "Acknowledge",
       act: (reason) => post(path("pairs", name, "acknowledge"), { reason }) });
+    const maintain = () => {
+      const hours = h("input", { type: "number", min: "0.1", max: "168", step: "0.1", value: "2", required: true });
+      return ask({ title: `Maintenance of ${name}`, verb: "Begin", fields: () => [label("Hours", hours)],
+        text: "Failback by itself and the count of failovers are held, and alarms are marked as expected, until it ends by itself. A primary that fails is replaced all the same.",
+        act: (reason) => post(path("pairs", name, "maintenance"), { lasts_s: Math.round(Number(hours.value) * 3600), reason }) });
+    };
+    const endMaintenance = () => ask({ title: `End the maintenance of ${name}`, text: "Everything is as it was before.", verb: "End it",
+      act: (reason) => post(path("pairs", name, "maintenance", "end"), { reason }) });
     return h("div", { class: "actions" },
       h("button", { type: "button", class: "main", onclick: () => switchOver(name, steps) }, "Switch over"),
+      pair.maintenance
+        ? h("button", { type: "button", onclick: endMaintenance }, "End maintenance")
+        : h("button", { type: "button", onclick: maintain }, "Maintenance"),
       pair.frozen && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
       pair.shows_calls && h("a", { href: `#/calls/${encodeURIComponent(name)}` }, "Calls"));
   }

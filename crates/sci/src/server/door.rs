@@ -62,6 +62,15 @@ pub(super) enum Proof {
 }
 
 impl Caller {
+    /// Tells callers apart whose names are the same: a user and a certificate may both be `ann`, and so may two tokens.
+    pub(super) fn identity(&self) -> String {
+        match &self.proof {
+            Proof::Connection => format!("connection {}", self.who),
+            Proof::Session(_) => format!("user {}", self.who),
+            Proof::Token(secret) => format!("token {}", String::from(secret.digest())),
+        }
+    }
+
     /// The session's secret, where a browser has logged in.
     pub(super) fn session(&self) -> Option<&Secret> {
         match &self.proof {

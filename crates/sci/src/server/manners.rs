@@ -61,7 +61,7 @@ pub(super) async fn unchanged(request: Request, next: Next) -> Response {
     Response::from_parts(head, body.into())
 }
 
-/// The orders that carried a key, with what was answered.
+/// The orders that carried a key, by who gave them and the key, with what was answered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Orders(Arc<Mutex<BTreeMap<(String, String), Order>>>);
 
@@ -108,7 +108,7 @@ impl Orders {
         hash.update([0]);
         hash.update(&body);
         let fingerprint = hash.finalize().into();
-        let order = match self.begin((caller.who.clone(), key), fingerprint, now) {
+        let order = match self.begin((caller.identity(), key), fingerprint, now) {
             Begun::Again(order) if order.fingerprint != fingerprint => {
                 let detail = "this Idempotency-Key was used for another order; make a new one for each";
                 return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).into_response();
