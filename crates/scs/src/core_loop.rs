@@ -160,6 +160,7 @@ impl CoreLoop {
         self.feed(Input::EventReported { event: LogEvent::new(events::SCS_STARTED, now) }, now);
         self.watch_vips();
         let mut poll_events = Events::with_capacity(1_024);
+        let mut last_round = now;
         loop {
             let before = self.clock.now();
             let deadline = self.next_deadline(before);
@@ -171,7 +172,10 @@ impl CoreLoop {
                 eprintln!("takeover scs: poll failed: {e}");
             }
             let now = self.clock.now();
-            self.forgive_if_stalled(if waiting { None } else { deadline }, now);
+            // What was due before the last round was due at once, and is no older than that.
+            let due = if waiting { None } else { deadline.map(|at| at.max(last_round)) };
+            self.forgive_if_stalled(due, now);
+            last_round = now;
             let mut woken = false;
             for event in &poll_events {
                 match event.token() {
