@@ -103,7 +103,7 @@ pub enum Ending {
         /// Why.
         reason: String,
     },
-    /// Its condition is no longer configured, or disabled.
+    /// Its condition or its source is no longer configured, or the condition is disabled.
     Unconfigured,
 }
 
@@ -210,10 +210,15 @@ impl Alarms {
         out
     }
 
-    /// The configuration changed: alarms of conditions that are gone end.
-    pub fn reconfigured(&mut self, conditions: &Conditions) -> Vec<Happened> {
+    /// The configuration changed: alarms of conditions that are gone end, and those of sources that are not `there` any more.
+    pub fn reconfigured(
+        &mut self,
+        conditions: &Conditions,
+        there: impl Fn(&Source) -> bool,
+    ) -> Vec<Happened> {
         let mut out = Vec::new();
-        let gone = |a: &ActiveAlarm| conditions.get(&a.condition).is_none_or(|c| !c.enabled);
+        let gone =
+            |a: &ActiveAlarm| !there(&a.source) || conditions.get(&a.condition).is_none_or(|c| !c.enabled);
         self.end_where(conditions, gone, &Ending::Unconfigured, None, &mut out);
         out
     }

@@ -128,5 +128,11 @@ fn an_alarm_of_a_condition_that_is_gone_ends() {
     let c = conditions(|_| {});
     let mut alarms = Alarms::default();
     alarms.logged(&c, &event(FAILED, "sip1", 1), Micros(1));
-    assert_eq!(brief(&alarms.reconfigured(&Conditions::new())), ["ended failure sip1: no longer configured"]);
+    assert_eq!(brief(&alarms.reconfigured(&c, |_| true)), [""; 0]);
+    assert_eq!(
+        brief(&alarms.clone().reconfigured(&Conditions::new(), |_| true)),
+        ["ended failure sip1: no longer configured"]
+    );
+    // Its application is.
+    assert_eq!(brief(&alarms.reconfigured(&c, |_| false)), ["ended failure sip1: no longer configured"]);
 }

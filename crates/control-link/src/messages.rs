@@ -108,6 +108,9 @@ pub enum FromAgent {
         /// All other agents that share a pair with this one.
         #[serde(default)]
         peers: Vec<PeerReport>,
+        /// The number of the newest [`ToAgent::Assign`] of this connection that it has carried out; 0: of none.
+        #[serde(default)]
+        assigned: u64,
     },
     /// Lease messages that are not to wait for a lost datagram to be sent again; from [`LEASES_SINCE`] on. They travel
     /// in a datagram as well.
@@ -305,6 +308,9 @@ pub enum ToAgent {
     Assign {
         /// The agent's part of it.
         cluster: Box<Cluster>,
+        /// The inventory that answers it says this number. They grow, from 1 on, on each connection.
+        #[serde(default)]
+        number: u64,
     },
     /// Do something; answered by [`Fact::Answer`].
     Instruct(Instruction),

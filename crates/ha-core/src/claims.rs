@@ -140,7 +140,10 @@ impl State {
         }
         for claim in &mut self.claims {
             for (told, host) in claim.told.iter_mut().zip(&claim.hosts) {
-                *told |= self.hosts.get(host).is_some_and(|h| h.usable() && h.since >= claim.since);
+                *told |= self
+                    .hosts
+                    .get(host)
+                    .is_some_and(|h| h.usable() && h.since.max(h.assigned) >= claim.since);
             }
             let enough =
                 if claim.goes_on(&self.file) { claim.told == [true; 2] } else { claim.told != [false; 2] };

@@ -204,6 +204,8 @@ pub enum IncidentOutcome {
     Superseded,
     /// The SCS ended before this one was complete; what was left to do, the next SCS did without a record.
     Interrupted,
+    /// The configuration changed before this one was complete, and the new primary is none of the pair's any more.
+    Reconfigured,
 }
 
 impl fmt::Display for IncidentOutcome {
@@ -214,6 +216,7 @@ impl fmt::Display for IncidentOutcome {
             IncidentOutcome::RolledBack { why } => write!(f, "rolled back: {why}"),
             IncidentOutcome::Superseded => f.write_str("superseded by the next role change"),
             IncidentOutcome::Interrupted => f.write_str("interrupted by the end of the SCS"),
+            IncidentOutcome::Reconfigured => f.write_str("ended by a change of the configuration"),
         }
     }
 }

@@ -265,10 +265,17 @@ pub enum Input {
         /// By whom and why.
         by: By,
     },
-    /// A new configuration was applied.
+    /// A new configuration is to be applied.
     ClusterApplied {
         /// All of it.
         cluster: Box<Cluster>,
+        /// Which one it is, for the log.
+        what: String,
+    },
+    /// An agent has carried out the newest [`Action::Assign`].
+    Assigned {
+        /// Its host.
+        host: HostName,
     },
     /// A deadline has come.
     TimePassed,

@@ -41,6 +41,7 @@ mod maintenance;
 mod orders;
 mod pairs;
 mod promised;
+mod reconfigure;
 mod sightings;
 mod standby;
 mod state;

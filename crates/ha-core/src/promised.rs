@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn a_profile_made_shorter_while_it_runs_is_remembered_as_the_longer_one_for_as_long() {
         let mut state = State::new(cluster("wan"), Durable::default(), NOW);
-        let change = Input::ClusterApplied { cluster: Box::new(cluster("normal")) };
+        let change =
+            Input::ClusterApplied { cluster: Box::new(cluster("normal")), what: "another".to_owned() };
         run(&mut state, change, NOW);
         assert_eq!(state.recorded(&pair()).promise, promise(Profile::Wan));
         run(&mut state, Input::TimePassed, NOW + promise(Profile::Wan));

@@ -72,6 +72,8 @@ pub(crate) struct HostState {
     pub release: String,
     /// Whether its agent can ask the network who has a VIP.
     pub finds_holders: bool,
+    /// When its agent was last heard to have taken the configuration without connecting anew.
+    pub assigned: Micros,
     /// Set once the inventory is in; reports before it are not the whole picture.
     pub heard: bool,
     pub lost: Option<(Lost, Micros)>,
@@ -349,7 +351,10 @@ impl State {
         for name in cluster.hosts.keys() {
             self.hosts.entry(name.clone()).or_insert_with(|| HostState::new(now));
         }
-        self.apps.retain(|name, _| cluster.applications.contains_key(name));
+        // On another host it is another one: what was known of it there says nothing of it here.
+        let stays =
+            |name: &AppName| cluster.host_of(name).is_some_and(|host| self.file.host_of(name) == Some(host));
+        self.apps.retain(|name, _| stays(name));
         for name in cluster.applications.keys() {
             self.apps.entry(name.clone()).or_insert_with(|| AppState { since: now, ..AppState::default() });
         }
@@ -362,7 +367,7 @@ impl State {
                 state.change = None;
             }
         }
-        self.outstanding.retain(|_, o| cluster.applications.contains_key(&o.app));
+        self.outstanding.retain(|_, o| cluster.host_of(&o.app) == Some(&o.host));
         self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
         self.file = Arc::new(cluster);
         self.claim(before, now);
@@ -438,6 +443,7 @@ impl HostState {
             since: now,
             release: String::new(),
             finds_holders: false,
+            assigned: Micros::default(),
             heard: false,
             lost: None,
             interfaces: BTreeMap::new(),

@@ -63,7 +63,8 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
             let outcome = state.order(&order, &by, now, &mut out);
             out.push(Action::Answer(id, outcome));
         }
-        Input::ClusterApplied { cluster } => state.cluster_applied(*cluster, now, &mut out),
+        Input::ClusterApplied { cluster, what } => state.cluster_applied(*cluster, &what, now, &mut out),
+        Input::Assigned { host } => state.assigned(&host, now),
         Input::TimePassed => state.time_passed(now, &mut out),
         Input::Logged { event } => state.logged(&event, now, &mut out),
         Input::LeasesReported { host, leases } => state.leases_reported(&host, leases, now),
@@ -323,15 +324,6 @@ impl State {
             );
             self.grant(name, &wanted, crate::IncidentKind::FirstPrimary, reason, now);
         }
-    }
-
-    fn cluster_applied(&mut self, cluster: domain::Cluster, now: Micros, out: &mut Vec<Action>) {
-        self.configure(cluster, now);
-        let cluster = Arc::clone(&self.cluster);
-        let ended = self.alarms.reconfigured(&cluster.alarm_conditions);
-        self.handle_alarms(ended, now, out);
-        self.changed = true;
-        self.log(LogEvent::new(events::CONFIG_APPLIED, now).because(&cluster.name), out);
     }
 
     fn time_passed(&mut self, now: Micros, out: &mut Vec<Action>) {

@@ -38,12 +38,8 @@ impl goldenscript::Runner for Script {
             "restart-agent" => world.restart_agent(&host(&word()?)),
             "restart-scs" => world.restart_scs(),
             "restart-scs-forgetful" => world.restart_scs_forgetful(),
-            "restart-scs-with" => world.restart_scs_with_file(match word()?.as_str() {
-                "vip-moved" => include_str!("world/vip_moved.toml"),
-                "old-hosts" => include_str!("world/old_hosts.toml"),
-                "new-hosts" => include_str!("world/new_hosts.toml"),
-                file => return Err(format!("there is no file {file}").into()),
-            }),
+            "restart-scs-with" => world.restart_scs_with_file(file(&word()?)?),
+            "apply" => world.apply(file(&word()?)?),
             "where" => {
                 let places = world.places("192.0.2.100/24".parse()?);
                 let places: Vec<_> = places.iter().map(|host| host.as_str()).collect();
@@ -176,6 +172,18 @@ impl goldenscript::Runner for Script {
         }
         Ok(world.lines[from..].iter().fold(String::new(), |text, line| text + line + "\n"))
     }
+}
+
+/// A configuration that the first one changes to.
+fn file(name: &str) -> Result<&'static str, Box<dyn Error>> {
+    Ok(match name {
+        "one-vip-more" => include_str!("world/one_vip_more.toml"),
+        "vip-moved" => include_str!("world/vip_moved.toml"),
+        "old-hosts" => include_str!("world/old_hosts.toml"),
+        "new-hosts" => include_str!("world/new_hosts.toml"),
+        "one-pair" => include_str!("world/one_pair.toml"),
+        name => return Err(format!("there is no file {name}").into()),
+    })
 }
 
 /// The pretend cluster with lines replaced: `KEY=VALUE` below [pairs.sip].
@@ -321,6 +329,9 @@ scripts! {
     unanswered_instruction_is_sent_again
     agent_away_is_no_host_lost
     carrier_lost
+    configuration_moves_a_vip
+    configuration_with_another_vip
+    configuration_without_a_pair
     scs_restart_changes_nothing
     scs_that_forgot_learns_epochs
     scs_restart_while_an_agent_is_away

@@ -72,7 +72,8 @@ fn end(incident: &Incident, out: &Out) -> Result<Exit, Failure> {
         IncidentOutcome::Open
         | IncidentOutcome::RolledBack { .. }
         | IncidentOutcome::Superseded
-        | IncidentOutcome::Interrupted => Exit::Refused,
+        | IncidentOutcome::Interrupted
+        | IncidentOutcome::Reconfigured => Exit::Refused,
     })
 }
 

@@ -98,6 +98,9 @@ pub fn outcome_line(incident: &Incident, look: &Look) -> String {
         IncidentOutcome::Interrupted => {
             "interrupted by the end of the SCS; `takeover status` shows how it is now".to_owned()
         }
+        IncidentOutcome::Reconfigured => {
+            "ended by a change of the configuration; `takeover config history` shows which".to_owned()
+        }
     };
     look.paint(paint_of(&incident.outcome), &text)
 }
@@ -107,6 +110,8 @@ fn paint_of(outcome: &IncidentOutcome) -> Paint {
         IncidentOutcome::Open => Paint::Warning,
         IncidentOutcome::Completed => Paint::Good,
         IncidentOutcome::RolledBack { .. } => Paint::Bad,
-        IncidentOutcome::Superseded | IncidentOutcome::Interrupted => Paint::Dim,
+        IncidentOutcome::Superseded | IncidentOutcome::Interrupted | IncidentOutcome::Reconfigured => {
+            Paint::Dim
+        }
     }
 }

@@ -61,6 +61,7 @@ impl Counters {
             IncidentOutcome::RolledBack { .. } => "rolled-back",
             IncidentOutcome::Superseded => "superseded",
             IncidentOutcome::Interrupted => "interrupted",
+            IncidentOutcome::Reconfigured => "reconfigured",
         };
         let (pair, kind) = (incident.pair.as_str(), name_of(&incident.kind));
         self.role_changes.with_label_values(&[pair, &kind, outcome]).inc();

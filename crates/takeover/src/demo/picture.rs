@@ -225,7 +225,10 @@ fn change_lines(change: &Change, room: usize) -> Vec<Line> {
     head.add(Paint::Plain, &format!("{from} -> {}: ", incident.to));
     let paint = match incident.outcome {
         IncidentOutcome::Completed => Paint::Good,
-        IncidentOutcome::Open | IncidentOutcome::Superseded | IncidentOutcome::Interrupted => Paint::Warning,
+        IncidentOutcome::Open
+        | IncidentOutcome::Superseded
+        | IncidentOutcome::Interrupted
+        | IncidentOutcome::Reconfigured => Paint::Warning,
         IncidentOutcome::RolledBack { .. } => Paint::Bad,
     };
     head.add(paint, &incident.outcome.to_string());

@@ -251,6 +251,14 @@ impl World {
         self.restart_scs_with(durable);
     }
 
+    /// Another configuration is applied while all goes on. Hosts and applications that are new come up by themselves.
+    pub fn apply(&mut self, toml: &str) {
+        let (cluster, _) =
+            config::parse_cluster("cluster.toml", toml).unwrap_or_else(|r| panic!("{}", r.render(false)));
+        self.cluster = cluster.clone();
+        self.feed(Input::ClusterApplied { cluster: Box::new(cluster), what: "revision 2".to_owned() });
+    }
+
     /// On which hosts a VIP is, whatever anybody has been told of it.
     pub fn places(&self, vip: VipAddress) -> Vec<HostName> {
         let has = |(name, sim): (&HostName, &SimHost)| sim.vips.contains(&vip).then(|| name.clone());
@@ -548,6 +556,7 @@ impl World {
             ToAgent::Assign => {
                 self.assigned(&to);
                 let inventory = self.inventory(&to);
+                self.to_scs.push_back((to.clone(), Input::Assigned { host: to.clone() }));
                 self.to_scs.push_back((to, inventory));
             }
             ToAgent::Instruct(instruction) => self.agent_instructed(&to, instruction),
@@ -930,6 +939,7 @@ impl World {
             }
             Input::Ordered { order, by, .. } => format!("<- {} orders: {}", by.who, brief_order(order)),
             Input::ClusterApplied { .. } => "<- a new configuration".to_owned(),
+            Input::Assigned { host } => format!("<- {host}: has its part of the configuration"),
             Input::TimePassed => return,
             Input::Logged { .. } | Input::LaunchRequested { .. } => {
                 unreachable!("the inbox is drained by run")
