@@ -85,7 +85,7 @@ pub struct Session {
     pub user: Name,
     /// When the login was.
     pub begun: Micros,
-    /// When it was used last, to [`NOTE`].
+    /// When it was used last, to the minute.
     pub used: Micros,
 }
 
