@@ -9,10 +9,10 @@ use serde_json::Value;
 use std::process::{Command, Output};
 
 /// What a verb printed, and its exit code.
-struct Said {
+pub struct Said {
     what: String,
     code: Option<i32>,
-    out: String,
+    pub out: String,
     err: String,
 }
 
@@ -29,7 +29,7 @@ impl Said {
     }
 
     /// Checks the exit code and that all of `words` were printed, on either stream.
-    fn expect(self, code: i32, words: &[&str]) -> anyhow::Result<Self> {
+    pub fn expect(self, code: i32, words: &[&str]) -> anyhow::Result<Self> {
         let shown = format!("{}\n{}{}", self.what, self.out, self.err);
         ensure!(self.code == Some(code), "exit code {:?} and not {code} of {shown}", self.code);
         for word in words {
@@ -38,12 +38,12 @@ impl Said {
         Ok(self)
     }
 
-    fn json(&self) -> anyhow::Result<Value> {
+    pub fn json(&self) -> anyhow::Result<Value> {
         serde_json::from_str(&self.out).with_context(|| format!("not JSON: {}\n{}", self.what, self.out))
     }
 }
 
-fn takeover(site: &Site, line: &str) -> anyhow::Result<Said> {
+pub fn takeover(site: &Site, line: &str) -> anyhow::Result<Said> {
     let arguments: Vec<&str> = line.split_whitespace().collect();
     Said::by(site.command(&arguments)?)
 }

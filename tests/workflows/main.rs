@@ -2,6 +2,7 @@
 //! on an installation of its own, told by the client's view, the incidents and the log.
 
 mod command_line;
+mod configuration;
 mod demo;
 mod disconnected;
 mod failure;
@@ -39,6 +40,11 @@ fn main() -> ExitCode {
         command_line::orders,
         command_line::alarms,
         command_line::exit_codes,
+        configuration::applied_and_rolled_back_while_all_goes_on,
+        configuration::what_cannot_be_applied_changes_nothing,
+        configuration::a_pair_comes_and_goes,
+        configuration::a_vip_moves_to_another_pair,
+        configuration::another_profile,
         demo::as_oneself,
         demo::as_nobody,
     ])

@@ -40,7 +40,15 @@ const MINIMAL: &str = "begin with a line [hosts.host1] and below it a line addre
 /// # Errors
 /// The report of everything that is wrong with it, or of why it cannot be read.
 pub fn load_cluster(path: &Path) -> Checked<Cluster> {
-    let (cluster, mut report) = parse_cluster(&path.display().to_string(), &read_text(path)?)?;
+    check_cluster(path, &read_text(path)?)
+}
+
+/// Reads `text`, which is that of the cluster file at `path`.
+///
+/// # Errors
+/// The report of everything that is wrong with it.
+pub fn check_cluster(path: &Path, text: &str) -> Checked<Cluster> {
+    let (cluster, mut report) = parse_cluster(&path.display().to_string(), text)?;
     let mode = std::fs::metadata(path).map_or(0, |found| found.mode());
     let has_secrets = |pair: &Pair| pair.sip.as_ref().is_some_and(|sip| !sip.users.is_empty());
     if mode & 0o007 != 0 && cluster.pairs.values().any(has_secrets) {
@@ -59,7 +67,10 @@ pub fn parse_cluster(path: &str, text: &str) -> Checked<Cluster> {
 }
 
 /// Reads the file at `path` as text, at most [`MAX_FILE`] bytes.
-pub(crate) fn read_text(path: &Path) -> Result<String, Box<Report>> {
+///
+/// # Errors
+/// The report of why it cannot be read.
+pub fn read_text(path: &Path) -> Result<String, Box<Report>> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)).map_err(

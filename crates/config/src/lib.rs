@@ -20,7 +20,7 @@ mod sip_ports;
 mod size;
 mod values;
 
-pub use file::{load_cluster, parse_cluster};
+pub use file::{check_cluster, load_cluster, parse_cluster, read_text};
 pub use host_file::{AgentConfig, load_agent, parse_agent};
 
 pub use plan::{Change, plan};

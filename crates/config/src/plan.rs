@@ -5,6 +5,8 @@ use domain::{
     AlarmCondition, Application, Cluster, Failback, FlapGuard, GatePolicy, Host, HostName, Pair, PairName,
     Profile, Redundancy, Script, ScsSettings, SipSettings, Vip, format_duration,
 };
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -12,16 +14,46 @@ use std::net::IpAddr;
 const AT_ONCE: &str = "takes effect at once";
 const NEXT_START: &str = "takes effect at its next start";
 const SCS_RESTART: &str = "takes effect when the SCS is restarted; callers notice nothing of that";
+const APPLICATION_REMOVED: &str = "its agent stops it";
+const APPLICATION_MOVED: &str = "it is stopped on the old host and is new on the other";
+const PAIR_REMOVED: &str = "its VIPs are disabled: callers of these addresses are cut off";
+const MEMBERS: &str = "the primary is elected anew among them; service may move";
+const GATE_CLOSES: &str = "takes effect at once; a primary on a host without a gate loses the VIPs";
+const VIP_REMOVED: &str = "it is disabled: callers of this address are cut off";
+const VIP_ANEW: &str = "it is disabled and enabled anew: a short interruption for its callers";
+const VIP_MOVES: &str =
+    "withheld until the old hosts' agents have heard of it and their lease is over; see `takeover status`";
+/// What callers may notice.
+const INTERRUPTIONS: [&str; 8] = [
+    APPLICATION_REMOVED,
+    APPLICATION_MOVED,
+    PAIR_REMOVED,
+    MEMBERS,
+    GATE_CLOSES,
+    VIP_REMOVED,
+    VIP_ANEW,
+    VIP_MOVES,
+];
 
 /// One difference between two clusters.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Change {
     /// What is different: `application sip1`.
     pub subject: String,
     /// How: `start-limit changed from 90s to 2m`.
     pub change: String,
     /// What follows from it.
-    pub consequence: &'static str,
+    pub consequence: Cow<'static, str>,
+    /// Whether callers may notice it.
+    pub interrupts: bool,
+}
+
+impl Change {
+    /// Whether it waits until the SCS is started anew.
+    #[must_use]
+    pub fn waits_for_restart(&self) -> bool {
+        self.consequence == SCS_RESTART
+    }
 }
 
 impl fmt::Display for Change {
@@ -47,13 +79,13 @@ pub fn plan(old: &Cluster, new: &Cluster) -> Vec<Change> {
     let applications = Lifecycle {
         kind: "application",
         added: "its agent learns of it at once, and starts it if it starts by itself",
-        removed: "its agent stops it",
+        removed: APPLICATION_REMOVED,
     };
     applications.compare(&mut changes, &old.applications, &new.applications, compare_application);
     let pairs = Lifecycle {
         kind: "pair",
         added: "a primary is elected and its host gets the VIPs",
-        removed: "its VIPs are disabled: callers of these addresses are cut off",
+        removed: PAIR_REMOVED,
     };
     pairs.compare(&mut changes, &old.pairs, &new.pairs, compare_pair);
     compare_places(&mut changes, old, new);
@@ -113,7 +145,9 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn note(&mut self, change: String, consequence: &'static str) {
-        self.changes.push(Change { subject: self.subject.clone(), change, consequence });
+        let interrupts = INTERRUPTIONS.contains(&consequence);
+        let consequence = Cow::Borrowed(consequence);
+        self.changes.push(Change { subject: self.subject.clone(), change, consequence, interrupts });
     }
 
     /// Notes a change of a setting that is short enough to be shown.
@@ -197,7 +231,7 @@ fn compare_application(c: &mut Comparison<'_>, old: &Application, new: &Applicat
         on_hang,
         probe,
     } = old;
-    c.values("host", host, &new.host, "it is stopped on the old host and is new on the other");
+    c.values("host", host, &new.host, APPLICATION_MOVED);
     c.contents("command", command, &new.command, NEXT_START);
     c.contents("directory", directory, &new.directory, NEXT_START);
     c.contents("environment", environment, &new.environment, NEXT_START);
@@ -217,15 +251,13 @@ fn compare_application(c: &mut Comparison<'_>, old: &Application, new: &Applicat
 fn compare_pair(c: &mut Comparison<'_>, old: &Pair, new: &Pair) {
     let Pair { members, redundancy, profile, gate, failback, flap_guard, vips, sip } = old;
     let show = |members: &[domain::AppName; 2]| format!("{}, {}", members[0], members[1]);
-    let anew = "the primary is elected anew among them; service may move";
-    c.values("members", &show(members), &show(&new.members), anew);
+    c.values("members", &show(members), &show(&new.members), MEMBERS);
     c.values::<Redundancy>("redundancy", redundancy, &new.redundancy, AT_ONCE);
     let heartbeats = "the agents of its hosts change their heartbeats and leases at once";
     c.values::<Profile>("profile", profile, &new.profile, heartbeats);
-    let gate_closes = "takes effect at once; a primary on a host without a gate loses the VIPs";
     let consequence = match new.gate {
         GatePolicy::Preferred => AT_ONCE,
-        GatePolicy::Required => gate_closes,
+        GatePolicy::Required => GATE_CLOSES,
     };
     c.values::<GatePolicy>("gate", gate, &new.gate, consequence);
     c.values::<Failback>("failback", failback, &new.failback, AT_ONCE);
@@ -287,18 +319,17 @@ fn compare_vips(c: &mut Comparison<'_>, old: &[Vip], new: &[Vip]) {
     for (address, vip) in &old {
         let Vip { address: with_prefix, interfaces, control } = vip;
         let Some(new) = new.get(address) else {
-            c.note(format!("VIP {address} removed"), "it is disabled: callers of this address are cut off");
+            c.note(format!("VIP {address} removed"), VIP_REMOVED);
             continue;
         };
-        let moved = "it is disabled and enabled anew: a short interruption for its callers";
         let prefix = |prefix: u8| format!("/{prefix}");
         c.values(
             &format!("prefix length of VIP {address}"),
             &prefix(with_prefix.prefix),
             &prefix(new.address.prefix),
-            moved,
+            VIP_ANEW,
         );
-        c.contents(&format!("interface of VIP {address}"), interfaces, &new.interfaces, moved);
+        c.contents(&format!("interface of VIP {address}"), interfaces, &new.interfaces, VIP_ANEW);
         let next = "takes effect when it is next enabled or disabled";
         c.contents(&format!("control of VIP {address}"), control, &new.control, next);
     }
@@ -325,10 +356,7 @@ fn compare_places(changes: &mut Vec<Change>, old: &Cluster, new: &Cluster) {
         let (old_pair, old_hosts) = before;
         let from = format!("from pair {old_pair} on {}", show(&old_hosts));
         let mut place = Comparison { subject: format!("VIP {vip}"), changes };
-        place.note(
-            format!("moves {from} to pair {pair} on {}", show(hosts)),
-            "withheld until the old hosts' agents have heard of it and their lease is over; see `takeover status`",
-        );
+        place.note(format!("moves {from} to pair {pair} on {}", show(hosts)), VIP_MOVES);
     }
 }
 
@@ -408,6 +436,17 @@ mod tests {
             planned(&[("/usr/bin/sip", "/opt/sip")]),
             ["application sip1: command changed: takes effect at its next start"]
         );
+    }
+
+    #[test]
+    fn what_callers_notice_is_marked() {
+        let marked = |edit: (&str, &str)| {
+            let old = parse_cluster("old", FILE).unwrap().0;
+            let new = parse_cluster("new", &FILE.replacen(edit.0, edit.1, 1)).unwrap().0;
+            plan(&old, &new).iter().map(|change| change.interrupts).collect::<Vec<_>>()
+        };
+        assert_eq!(marked(("192.0.2.100/24", "192.0.2.100/25")), [true]);
+        assert_eq!(marked(("/usr/bin/sip", "/opt/sip")), [false]);
     }
 
     #[test]

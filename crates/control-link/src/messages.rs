@@ -181,7 +181,7 @@ impl FromAgent {
                     GateReport::Kernel | GateReport::Unknown => Ok(()),
                 })
             }
-            FromAgent::Inventory { apps, vips, interfaces, taken_over, peers } => {
+            FromAgent::Inventory { apps, vips, interfaces, taken_over, peers, assigned: _ } => {
                 items("peers", peers.len())?;
                 items("roles taken over", taken_over.len())?;
                 taken_over.iter().try_for_each(|taken| {
@@ -293,6 +293,22 @@ fn bound(what: &str, unit: &str, found: usize, allowed: usize) -> Result<(), Str
     }
 }
 
+/// How an agent and the SCS keep in touch, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Time between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Silence after which either side gives the connection up.
+    pub silence_ms: u64,
+}
+
+impl From<domain::Profile> for Pace {
+    fn from(profile: domain::Profile) -> Self {
+        let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        Self { heartbeat_ms: ms(profile.heartbeat()), silence_ms: ms(profile.silence()) }
+    }
+}
+
 /// SCS to agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -311,6 +327,9 @@ pub enum ToAgent {
         /// The inventory that answers it says this number. They grow, from 1 on, on each connection.
         #[serde(default)]
         number: u64,
+        /// As in [`Welcome`], from now on; none: as before.
+        #[serde(default)]
+        pace: Option<Pace>,
     },
     /// Do something; answered by [`Fact::Answer`].
     Instruct(Instruction),
@@ -496,6 +515,7 @@ mod tests {
             interfaces: vec![interface.clone(); count],
             taken_over: Vec::new(),
             peers: Vec::new(),
+            assigned: 0,
         };
         assert_eq!(inventory(MAX_ITEMS).validate(), Ok(()));
         assert!(inventory(MAX_ITEMS + 1).validate().unwrap_err().contains("interfaces"));

@@ -100,6 +100,10 @@ pub struct Agent {
     saving: bool,
     /// Whether the SCS has been told everything up to now, so that a new report may be sent at once and stays in order.
     up_to_date: bool,
+    /// The newest configuration that came over this connection; 0: none did since the welcome.
+    last_assigned: u64,
+    /// Whether the connection has been logged.
+    connection_logged: bool,
     terminated: bool,
     real_time: bool,
     memory_locked: bool,
@@ -155,6 +159,8 @@ impl Agent {
             dirty: false,
             saving: false,
             up_to_date: false,
+            last_assigned: 0,
+            connection_logged: false,
             terminated: false,
             real_time: false,
             memory_locked: start.memory_locked,
@@ -242,10 +248,16 @@ impl Agent {
                     let change = self.session.lose(&format!("the SCS says goodbye: {why}"), now);
                     self.changed(change, now);
                 }
-                ToAgent::Assign { cluster } => {
+                ToAgent::Assign { cluster, number, pace } => {
                     self.say.notice(format_args!("the configuration changed"));
                     self.assigned(*cluster, now);
-                    self.send_inventory(now);
+                    if let Some(pace) = pace {
+                        self.session.set_pace(pace, now);
+                    }
+                    self.last_assigned = number;
+                    // All of it, once what is new has been looked for.
+                    self.up_to_date = false;
+                    self.catch_up(now);
                 }
                 ToAgent::Instruct(instruction) => self.instructed(instruction, now),
                 ToAgent::Launch(launch) => self.launch_ordered(launch, now),
@@ -402,6 +414,8 @@ impl Agent {
     }
 
     fn welcomed(&mut self, cluster: Cluster, now: Micros) {
+        self.last_assigned = 0;
+        self.connection_logged = false;
         self.assigned(cluster, now);
         self.scs_reached(true, now);
         self.observer.connected(now);
@@ -427,7 +441,9 @@ impl Agent {
         self.changed(change, now);
         self.up_to_date = self.session.is_up();
         self.send_copies(now);
-        self.report(Fact::Log(LogEvent::new(events::CONNECTED, now).on(&self.host).because("SCS")), now);
+        if !std::mem::replace(&mut self.connection_logged, true) {
+            self.report(Fact::Log(LogEvent::new(events::CONNECTED, now).on(&self.host).because("SCS")), now);
+        }
     }
 
     fn assigned(&mut self, cluster: Cluster, now: Micros) {
@@ -451,6 +467,7 @@ impl Agent {
             interfaces: self.vips.interfaces(),
             taken_over: self.book.taken(),
             peers: self.peers.reports(),
+            assigned: self.last_assigned,
         };
         let change = self.session.send(&inventory, now);
         self.changed(change, now);

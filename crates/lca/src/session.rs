@@ -5,7 +5,9 @@ use crate::clock;
 use crate::datagrams::{Datagrams, Pace};
 use crate::dialer::{Dial, chain};
 use crate::say::Say;
-use control_link::messages::{FromAgent, Hello, LEASES_SINCE, OLDEST_PROTOCOL, PROTOCOL, ToAgent, Welcome};
+use control_link::messages::{
+    self, FromAgent, Hello, LEASES_SINCE, OLDEST_PROTOCOL, PROTOCOL, ToAgent, Welcome,
+};
 use control_link::{Link, LinkError, MAX_SEALED_LEN, Received, Seal};
 use domain::{HostName, Micros};
 use lease::{Body, Message};
@@ -161,11 +163,7 @@ impl Session {
             link.peer_address(),
             welcome.release
         ));
-        let ms = |value: u64, (least, most): (u64, u64)| Duration::from_millis(value.clamp(least, most));
-        let pace = Pace {
-            every: ms(welcome.heartbeat_ms, HEARTBEAT_MS),
-            silence: ms(welcome.silence_ms, SILENCE_MS),
-        };
+        let pace = pace(welcome.heartbeat_ms, welcome.silence_ms);
         self.state = State::Up(Box::new(Up {
             link,
             datagrams: Datagrams::new(seal, pace, now),
@@ -174,6 +172,13 @@ impl Session {
             protocol: welcome.protocol,
         }));
         Ok(())
+    }
+
+    /// The SCS says how to keep in touch from now on.
+    pub fn set_pace(&mut self, new: messages::Pace, now: Micros) {
+        if let State::Up(up) = &mut self.state {
+            up.datagrams.set_pace(pace(new.heartbeat_ms, new.silence_ms), now);
+        }
     }
 
     /// Sends a message, if there is a connection. What an SCS of an older release does not know is left out: it would take
@@ -310,6 +315,12 @@ impl Up {
         // Lost is lost: the next one comes.
         datagrams.send(messages, now, |sealed| drop(socket.send(sealed)));
     }
+}
+
+/// What the SCS asks for, within reason.
+fn pace(heartbeat_ms: u64, silence_ms: u64) -> Pace {
+    let ms = |value: u64, (least, most): (u64, u64)| Duration::from_millis(value.clamp(least, most));
+    Pace { every: ms(heartbeat_ms, HEARTBEAT_MS), silence: ms(silence_ms, SILENCE_MS) }
 }
 
 /// Whether a lease message is not to wait until a lost datagram is sent again: a release is said once, renewals come by

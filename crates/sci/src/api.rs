@@ -23,6 +23,12 @@
 //! | `GET /incidents/{id}` | | [`Incident`] |
 //! | `GET /incidents/{id}/report` | `form`: `text`, `html` | a page, not JSON |
 //! | `GET /takeover-times` | `pair` | [`TakeoverTimesOf`] |
+//! | `GET /configuration` | | [`InForce`](scs::configuration::InForce) |
+//! | `GET /configuration/text` | | [`ConfigurationText`] |
+//! | `GET /configuration/revisions` | | [`Revisions`] |
+//! | `GET /configuration/revisions/{number}/text` | | [`ConfigurationText`] |
+//! | `POST /configuration/plan` | [`PlanConfiguration`] | [`Outlook`] |
+//! | `POST /configuration` | [`ApplyConfiguration`] | [`Revision`](scs::configuration::Revision) |
 //! | `GET /audit` | `before`, `limit` | [`Audit`] |
 //! | `GET /audit/verdict` | | [`AuditVerdict`](scs::store::AuditVerdict) |
 //! | `GET /session` | | [`Session`] |
@@ -49,14 +55,20 @@
 //! not know. Requests with unknown fields are refused, so that a misspelt `gracefull` does not stop a server hard.
 
 mod accounts;
+mod configuration;
 
 pub use accounts::{
     CSRF_HEADER, Done, LinkCode, LinkUse, Login, MadeToken, NewLink, NewRole, NewToken, NewUser, Session,
     SetPassword, TokenLine, Tokens, UserLine, Users,
 };
 
+pub use configuration::{
+    ApplyConfiguration, ConfigurationText, MAX_CONFIGURATION, PlanConfiguration, Revisions,
+};
+
 use domain::{AppName, HostFigures, HostName, Micros, PairName};
 use ha_core::{Consequence, HostView, Incident, IncidentKind, Plan, View};
+use scs::configuration::Outlook;
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -325,6 +337,9 @@ pub struct Problem {
     /// The plan with its failed checks, where a switchover was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Box<Plan>>,
+    /// What is wrong with it, where a configuration was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Box<Outlook>>,
 }
 
 impl fmt::Display for Problem {

@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod configuration;
 mod foresee;
 mod history;
 mod maintenance;
@@ -98,6 +99,15 @@ pub enum Command {
   takeover calls show 2-1f3a
   takeover calls trace 'a84b4c76e66710@pc33.example.com'"))]
     Calls(Calls),
+    /// Show the configuration in force; check, apply, reload or roll back one without a restart
+    #[command(after_long_help = help("
+  takeover config                                what is in force, and whether the file was edited since
+  takeover config plan new.toml                  what it would change, and what follows; changes nothing
+  takeover config apply new.toml --reason \"a third trunk\"
+  takeover config reload                         the file on the SCS's host was edited there
+  takeover config history
+  takeover config rollback 7"))]
+    Config(configuration::Configuration),
     /// List users of the web console, add one, change or remove one
     #[command(after_long_help = help("
   takeover users
@@ -506,6 +516,8 @@ enum Failure {
     Late(Duration),
     #[error("no pair shows its calls: give one of SIP Servers an `http-port` in [pairs.NAME.sip]")]
     NoCalls,
+    #[error("the file cannot be used\n{0}")]
+    File(String),
     #[error(transparent)]
     Store(#[from] scs::store::QueryError),
 }
@@ -516,7 +528,10 @@ impl Failure {
             Failure::Client(ClientError::Unreachable { .. } | ClientError::Broken { .. })
             | Failure::Late(_) => Exit::Unreachable,
             // A bad name or a filter that makes no sense is a mistake on the command line, wherever it is noticed.
-            Failure::Client(ClientError::Problem(problem)) if problem.status == 400 => Exit::Usage,
+            Failure::Client(ClientError::Problem(problem)) if matches!(problem.status, 400 | 422) => {
+                Exit::Usage
+            }
+            Failure::File(_) => Exit::Usage,
             Failure::Client(ClientError::Problem(_))
             | Failure::Io(_)
             | Failure::NotConfirmed
@@ -595,6 +610,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
                 Some(IncidentVerb::Show { id, .. }) => show::incident(&client, id, out).await,
                 None => show::incidents(&client, args.pair, args.limit, out).await,
             },
+            Command::Config(args) => configuration::run(&client, args, out).await,
             Command::Users(args) => access::users(&client, args, out).await,
             Command::Tokens(args) => access::tokens(&client, args, out).await,
             Command::Audit(args) => access::audit(&client, args, out).await,
@@ -628,6 +644,7 @@ impl Command {
                 ..
             }) => options,
             Command::Calls(args) => &args.options,
+            Command::Config(args) => args.options(),
             Command::Users(args) => args.options(),
             Command::Tokens(args) => args.options(),
             Command::Audit(args) => args.options(),

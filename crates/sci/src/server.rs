@@ -4,6 +4,7 @@
 mod accounts;
 mod callers;
 mod calls;
+mod configuration;
 mod console;
 mod door;
 mod foresight;

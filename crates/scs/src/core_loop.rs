@@ -9,12 +9,13 @@ use crate::observer::{Observer, Told};
 use crate::outbox::Outbox;
 use crate::questions::{Page, Questions};
 use crate::refusals::Refusals;
-use crate::sessions::{Agent, HELLO_LIMIT, Session};
+use crate::sessions::{Agent, Session};
+use crate::silence::PROBE_LOST_EVERY;
 use crate::stalls::{Slews, Stalls};
 use crate::store::{Health, Store};
-use control_link::messages::{FromAgent, Hello, LEASES_SINCE, ToAgent, Welcome, negotiate};
+use control_link::messages::{FromAgent, Hello, LEASES_SINCE, Pace, ToAgent, Welcome, negotiate};
 use control_link::{Link, LinkError, Received};
-use domain::{AppName, HostName, HostStatus, LogEvent, Micros, PairName, PeerReport, VipAddress, events};
+use domain::{AppName, HostName, LogEvent, Micros, PairName, PeerReport, VipAddress, events};
 use ha_core::{Action, Input, Lost, State};
 use lease::{Message, Witness, Witnessed};
 use mio::net::UdpSocket;
@@ -33,10 +34,6 @@ pub(crate) const WAKER: Token = Token(0);
 const DATAGRAMS: usize = 1;
 /// How long acknowledgements of reports are gathered.
 const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(20);
-/// How often a lost host is probed.
-const PROBE_LOST_EVERY: Duration = Duration::from_millis(250);
-/// How late the loop may be before it counts as having slept: then silence of others proves nothing.
-const STALL: Duration = Duration::from_millis(50);
 
 /// What other threads hand to the core thread.
 #[derive(Debug)]
@@ -69,14 +66,14 @@ pub(crate) struct CoreLoop {
     pub(crate) witnessed: Vec<Witnessed>,
     /// Connections for which an answer to a heartbeat or a vote waits.
     pub(crate) unsent: BTreeSet<Token>,
-    probes: HostProbes,
-    probe_port: u16,
-    outbox: Outbox,
+    pub(crate) probes: HostProbes,
+    pub(crate) probe_port: u16,
+    pub(crate) outbox: Outbox,
     incoming: Receiver<Incoming>,
     requests: Receiver<Request>,
     next_token: usize,
     /// Nobody has been silent for long enough before, whoever is heard meanwhile: until then sessions are not gone through.
-    look_at_sessions: Option<Micros>,
+    pub(crate) look_at_sessions: Option<Micros>,
     /// Links with more to read than they had a turn for: the poll does not announce that again.
     unread: BTreeSet<Token>,
     refusals: Refusals,
@@ -85,7 +82,7 @@ pub(crate) struct CoreLoop {
     /// The core's own next deadline, worked out when it changes.
     core_deadline: Option<Micros>,
     /// The last report taken from each host's agent, with the boot it was of: what is sent again is not news.
-    taken: BTreeMap<HostName, (String, u64)>,
+    pub(crate) taken: BTreeMap<HostName, (String, u64)>,
     acknowledge_due: Option<Micros>,
     release: &'static str,
     random: SystemRandom,
@@ -200,19 +197,28 @@ impl CoreLoop {
 
     /// One input to the core, and everything that follows from it.
     pub(crate) fn feed(&mut self, input: Input, now: Micros) {
-        let is_order = |action: &Action| matches!(action, Action::Instruct(..) | Action::Launch(..));
+        let actions = ha_core::run(&mut self.state, input, now);
+        self.carry_out(actions, now);
+    }
+
+    /// What the core wants done.
+    pub(crate) fn carry_out(&mut self, actions: Vec<Action>, now: Micros) {
+        let is_order = |action: &Action| match action {
+            Action::Assign(_) | Action::Instruct(..) | Action::Launch(..) => true,
+            Action::FindHolder(_)
+            | Action::Log(_)
+            | Action::Record(_)
+            | Action::Answer(..)
+            | Action::Remember => false,
+        };
         // Orders first: each of the others wakes another thread, which callers need not wait for.
-        let (orders, records): (Vec<_>, Vec<_>) =
-            ha_core::run(&mut self.state, input, now).into_iter().partition(is_order);
+        let (orders, records): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_order);
         self.entitle(now);
         for action in orders.into_iter().chain(records) {
             match action {
                 Action::Instruct(host, instruction) => self.send(&host, &ToAgent::Instruct(instruction)),
                 Action::Launch(host, launch) => self.send(&host, &ToAgent::Launch(Box::new(launch))),
-                Action::Assign(host) => {
-                    let cluster = Box::new(self.state.cluster().part_of(&host));
-                    self.send(&host, &ToAgent::Assign { cluster });
-                }
+                Action::Assign(host) => self.assign(&host, now),
                 Action::FindHolder(vip) => self.find_holder(vip),
                 Action::Log(event) => self.outbox.log(event),
                 Action::Record(record) => self.outbox.record(record),
@@ -224,7 +230,7 @@ impl CoreLoop {
         self.outbox.changed(now);
     }
 
-    fn send(&mut self, host: &HostName, message: &ToAgent) {
+    pub(crate) fn send(&mut self, host: &HostName, message: &ToAgent) {
         let Some(token) = self.by_host.get(host).copied() else { return };
         let Some(session) = self.sessions.get_mut(&token) else { return };
         match session.link.send(message) {
@@ -286,6 +292,10 @@ impl CoreLoop {
                     let _ = copy.send(self.state.part_for(&pair).map(|part| (Box::new(part), now)));
                 }
                 Request::Fetch { app, path, page } => self.fetch(app, path, page),
+                Request::Apply { cluster, what, done } => {
+                    self.apply(*cluster, what, now);
+                    let _ = done.send(());
+                }
             }
         }
     }
@@ -370,8 +380,12 @@ impl CoreLoop {
             (FromAgent::Hello(hello), None) => self.hello(token, hello, now),
             (FromAgent::Hello(_), Some(_)) => Err("it said hello twice".to_owned()),
             (_, None) => Err("its first message was no hello".to_owned()),
-            (FromAgent::Inventory { apps, vips, interfaces, peers, mut taken_over }, Some(agent)) => {
+            (
+                FromAgent::Inventory { apps, vips, interfaces, peers, mut taken_over, assigned },
+                Some(agent),
+            ) => {
                 let host = agent.host.clone();
+                let up_to_date = assigned > 0 && assigned == agent.assigned;
                 agent.heard_inventory = true;
                 agent.last_heard = now;
                 for taken in &mut taken_over {
@@ -383,6 +397,9 @@ impl CoreLoop {
                 }
                 for taken in taken_over {
                     self.feed(Input::TookOver { host: host.clone(), taken }, now);
+                }
+                if up_to_date {
+                    self.feed(Input::Assigned { host: host.clone() }, now);
                 }
                 self.feed(Input::InventoryReported { host, apps, vips, interfaces }, now);
                 Ok(())
@@ -453,13 +470,14 @@ impl CoreLoop {
         let session_id = u64::from_be_bytes(id);
         let seal = session.link.seal(session_id).map_err(|e| e.to_string())?;
         let profile = cluster.profile_of(&hello.host);
+        let pace = Pace::from(profile);
         let welcome = Welcome {
             protocol,
             release: self.release.to_owned(),
             session: session_id,
             cluster: cluster.part_of(&hello.host),
-            heartbeat_ms: millis(profile.heartbeat()),
-            silence_ms: millis(profile.silence()),
+            heartbeat_ms: pace.heartbeat_ms,
+            silence_ms: pace.silence_ms,
         };
         session.link.send(&ToAgent::Welcome(Box::new(welcome))).map_err(|e| e.to_string())?;
         let mut agent = Agent::new(&hello, seal, profile, now);
@@ -506,7 +524,7 @@ impl CoreLoop {
         }
     }
 
-    fn lose(&mut self, token: Token, how: Lost, now: Micros) {
+    pub(crate) fn lose(&mut self, token: Token, how: Lost, now: Micros) {
         let Some(agent) = self.forget_session(token) else { return };
         if self.by_host.get(&agent.host) != Some(&token) {
             return;
@@ -518,7 +536,7 @@ impl CoreLoop {
         self.feed(Input::AgentLost { host: agent.host, how, answers }, now);
     }
 
-    fn forget_session(&mut self, token: Token) -> Option<Agent> {
+    pub(crate) fn forget_session(&mut self, token: Token) -> Option<Agent> {
         let mut session = self.sessions.remove(&token)?;
         let _ = self.poll.registry().deregister(session.link.source());
         let agent = session.agent?;
@@ -530,36 +548,6 @@ impl CoreLoop {
             );
         }
         Some(agent)
-    }
-
-    fn probe(&mut self, host: &HostName, every: Duration, now: Micros) {
-        let Some(address) = self.state.cluster().hosts.get(host).map(|h| h.address) else { return };
-        // The SCS's own host answers, or nobody would ask.
-        if self.state.cluster().scs.listen.iter().any(|own| own.ip() == address) {
-            return;
-        }
-        self.probes.begin(host, SocketAddr::new(address, self.probe_port), every, now);
-    }
-
-    /// A loop that slept cannot tell who was silent meanwhile.
-    fn forgive_if_stalled(&mut self, deadline: Option<Micros>, now: Micros) {
-        let late = deadline.map_or(Duration::ZERO, |at| now.since(at));
-        if late.is_zero() {
-            return;
-        }
-        // Short patience is used up by a short sleep.
-        for agent in self.sessions.values_mut().filter_map(|s| s.agent.as_mut()) {
-            if late >= STALL.min(agent.silence / 4) {
-                agent.last_heard = now;
-            }
-        }
-        if late < STALL {
-            return;
-        }
-        self.probes.forgive(now);
-        let text = format!("SCS, for {} ms", late.as_millis());
-        let event = LogEvent::new(events::AGENT_STALLED, now).because(text);
-        self.feed(Input::EventReported { event }, now);
     }
 
     fn do_what_is_due(&mut self) {
@@ -596,68 +584,6 @@ impl CoreLoop {
         self.outbox.work(&self.state, now);
     }
 
-    /// Whose agent has been silent for too long is lost; whose for half of that is probed, so that more is known by then.
-    fn look_for_silence(&mut self, now: Micros) {
-        let mut lost = Vec::new();
-        let mut suspicious = Vec::new();
-        for (token, session) in &self.sessions {
-            match &session.agent {
-                None if now >= session.begun + HELLO_LIMIT => lost.push(*token),
-                None => {}
-                // Connected without an inventory it would hold up what waits for its host.
-                Some(agent) if !agent.heard_inventory && now >= session.begun + HELLO_LIMIT => {
-                    lost.push(*token)
-                }
-                Some(agent) if now >= agent.silent_at() => lost.push(*token),
-                Some(agent) if now >= agent.suspicious_at() => {
-                    suspicious.push((agent.host.clone(), (agent.silence / 6).max(Duration::from_millis(5))));
-                }
-                Some(agent) => self.probes.end(&agent.host),
-            }
-        }
-        for token in lost {
-            self.lose(token, Lost::Silent, now);
-        }
-        for (host, every) in suspicious {
-            self.probe(&host, every, now);
-        }
-        self.probe_unheard(now);
-        self.look_at_sessions = self.sessions.values().map(|session| session.look_at(now)).min();
-    }
-
-    fn host_verdict(&mut self, host: HostName, answers: bool, now: Micros) {
-        let said = match self.state.host_status(&host) {
-            Some(HostStatus::AgentDown) => Some(true),
-            Some(HostStatus::Unreachable) => Some(false),
-            // Its agent is given time to come before silence says anything.
-            Some(HostStatus::Unknown) if !answers && now < self.boot_grace_ends() => return,
-            Some(HostStatus::Unknown) => None,
-            Some(HostStatus::Up) | None => return,
-        };
-        if said != Some(answers) {
-            self.feed(Input::HostProbed { host, answers }, now);
-        }
-    }
-
-    fn boot_grace_ends(&self) -> Micros {
-        self.state.started_at() + self.state.cluster().scs.boot_grace
-    }
-
-    /// Hosts not heard of since the start are probed; what their silence means is decided when the grace is over.
-    fn probe_unheard(&mut self, now: Micros) {
-        let unheard: Vec<_> = self
-            .state
-            .cluster()
-            .hosts
-            .keys()
-            .filter(|host| !self.by_host.contains_key(*host) && !self.probes.is_probing(host))
-            .cloned()
-            .collect();
-        for host in unheard {
-            self.probe(&host, PROBE_LOST_EVERY, now);
-        }
-    }
-
     fn acknowledge(&mut self, now: Micros) {
         if self.acknowledge_due.is_none_or(|at| at > now) {
             return;
@@ -684,8 +610,4 @@ impl CoreLoop {
             .chain((unheard > now).then_some(unheard))
             .min()
     }
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,9 @@
 //! What the API (and anybody else around the core) has of the core thread: the newest view, live events, orders.
 //! Everything here is cheap, and nothing here can make the core thread wait.
 
+use crate::configuration::Configuration;
 use crate::store::Store;
-use domain::{AppName, HostFigures, HostName, LogEvent, Micros, PairName};
+use domain::{AppName, Cluster, HostFigures, HostName, LogEvent, Micros, PairName};
 use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, State, View};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +51,15 @@ pub enum Request {
         /// Where the page goes; the error says why there is none.
         page: oneshot::Sender<Result<String, String>>,
     },
+    /// Put another configuration in force.
+    Apply {
+        /// All of it, checked.
+        cluster: Box<Cluster>,
+        /// Which one it is, for the log.
+        what: String,
+        /// Told when it is in force here; agents hear of it at the same moment.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// What happens, as it happens.
@@ -80,6 +90,7 @@ pub struct Handle {
     view: Arc<Mutex<Arc<View>>>,
     figures: Arc<Mutex<Figures>>,
     store: Store,
+    configuration: Configuration,
 }
 
 impl fmt::Debug for Handle {
@@ -90,9 +101,14 @@ impl fmt::Debug for Handle {
 
 impl Handle {
     /// A handle whose requests go to `requests`; `wake` is called behind each, so that the core thread looks.
-    pub fn new(requests: Sender<Request>, wake: Arc<dyn Fn() + Send + Sync>, store: Store) -> Self {
+    pub fn new(
+        requests: Sender<Request>,
+        wake: Arc<dyn Fn() + Send + Sync>,
+        store: Store,
+        configuration: Configuration,
+    ) -> Self {
         let (live, _) = broadcast::channel(LIVE_EVENTS);
-        Self { requests, wake, live, view: Arc::default(), figures: Arc::default(), store }
+        Self { requests, wake, live, view: Arc::default(), figures: Arc::default(), store, configuration }
     }
 
     /// The newest view. At most 50 ms old while things change, and not older than the last change otherwise.
@@ -117,6 +133,12 @@ impl Handle {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 
     /// Carries out an operator's order; resolves when it is decided, not when a switchover is over.
@@ -164,6 +186,13 @@ impl Handle {
         receiver.await.map_err(|_| Gone)
     }
 
+    /// Puts another configuration in force. Waits for the core thread: not for a thread that must not wait.
+    pub(crate) fn apply(&self, cluster: Cluster, what: String) -> Result<(), Gone> {
+        let (done, receiver) = oneshot::channel();
+        self.ask(Request::Apply { cluster: Box::new(cluster), what, done })?;
+        receiver.blocking_recv().map_err(|_| Gone)
+    }
+
     fn ask(&self, request: Request) -> Result<(), Gone> {
         self.requests.send(request).map_err(|_| Gone)?;
         (self.wake)();
@@ -179,6 +208,11 @@ impl Handle {
     /// For the core thread: new figures of a host.
     pub fn publish_figures(&self, host: &HostName, at: Micros, figures: HostFigures) {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), (at, figures));
+    }
+
+    /// For the core thread: a host is no longer configured.
+    pub fn forget_figures(&self, host: &HostName) {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
     }
 
     /// For the core thread: something happened.

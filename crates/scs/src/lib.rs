@@ -9,7 +9,9 @@
 //!                                       store   Handle <── API
 //! ```
 
+mod apply;
 mod clock;
+pub mod configuration;
 mod core_loop;
 mod datagrams;
 pub mod handle;
@@ -20,6 +22,7 @@ mod outbox;
 mod questions;
 mod refusals;
 mod sessions;
+mod silence;
 mod stalls;
 mod start;
 pub mod store;

@@ -74,6 +74,8 @@ pub(crate) struct Agent {
     pub acknowledged: u64,
     /// Interfaces were reported in the inventory.
     pub heard_inventory: bool,
+    /// How often it was assigned a configuration after its welcome.
+    pub assigned: u64,
 }
 
 impl Agent {
@@ -99,6 +101,17 @@ impl Agent {
             taken: 0,
             acknowledged: 0,
             heard_inventory: false,
+            assigned: 0,
+        }
+    }
+
+    /// Keeps another pace from now on. It may still be at the old one: the first heartbeat at the new one is waited for as
+    /// long as both take.
+    pub(crate) fn set_profile(&mut self, profile: Profile, now: Micros) {
+        let every = self.every;
+        (self.every, self.silence) = (profile.heartbeat(), profile.silence());
+        if self.every < every {
+            self.last_heard = now + every;
         }
     }
 

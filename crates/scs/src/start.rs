@@ -1,6 +1,7 @@
 //! Starting and stopping the SCS: store, state, sockets, threads.
 
 use crate::clock::Clock;
+use crate::configuration::Configuration;
 use crate::core_loop::{CoreLoop, Incoming, Parts, WAKER};
 use crate::handle::Handle;
 use crate::observer::Observer;
@@ -26,7 +27,11 @@ const CORE_PRIORITY: i32 = 10;
 /// What the SCS is started with.
 #[derive(Debug)]
 pub struct Options {
-    /// The configuration, checked.
+    /// The cluster file.
+    pub cluster_file: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it says, checked.
     pub cluster: Cluster,
     /// Where the store is; made where it is not there.
     pub state_directory: PathBuf,
@@ -97,7 +102,7 @@ pub struct Scs {
 /// # Errors
 /// [`StartError`]; nothing keeps running.
 pub fn start(options: Options) -> Result<Scs, StartError> {
-    let Options { cluster, state_directory, identity, release } = options;
+    let Options { cluster_file, text, cluster, state_directory, identity, release } = options;
     let clock = Clock::start();
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
@@ -128,7 +133,8 @@ pub fn start(options: Options) -> Result<Scs, StartError> {
     let (listeners, datagrams) = listen(&cluster.scs.listen)?;
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
     let probe_port = addresses.first().ok_or(StartError::NoAddress)?.port();
-    let handle = Handle::new(request_sender, Arc::clone(&wake), store.clone());
+    let configuration = Configuration::start(cluster_file, text, cluster.clone(), &store, clock.now())?;
+    let handle = Handle::new(request_sender, Arc::clone(&wake), store.clone(), configuration);
     let state = State::new(cluster, durable, clock.now());
     handle.publish_view(state.view(clock.now()));
     let observer = {

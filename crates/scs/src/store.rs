@@ -17,6 +17,7 @@
 //! * When the disk is full or fails, records wait in memory and are tried again every second.
 
 mod audit;
+mod configurations;
 mod open;
 mod query;
 mod queue;
@@ -24,9 +25,11 @@ mod retention;
 mod writer;
 
 pub use audit::{AuditVerdict, BrokenLink, verify_audit};
+pub use configurations::MAX_REVISIONS;
 pub use open::OpenError;
 pub use query::{AlarmRecord, IncidentFilter, LogFilter, LogPage, LogRow, MAX_ROWS, QueryError};
 
+use crate::configuration::Revision;
 use domain::{Level, LogEvent, Micros};
 use ha_core::Record;
 use queue::Queue;
@@ -51,6 +54,8 @@ pub enum StoreItem {
     Durable(String),
     /// Who may use the API (`access::Accounts` as JSON); replaces what was before it.
     Accounts(String),
+    /// A configuration that was put in force, with its text. The newest [`MAX_REVISIONS`] are kept.
+    Configuration(Box<Revision>, String),
 }
 
 /// What an operator did or tried to do.

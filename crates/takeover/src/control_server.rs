@@ -1,23 +1,27 @@
 //! `takeover scs`: the SCS with its API, until SIGTERM or SIGINT.
 
 use crate::check::require;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use control_link::Identity;
 use control_link::notify::{Notifier, State};
 use control_link::web::Tls;
-use domain::WebSettings;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use domain::{Micros, WebSettings};
+use scs::configuration::{ApplyError, Proposal, Text};
+use scs::handle::Handle;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 /// Arguments of `takeover scs`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 SIGTERM ends the SCS; agents, applications and VIPs stay as they are, and the next SCS goes on where this one ended.
+SIGHUP puts the cluster file in force as it is now, as `takeover config reload` does.
 Example: takeover scs --cluster /etc/takeover/cluster.toml")]
 pub struct Arguments {
     /// The cluster file
@@ -48,9 +52,14 @@ pub struct Arguments {
 
 /// Runs the SCS.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let cluster = require(config::load_cluster(&arguments.cluster))?;
+    // Once: what is checked is what is kept.
+    let text = match config::read_text(&arguments.cluster) {
+        Ok(text) => text,
+        Err(report) => bail!("the configuration cannot be used\n{}", report.render(false)),
+    };
+    let cluster = require(config::check_cluster(&arguments.cluster, &text))?;
     let identity = Identity::load(&arguments.certificate, &arguments.key, &arguments.ca)?;
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot wait for signals")?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot wait for signals")?;
     let tls = match (arguments.api_fd, cluster.scs.api_listen) {
         (Some(fd), _) => Some(inherited(fd)?),
         (None, Some(address)) => Some(
@@ -73,6 +82,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
     let scs = scs::start(scs::Options {
+        cluster_file: arguments.cluster.clone(),
+        text,
         cluster,
         state_directory: arguments.state_directory.clone(),
         identity: identity.clone(),
@@ -100,12 +111,34 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         eprintln!("takeover scs: agents reach it at {address}");
     }
     tell(&[State::Ready]);
-    // Ends when one of the two signals comes.
-    signals.forever().next();
+    // Ends when one of the two others comes.
+    while signals.forever().next() == Some(SIGHUP) {
+        tell(&[State::Reloading]);
+        reload(scs.handle());
+        tell(&[State::Ready]);
+    }
     tell(&[State::Stopping]);
     drop(api);
     scs.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the cluster file in force as it is now. Without a terminal, what is wrong with it is said in the journal.
+fn reload(handle: &Handle) {
+    let proposal =
+        Proposal { text: Text::OfTheFile, base: None, who: "SIGHUP".to_owned(), reason: String::new() };
+    match handle.configuration().apply(proposal, handle, wall_clock()) {
+        Ok(revision) => eprintln!("takeover scs: configuration revision {} is in force", revision.number),
+        Err(ApplyError::Invalid(outlook)) => {
+            eprintln!("takeover scs: the configuration stays as it was\n{}", outlook.report);
+        }
+        Err(error) => eprintln!("takeover scs: the configuration stays as it was: {error}"),
+    }
+}
+
+fn wall_clock() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn tls_for_browsers(settings: Option<&WebSettings>, identity: &Identity) -> anyhow::Result<Tls> {

@@ -140,7 +140,7 @@ impl Scs {
     }
 
     pub fn assign(&mut self, cluster: Cluster) {
-        self.send(&ToAgent::Assign { cluster: Box::new(cluster) });
+        self.send(&ToAgent::Assign { cluster: Box::new(cluster), number: 1, pace: None });
     }
 
     pub fn hang_up(&mut self) {

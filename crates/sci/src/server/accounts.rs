@@ -269,7 +269,14 @@ async fn change<T>(
     done
 }
 
-fn record(api: &Api, caller: &Caller, what: String, reason: &str, result: &Result<String, &Problem>) {
+/// Puts into the audit what somebody did, and what came of it.
+pub(super) fn record(
+    api: &Api,
+    caller: &Caller,
+    what: String,
+    reason: &str,
+    result: &Result<String, &Problem>,
+) {
     let result = match result {
         Ok(text) => format!("accepted: {text}"),
         Err(problem) => format!("refused: {problem}"),

@@ -5,6 +5,7 @@ use super::callers::Needs;
 use super::routes::Api;
 use crate::api::{CSRF_HEADER, PREFIX, Problem};
 use access::Name;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, delete, get, post};
 use domain::{AppName, PairName};
@@ -97,6 +98,13 @@ pub(super) fn removes<A: JsonSchema, H: Handler<T, Api>, T: 'static>(
         query: None,
         body: None,
         answer: Answer::Json(200, shape::<A>),
+    }
+}
+
+impl Operation {
+    /// Takes bodies up to this size, bytes.
+    pub(super) fn of_at_most(self, bytes: usize) -> Self {
+        Self { methods: self.methods.layer(DefaultBodyLimit::max(bytes)), ..self }
     }
 }
 

@@ -12,7 +12,7 @@ use std::error::Error;
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { status: status.as_u16(), title, detail: detail.into(), plan: None }
+        Self { status: status.as_u16(), title, detail: detail.into(), plan: None, outlook: None }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -68,7 +68,7 @@ impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         let status = rejection.status();
         let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
-            format!("the body is larger than {} KiB", MAX_BODY / 1024)
+            format!("the body is too large; most have at most {} KiB", MAX_BODY / 1024)
         } else if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             "send a JSON object with Content-Type: application/json; {} where there is nothing to say"
                 .to_owned()

@@ -6,12 +6,13 @@ use super::live::Hub;
 use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
 use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
-use super::{accounts, calls, console, foresight, history, live, orders as order};
+use super::{accounts, calls, configuration, console, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done,
-    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, Maintain, NewLink,
-    NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver,
-    TakeoverTimesOf, Tokens, Users, Version,
+    Accepted, Alarms, ApplyConfiguration, Audit, AuditLine, Because, CallLine, CallPage, CallTrace,
+    ConfigurationText, Consequences, Done, FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login,
+    MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewLink, NewRole, NewToken, NewUser, PREFIX,
+    PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf,
+    Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -24,6 +25,7 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use domain::{AppName, Micros, NameError, PairName};
 use ha_core::{Incident, Plan};
+use scs::configuration::{InForce, Outlook, Revision};
 use scs::handle::Handle;
 use scs::store::{AuditVerdict, IncidentFilter, LogFilter, LogPage, QueryError, Store};
 use serde::Deserialize;
@@ -193,6 +195,44 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/audit/verdict",
             reads::<(), AuditVerdict, _, _>(audit_verdict, "Whether the audit is as it was written"),
+        )
+        .at(
+            VIEWER,
+            "/configuration",
+            reads::<(), InForce, _, _>(configuration::in_force, "Which configuration is in force"),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/configuration/text",
+            reads::<(), ConfigurationText, _, _>(configuration::text, "Its text, secrets included"),
+        )
+        .at(
+            VIEWER,
+            "/configuration/revisions",
+            reads::<(), Revisions, _, _>(configuration::revisions, "Configurations that were in force"),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/configuration/revisions/{number}/text",
+            reads::<(), ConfigurationText, _, _>(configuration::revision_text, "The text of one of them"),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/configuration/plan",
+            takes::<PlanConfiguration, Outlook, _, _>(
+                configuration::plan,
+                "What is wrong with a configuration, and what it would change",
+            )
+            .of_at_most(MAX_CONFIGURATION),
+        )
+        .at(
+            ADMINISTRATOR,
+            "/configuration",
+            takes::<ApplyConfiguration, Revision, _, _>(
+                configuration::apply,
+                "Puts a configuration in force: one that is sent, an earlier one, or the cluster file as it is now",
+            )
+            .of_at_most(MAX_CONFIGURATION),
         )
         .at(VIEWER, "/session", reads::<(), Session, _, _>(accounts::session, "Who is asking"))
         .at(NOBODY, "/session", takes::<Login, Session, _, _>(accounts::log_in, "Logs in, at the web port"))

@@ -12,6 +12,7 @@ use domain::{
 use ha_core::{Action, Durable, Input, Lost, OrderId, OrderOutcome, Record, State};
 use sci::client::{Client, Target};
 use sci::server::{Listeners, Server, bind_unix, serve};
+use scs::configuration::Configuration;
 use scs::handle::{Handle, LiveEvent, Request};
 use scs::store::{Retention, Store, StoreItem};
 use std::collections::{BTreeMap, VecDeque};
@@ -88,8 +89,13 @@ impl World {
         let (requests, asked) = mpsc::channel();
         let (messages, received) = mpsc::channel();
         let wake = messages.clone();
-        let handle =
-            Handle::new(requests, Arc::new(move || wake.send(Message::Look).unwrap_or_default()), store);
+        let file = directory.path().join("cluster.toml");
+        std::fs::write(&file, CLUSTER).unwrap();
+        let (cluster, _) = config::parse_cluster("minimal.toml", CLUSTER).unwrap_or_else(|r| panic!("{r}"));
+        let configuration =
+            Configuration::start(file, CLUSTER.to_owned(), cluster, &store, wall_clock()).unwrap();
+        let wake = Arc::new(move || wake.send(Message::Look).unwrap_or_default());
+        let handle = Handle::new(requests, wake, store, configuration);
         let core = Core::new(handle.clone());
         let core = std::thread::spawn(move || core.run(&asked, &received));
         let socket = directory.path().join("run/scs.sock");
@@ -254,6 +260,10 @@ impl Core {
                 let now = self.now();
                 let part = self.state.part_for(&pair).map(|part| (Box::new(part), now));
                 let _asker_may_be_gone = copy.send(part);
+            }
+            Request::Apply { cluster, what, done } => {
+                self.take(Input::ClusterApplied { cluster, what });
+                let _asker_may_be_gone = done.send(());
             }
             // As a SIP Server with three calls does, of which it shows two at a time.
             Request::Fetch { app, path, page } => {

@@ -318,7 +318,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = written(directory.path(), 5);
         file.execute_batch(
-            "DROP TABLE audit_chain; DROP TABLE accounts; ALTER TABLE audit DROP COLUMN digest;
+            "DROP TABLE audit_chain; DROP TABLE accounts; DROP TABLE configurations; ALTER TABLE audit DROP COLUMN digest;
              DELETE FROM audit WHERE seq < 3; PRAGMA user_version = 1;",
         )
         .unwrap();

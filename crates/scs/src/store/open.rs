@@ -51,6 +51,10 @@ const MIGRATIONS: &[&str] = &["
         head_number INTEGER NOT NULL, head BLOB NOT NULL
     ) STRICT;
     INSERT INTO audit_chain VALUES (1, 0, zeroblob(32), 0, zeroblob(32));
+", "
+    CREATE TABLE configurations (
+        number INTEGER PRIMARY KEY, json TEXT NOT NULL, text TEXT NOT NULL
+    ) STRICT;
 "];
 /// The one that made the audit a chain.
 const CHAINED: usize = 1;

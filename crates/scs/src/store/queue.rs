@@ -2,6 +2,7 @@
 //! nothing of SQLite.
 
 use super::{AuditRecord, Retention, StoreItem};
+use crate::configuration::Revision;
 use domain::{Level, LogEvent};
 use ha_core::Record;
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ pub(super) enum Row {
     Record(Record),
     Audit(AuditRecord),
     Accounts(String),
+    Configuration(Box<Revision>, String),
 }
 
 /// A row with its place in the order in which things were handed in.
@@ -95,6 +97,9 @@ impl Queue {
             StoreItem::Record(record) => inner.enqueue(Row::Record(record), self.capacity),
             StoreItem::Audit(record) => inner.enqueue(Row::Audit(record), self.capacity),
             StoreItem::Accounts(state) => inner.enqueue(Row::Accounts(state), self.capacity),
+            StoreItem::Configuration(revision, text) => {
+                inner.enqueue(Row::Configuration(revision, text), self.capacity)
+            }
             StoreItem::Durable(state) => {
                 let number = inner.number();
                 inner.durable = Some((number, state));
@@ -232,7 +237,9 @@ impl Inner {
     fn lane(&mut self, row: &Row) -> &mut VecDeque<Numbered> {
         match row {
             Row::Log(event) if event.level >= Level::Interaction => &mut self.detail,
-            Row::Log(_) | Row::Record(_) | Row::Audit(_) | Row::Accounts(_) => &mut self.main,
+            Row::Log(_) | Row::Record(_) | Row::Audit(_) | Row::Accounts(_) | Row::Configuration(..) => {
+                &mut self.main
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! fares, and prunes what is too old when there is time.
 
 use super::queue::{Numbered, Queue, Row, Work};
-use super::{Health, audit, level_to_sql, open, retention, to_sql};
+use super::{Health, audit, configurations, level_to_sql, open, retention, to_sql};
 use alarms::{ActiveAlarm, Ending};
 use domain::{LogEvent, Micros};
 use ha_core::{Incident, Record};
@@ -165,6 +165,7 @@ fn write_batch(connection: &mut Connection, batch: &[Numbered]) -> rusqlite::Res
             }
             Row::Audit(record) => audit::append(&transaction, record)?,
             Row::Accounts(state) => open::save_accounts(&transaction, state)?,
+            Row::Configuration(revision, text) => configurations::add(&transaction, revision, text)?,
         }
     }
     transaction.commit()
@@ -221,7 +222,7 @@ fn upsert_alarm(
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("plain data with text keys has a JSON form")
 }
 
