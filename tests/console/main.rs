@@ -3,6 +3,7 @@
 
 mod axe;
 mod browser;
+mod configuring;
 mod figures;
 mod office;
 mod operating;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         operating::maintenance_is_seen_everywhere,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,
+        configuring::an_error_is_shown_at_its_line_and_a_change_is_applied_and_undone,
         pictures::every_page,
         figures::first_paint,
     ])

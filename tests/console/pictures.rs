@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// Pages with something that they show when they are there.
-const PAGES: [(&str, &str, &str); 11] = [
+const PAGES: [(&str, &str, &str); 12] = [
     ("overview", "", "all pairs are well"),
     ("pair", "pair/sip", "Who was primary"),
     ("incidents", "incidents", "manual switchover"),
@@ -21,6 +21,7 @@ const PAGES: [(&str, &str, &str); 11] = [
     ("hosts", "hosts", "host2"),
     ("applications", "applications", "sip2"),
     ("times", "times", "Median"),
+    ("configuration", "configuration", "Revision 1"),
     ("audit", "audit", "add user"),
     ("users", "users", "Tokens of programs"),
 ];

@@ -19,6 +19,7 @@ const PAGES = {
   applications: ["Applications", "viewer", () => import("./pages/applications.js")],
   calls: ["Calls", "viewer", () => import("./pages/calls.js")],
   times: ["Takeover times", "viewer", () => import("./pages/times.js")],
+  configuration: ["Configuration", "viewer", () => import("./pages/configuration.js")],
   audit: ["Audit", "operator", () => import("./pages/audit.js")],
   users: ["Users and tokens", "administrator", () => import("./pages/users.js")],
 };

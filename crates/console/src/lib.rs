@@ -46,6 +46,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     "pages/alarms.js" SCRIPT,
     "pages/log.js" SCRIPT,
     "pages/audit.js" SCRIPT,
+    "pages/configuration.js" SCRIPT,
     "pages/hosts.js" SCRIPT,
     "pages/applications.js" SCRIPT,
     "pages/calls.js" SCRIPT,

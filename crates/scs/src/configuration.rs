@@ -199,7 +199,7 @@ impl Configuration {
                 let kept = before.map(|before| store.revision(before.number)).transpose()?.flatten();
                 let old = kept.and_then(|(_, text)| config::parse_cluster("kept", &text).ok());
                 let changes = old.map(|(old, _)| config::plan(&old, &cluster)).unwrap_or_default();
-                let (who, reason) = ("the start of the SCS".to_owned(), String::new());
+                let (who, reason) = ("the SCS".to_owned(), String::new());
                 let revision = Revision { number, at, who, how: How::Started, reason, digest, changes };
                 store.write(StoreItem::Configuration(Box::new(revision.clone()), text.clone()));
                 revision
