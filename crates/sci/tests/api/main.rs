@@ -4,6 +4,7 @@
 
 mod calls;
 mod command;
+mod configuration;
 mod console;
 mod operate;
 mod orders;

@@ -474,7 +474,7 @@ fn slow_and_oversized_clients_harm_nobody() {
         browser
             .send("POST", "/api/v1/applications/sip2/start", &head, &big)
             .await
-            .refused(413, "larger than 64 KiB");
+            .refused(413, "at most 64 KiB");
         let long = format!("X: {}\r\n", "y".repeat(100_000));
         let answer = browser.send("GET", "/api/v1/status", &long, "").await;
         assert!(matches!(answer.status, 0 | 431), "{}", answer.status);

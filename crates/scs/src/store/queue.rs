@@ -305,7 +305,9 @@ mod tests {
             .into_iter()
             .map(|(_, row)| match row {
                 Row::Log(event) => event.text,
-                other @ (Row::Record(_) | Row::Audit(_) | Row::Accounts(_)) => format!("{other:?}"),
+                other @ (Row::Record(_) | Row::Audit(_) | Row::Accounts(_) | Row::Configuration(..)) => {
+                    format!("{other:?}")
+                }
             })
             .collect()
     }

@@ -1,12 +1,15 @@
 //! A pretend world around the decision core: hosts with agents, applications and addresses, a network that can be cut,
 //! messages that are on their way. No mocks: agents here follow the same rules as real ones, time and failure are inputs.
 
+mod words;
+
 use domain::*;
 use ha_core::{
     Action, By, Durable, IncidentId, Input, Lost, OperatorOrder, OrderId, OrderOutcome, Record, State, run,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use words::{brief_app, brief_order};
 
 /// Messages and deadlines that one quiet period may take; more is a loop.
 const LIVELOCK: usize = 20_000;
@@ -983,25 +986,5 @@ impl World {
             }
             Action::Assign(host) => self.lines.push(format!("   {host}: its part of the configuration")),
         }
-    }
-}
-
-fn brief_app(report: &AppReport) -> String {
-    let mode = report.mode.map(|m| format!(" {m}")).unwrap_or_default();
-    let cause = report.cause.as_ref().map(|c| format!(" ({c})")).unwrap_or_default();
-    format!("{} {}{mode}{cause}", report.app, report.status)
-}
-
-fn brief_order(order: &OperatorOrder) -> String {
-    match order {
-        OperatorOrder::SwitchOver { pair, .. } => format!("switch {pair} over"),
-        OperatorOrder::Start { app } => format!("start {app}"),
-        OperatorOrder::Stop { app, graceful: true } => format!("stop {app} gracefully"),
-        OperatorOrder::Stop { app, .. } => format!("stop {app}"),
-        OperatorOrder::Restart { app, .. } => format!("restart {app}"),
-        OperatorOrder::Acknowledge { pair } => format!("acknowledge {pair}"),
-        OperatorOrder::Maintain { pair, .. } => format!("maintenance of {pair}"),
-        OperatorOrder::EndMaintenance { pair } => format!("end the maintenance of {pair}"),
-        OperatorOrder::ClearAlarm { number } => format!("clear alarm {number}"),
     }
 }
