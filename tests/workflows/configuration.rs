@@ -150,9 +150,10 @@ pub fn a_pair_comes_and_goes(_: &mut Lab) -> anyhow::Result<()> {
             && alt.members.iter().all(|member| member.ready.is_ok())
             && site.holders(SECOND)? == ["host2"])
     })?;
+    let killed = site.app_pid("alt2")?;
     site.signal_app("alt2", Signal::SIGKILL)?;
     wait_until("alt1 to take over", || Ok(site.holders(SECOND)? == ["host1"]))?;
-    wait_until("alt2 to be there again", || Ok(site.app_pid("alt2").is_ok()))?;
+    wait_until("alt2 to be there again", || Ok(site.app_pid("alt2").is_ok_and(|pid| pid != killed)))?;
     let theirs = [site.app_pid("alt1")?, site.app_pid("alt2")?];
 
     takeover(&site, "config rollback 1 --yes")?.expect(0, &["pair alt: removed", "revision 3"])?;

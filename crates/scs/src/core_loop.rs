@@ -294,6 +294,8 @@ impl CoreLoop {
                 Request::Fetch { app, path, page } => self.fetch(app, path, page),
                 Request::Apply { cluster, what, done } => {
                     self.apply(*cluster, what, now);
+                    // Whoever asks next sees what was applied.
+                    self.outbox.handle().publish_view(self.state.view(now));
                     let _ = done.send(());
                 }
             }
