@@ -249,6 +249,7 @@ fn scs(table: &Table<'_>) -> ScsSettings {
         listen,
         api_listen,
         web,
+        otlp: table.get("otlp").and_then(|field| values::socket_address(&field, "127.0.0.1:4318")),
         keep: table.duration("keep", HOUR..=3_650 * DAY, default.keep),
         keep_bytes: table
             .get("keep-size")

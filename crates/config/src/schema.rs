@@ -23,7 +23,7 @@ sections! {
     CLUSTER_FILE:
     ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "scripts" "alarm-conditions"];
     CLUSTER = "cluster" ["name"];
-    SCS = "scs" ["listen" "api-listen" "web" "keep" "keep-size" "boot-grace" "agent-grace"];
+    SCS = "scs" ["listen" "api-listen" "web" "otlp" "keep" "keep-size" "boot-grace" "agent-grace"];
     SCS_WEB = "scs.web" ["listen" "certificate" "key"];
     HOST = "hosts.NAME" ["address" "peer-address"];
     APPLICATION = "applications.NAME" [

@@ -18,6 +18,8 @@ pub mod delegation;
 mod dial;
 mod handshake;
 mod identity;
+
+pub mod journal;
 pub mod lifeline;
 mod link;
 pub mod messages;

@@ -40,6 +40,9 @@ pub struct ScsSettings {
     /// Where browsers and programs with a token reach the API; none: nowhere.
     #[serde(default)]
     pub web: Option<WebSettings>,
+    /// Where an OpenTelemetry collector takes traces by OTLP over HTTP; none: nowhere.
+    #[serde(default)]
+    pub otlp: Option<SocketAddr>,
     /// How long log events, ended incidents and audit records are kept.
     pub keep: Duration,
     /// How large the store may grow, bytes; the oldest records go first.
@@ -65,6 +68,7 @@ impl Default for ScsSettings {
             listen: Vec::new(),
             api_listen: None,
             web: None,
+            otlp: None,
             keep: Duration::from_secs(90 * 86_400),
             keep_bytes: 1 << 30,
             boot_grace: Duration::from_secs(5),

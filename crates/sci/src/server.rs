@@ -18,6 +18,7 @@ mod orders;
 mod patient;
 mod problem;
 mod routes;
+mod traces;
 
 pub use door::DoorError;
 pub use listen::{BindError, bind_unix};
@@ -31,7 +32,7 @@ use manners::Orders;
 use metrics::Counters;
 use scs::handle::Handle;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
@@ -90,11 +91,17 @@ impl Drop for Server {
     }
 }
 
-/// Serves the API until the result is dropped. `release` is what `/version` says.
+/// Serves the API until the result is dropped; traces of role changes go to the collector at `otlp`, if there is one. `release`
+/// is what `/version` says.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Server, ServeError> {
+pub fn serve(
+    handle: Handle,
+    listeners: Listeners,
+    otlp: Option<SocketAddr>,
+    release: &str,
+) -> Result<Server, ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(QUERY_THREADS)
@@ -125,6 +132,7 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
     let passing_on = hub.clone().run(handle.events());
     let counters = Counters::new()?;
     let counting = counters.clone().run(handle.events());
+    let tracing = traces::run(otlp, handle.events(), handle.view().cluster.clone(), release.to_owned());
     let routes = routes::router(routes::Api {
         handle,
         release: release.into(),
@@ -142,6 +150,7 @@ pub fn serve(handle: Handle, listeners: Listeners, release: &str) -> Result<Serv
                 () = listen::accept(unix, tls, web, routes) => {}
                 () = passing_on => {}
                 () = counting => {}
+                () = tracing => {}
             }
         });
         // Queries that still run end by their own time limit; nobody waits for their answer.

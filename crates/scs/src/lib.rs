@@ -17,6 +17,7 @@ mod datagrams;
 pub mod handle;
 mod host_probes;
 mod inputs;
+pub mod journal;
 mod observer;
 mod outbox;
 mod questions;

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -79,6 +79,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(listener) => Some((listener, tls_for_browsers(cluster.scs.web.as_ref(), &identity)?)),
         None => None,
     };
+    let otlp = cluster.scs.otlp;
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
     let scs = scs::start(scs::Options {
@@ -89,8 +90,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         identity: identity.clone(),
         release: env!("CARGO_PKG_VERSION"),
     })?;
+    // The service manager has its standard error go to the journal: events go there as well, with their facts as fields.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        scs::journal::start(scs.handle(), Path::new(control_link::journal::SOCKET))
+            .context("cannot write to the journal")?;
+    }
     let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)), web };
-    let api = sci::server::serve(scs.handle().clone(), listeners, env!("CARGO_PKG_VERSION"))?;
+    let release = env!("CARGO_PKG_VERSION");
+    let api = sci::server::serve(scs.handle().clone(), listeners, otlp, release)?;
     if let Some(secret) = api.first_link() {
         // Whoever reads this first becomes the administrator: the journal of the SCS's host is for its administrators.
         println!(

@@ -11,6 +11,7 @@ mod orders;
 mod refusals;
 mod rendering;
 mod tls;
+mod traces;
 mod watching;
 mod web;
 mod world;

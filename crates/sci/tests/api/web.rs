@@ -456,7 +456,7 @@ fn what_was_made_is_there_after_a_restart() {
     // The next server reads the same store.
     let unix = sci::server::bind_unix(&world.directory.path().join("again.sock")).unwrap();
     let listeners = sci::server::Listeners { unix, tls: None, web: None };
-    let again = sci::server::serve(world.handle.clone(), listeners, "0").unwrap();
+    let again = sci::server::serve(world.handle.clone(), listeners, None, "0").unwrap();
     assert!(again.first_link().is_none(), "there is an administrator");
 }
 

@@ -16,7 +16,7 @@ use scs::configuration::Configuration;
 use scs::handle::{Handle, LiveEvent, Request};
 use scs::store::{Retention, Store, StoreItem};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -83,6 +83,15 @@ impl World {
 
     /// A world with the ports that `ports` gives for the directory of the world.
     pub fn with(ports: impl FnOnce(&std::path::Path) -> Ports) -> Self {
+        Self::build(ports, None)
+    }
+
+    /// A world that sends traces to this collector.
+    pub fn traced(collector: SocketAddr) -> Self {
+        Self::build(|_| (None, None), Some(collector))
+    }
+
+    fn build(ports: impl FnOnce(&std::path::Path) -> Ports, collector: Option<SocketAddr>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let retention = Retention { keep: Duration::from_secs(86_400), keep_bytes: 1 << 30 };
         let store = Store::open(&directory.path().join("takeover.db"), retention, |_| {}).unwrap();
@@ -101,7 +110,7 @@ impl World {
         let socket = directory.path().join("run/scs.sock");
         let (tls, web) = ports(directory.path());
         let listeners = Listeners { unix: bind_unix(&socket).unwrap(), tls, web };
-        let server = Some(serve(handle.clone(), listeners, "0.1.0").unwrap());
+        let server = Some(serve(handle.clone(), listeners, collector, "0.1.0").unwrap());
         let client = Client::new(Target::Unix(socket.clone()));
         let first_link = server.as_ref().and_then(Server::first_link).map(Secret::reveal);
         let world =
