@@ -17,9 +17,11 @@ fn main() -> ExitCode {
         users::a_viewer_is_offered_no_orders,
         operating::switchover_with_the_keyboard,
         operating::maintenance_is_seen_everywhere,
+        operating::a_drill_is_scheduled,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,
         pictures::every_page,
         figures::first_paint,
+        figures::a_thousand_hosts,
     ])
 }

@@ -11,6 +11,9 @@
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance` | [`Maintain`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance/end` | [`Because`] | [`Accepted`] |
+//! | `GET /pairs/{pair}/drills` | | [`Drills`] |
+//! | `POST /pairs/{pair}/drills` | [`NewDrill`] | [`Accepted`] |
+//! | `DELETE /pairs/{pair}/drills/{number}` | | [`Accepted`] |
 //! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
 //! | `GET /pairs/{pair}/calls/{call}` | `app`; a key or a Call-ID | [`CallLine`] |
 //! | `GET /pairs/{pair}/calls/{call}/trace` | `app`; a key or a Call-ID | [`CallTrace`] |
@@ -56,7 +59,7 @@ pub use accounts::{
 };
 
 use domain::{AppName, HostFigures, HostName, Micros, PairName};
-use ha_core::{Consequence, HostView, Incident, IncidentKind, Plan, View};
+use ha_core::{Consequence, Drill, HostView, Incident, IncidentKind, Plan, View};
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -284,6 +287,33 @@ pub struct Maintain {
     /// Why, for the record.
     #[serde(default)]
     pub reason: String,
+}
+
+/// `POST /pairs/{pair}/drills`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDrill {
+    /// When it is run first: in the future, 366 days ahead at the most.
+    pub at: Micros,
+    /// How many days of 24 hours later it is run again, 1 to 366; none: once.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 366))]
+    pub every_days: Option<u16>,
+    /// Whether service is brought back after the switchover was verified.
+    #[serde(default)]
+    pub back: bool,
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `GET /pairs/{pair}/drills`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Drills {
+    /// The pair.
+    pub pair: PairName,
+    /// By number; those that are over included.
+    pub drills: Vec<Drill>,
 }
 
 /// `POST /applications/{app}/stop` and `restart`.

@@ -4,6 +4,7 @@
 mod access;
 mod alarms;
 mod calls;
+mod drills;
 mod foresight;
 mod hosts;
 mod incident;
@@ -17,6 +18,7 @@ mod times;
 pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
 pub use calls::{call, calls, trace};
+pub use drills::drills;
 pub use foresight::consequences;
 pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};

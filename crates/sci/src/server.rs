@@ -6,6 +6,7 @@ mod callers;
 mod calls;
 mod console;
 mod door;
+mod drills;
 mod foresight;
 mod history;
 mod listen;

@@ -5,12 +5,12 @@ use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
-use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
-use super::{accounts, calls, console, foresight, history, live, orders as order};
+use super::openapi::{Document, Operation, orders, reads, removes, revokes, shows, streams, takes};
+use super::{accounts, calls, console, drills, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done,
-    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, Maintain, NewLink,
-    NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver,
+    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done, Drills,
+    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, Maintain, NewDrill,
+    NewLink, NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver,
     TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
@@ -118,6 +118,21 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/pairs/{pair}/maintenance/end",
             orders::<Because, Accepted, _, _>(order::end_maintenance, "The work on a pair is done"),
+        )
+        .at(
+            VIEWER,
+            "/pairs/{pair}/drills",
+            reads::<(), Drills, _, _>(drills::drills, "What is practised on a pair, and what came of it"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/drills",
+            orders::<NewDrill, Accepted, _, _>(drills::schedule, "Schedules a drill: a guarded switchover"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/drills/{number}",
+            revokes::<Accepted, _, _>(drills::remove, "Removes a drill"),
         )
         .at(
             VIEWER,

@@ -71,6 +71,7 @@ fn pair() -> PairView {
         next: "if sip1 fails, sip2 takes over".to_owned(),
         frozen: false,
         maintenance: None,
+        drills: Vec::new(),
         incident: None,
         members: vec![
             member(1, AppStatus::Started, Some(RunMode::Primary), Ok(())),
@@ -198,6 +199,7 @@ pub fn incident() -> Incident {
         epoch: Epoch(12),
         reason: "sip2 failed: the process was ended by signal 9".to_owned(),
         ordered_by: String::new(),
+        drill: None,
         begun: NOON,
         unnoticed_us: 0,
         ended: Some(NOON + micros(2_345)),
