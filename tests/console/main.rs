@@ -4,6 +4,7 @@
 mod axe;
 mod browser;
 mod figures;
+mod looking;
 mod office;
 mod operating;
 mod pictures;
@@ -15,6 +16,9 @@ fn main() -> ExitCode {
     netlab::harness::run(&e2e::stories![
         users::the_first_administrator_makes_the_others,
         users::a_viewer_is_offered_no_orders,
+        users::a_session_that_ended,
+        looking::log_by_filters,
+        looking::certificates_of_hosts,
         operating::switchover_with_the_keyboard,
         operating::maintenance_is_seen_everywhere,
         operating::a_drill_is_scheduled,

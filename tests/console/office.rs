@@ -80,7 +80,9 @@ impl Office {
     pub fn link_for(&self, user: &str, role: &str) -> anyhow::Result<String> {
         let made = self.site.command(&["users", "add", user, "--role", role])?.output()?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+        let url = String::from_utf8(made.stdout)?.trim().to_owned();
+        let path = url.strip_prefix(&format!("https://{}", self.address));
+        Ok(path.with_context(|| format!("{url} is not a link to the web port"))?.to_owned())
     }
 
     /// A browser in which nobody has logged in.
@@ -89,6 +91,16 @@ impl Office {
     /// It cannot be started.
     pub fn browser(&self, size: (u32, u32)) -> anyhow::Result<Browser> {
         Browser::start(self.address, size)
+    }
+
+    /// A browser in which a new user is logged in, and to which every visit is the first.
+    ///
+    /// # Errors
+    /// The overview does not come up.
+    pub fn first_visit_of(&self, user: &str, role: &str, size: (u32, u32)) -> anyhow::Result<Browser> {
+        let browser = Browser::without_cache(self.address, size)?;
+        browser.set_password(&self.link_for(user, role)?, None)?;
+        Ok(browser)
     }
 
     /// A browser in which a new user has set a password and is logged in.

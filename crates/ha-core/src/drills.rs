@@ -29,7 +29,8 @@ const MOST_DRILLS: usize = 16;
 const AHEAD_MOST: Duration = Duration::from_secs(366 * 86_400);
 /// Longest pause between two drills, days.
 const EVERY_MOST: u16 = 366;
-/// A drill that could not be begun this long after its time is skipped: no SCS ran, and the hour may not be the right one any more.
+/// A drill that could not be begun this long after its time is skipped: no SCS ran, and the hour may not be the right one
+/// any more.
 const LATE_MOST: Duration = Duration::from_secs(60);
 /// How long is waited until the pair is as it must be for the way back: a hot standby has to fill its copy first.
 const REST_MOST: Duration = Duration::from_secs(600);

@@ -84,6 +84,20 @@ pub struct Status {
     pub view: View,
     /// Newest figures by host.
     pub figures: BTreeMap<HostName, FiguresAt>,
+    /// What each host's agent showed when it connected last, by host; not those that have not since the SCS started.
+    #[serde(default)]
+    pub certificates: BTreeMap<HostName, AgentCertificate>,
+}
+
+/// An agent's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AgentCertificate {
+    /// Its subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// When it begins to count.
+    pub from: Micros,
+    /// When it counts no more: the agent cannot connect from then on.
+    pub until: Micros,
 }
 
 /// Figures of a host.
@@ -111,6 +125,22 @@ pub struct HostLine {
     pub host: HostView,
     /// Its newest figures; none: not heard of since the SCS started.
     pub figures: Option<FiguresAt>,
+    /// What its agent showed when it connected last; none: not since the SCS started.
+    #[serde(default)]
+    pub certificate: Option<AgentCertificate>,
+}
+
+impl Status {
+    /// Its hosts, each with what is known of it.
+    #[must_use]
+    pub fn host_lines(&self) -> Vec<HostLine> {
+        let line = |host: &HostView| HostLine {
+            host: host.clone(),
+            figures: self.figures.get(&host.name).cloned(),
+            certificate: self.certificates.get(&host.name).cloned(),
+        };
+        self.view.hosts.iter().map(line).collect()
+    }
 }
 
 /// `GET /incidents`.

@@ -87,6 +87,11 @@ impl Look {
         self.format(at, "%Y-%m-%d %H:%M:%S")
     }
 
+    /// The day of a time.
+    fn date(&self, at: Micros) -> String {
+        self.format(at, "%Y-%m-%d")
+    }
+
     /// A time to the microsecond.
     fn time_us(&self, at: Micros) -> String {
         self.format(at, "%Y-%m-%d %H:%M:%S%.6f")

@@ -2,6 +2,7 @@
 //! Everything here is cheap, and nothing here can make the core thread wait.
 
 use crate::store::Store;
+use control_link::Certificate;
 use domain::{AppName, HostFigures, HostName, LogEvent, Micros, PairName};
 use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, State, View};
 use std::collections::BTreeMap;
@@ -66,6 +67,9 @@ pub enum LiveEvent {
 /// Newest figures of a host, with the time at which they arrived.
 pub type Figures = BTreeMap<HostName, (Micros, HostFigures)>;
 
+/// What each host's agent showed when it connected last.
+pub type Certificates = BTreeMap<HostName, Certificate>;
+
 /// The core thread is gone: the SCS is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the SCS is shutting down")]
@@ -79,6 +83,7 @@ pub struct Handle {
     live: broadcast::Sender<LiveEvent>,
     view: Arc<Mutex<Arc<View>>>,
     figures: Arc<Mutex<Figures>>,
+    certificates: Arc<Mutex<Certificates>>,
     store: Store,
 }
 
@@ -92,7 +97,8 @@ impl Handle {
     /// A handle whose requests go to `requests`; `wake` is called behind each, so that the core thread looks.
     pub fn new(requests: Sender<Request>, wake: Arc<dyn Fn() + Send + Sync>, store: Store) -> Self {
         let (live, _) = broadcast::channel(LIVE_EVENTS);
-        Self { requests, wake, live, view: Arc::default(), figures: Arc::default(), store }
+        let (view, figures, certificates) = Default::default();
+        Self { requests, wake, live, view, figures, certificates, store }
     }
 
     /// The newest view. At most 50 ms old while things change, and not older than the last change otherwise.
@@ -105,6 +111,12 @@ impl Handle {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The certificates of the agents that connected since the SCS started.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What happens from now on.
@@ -179,6 +191,11 @@ impl Handle {
     /// For the core thread: new figures of a host.
     pub fn publish_figures(&self, host: &HostName, at: Micros, figures: HostFigures) {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), (at, figures));
+    }
+
+    /// For the core thread: an agent connected, and showed this.
+    pub fn publish_certificate(&self, host: &HostName, certificate: Certificate) {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), certificate);
     }
 
     /// For the core thread: something happened.

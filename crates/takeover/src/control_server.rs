@@ -78,7 +78,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         identity: identity.clone(),
         release: env!("CARGO_PKG_VERSION"),
     })?;
-    let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)), web };
+    let tls = tls.map(|listener| (listener, identity));
+    let listeners = sci::server::Listeners { unix, tls, web, web_address: web_address.clone() };
     let api = sci::server::serve(scs.handle().clone(), listeners, env!("CARGO_PKG_VERSION"))?;
     if let Some(secret) = api.first_link() {
         // Whoever reads this first becomes the administrator: the journal of the SCS's host is for its administrators.

@@ -8,10 +8,10 @@ use super::metrics::{self, Counters};
 use super::openapi::{Document, Operation, orders, reads, removes, revokes, shows, streams, takes};
 use super::{accounts, calls, console, drills, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace, Consequences, Done, Drills,
-    FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken, Maintain, NewDrill,
-    NewLink, NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status, Stop, SwitchOver,
-    TakeoverTimesOf, Tokens, Users, Version,
+    Accepted, AgentCertificate, Alarms, Audit, AuditLine, Because, CallLine, CallPage, CallTrace,
+    Consequences, Done, Drills, FiguresAt, Hosts, Incidents, LinkCode, LinkUse, Login, MAX_BODY, MadeToken,
+    Maintain, NewDrill, NewLink, NewRole, NewToken, NewUser, PREFIX, Problem, Session, SetPassword, Status,
+    Stop, SwitchOver, TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -22,6 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
+use control_link::Certificate;
 use domain::{AppName, Micros, NameError, PairName};
 use ha_core::{Incident, Plan};
 use scs::handle::Handle;
@@ -48,6 +49,8 @@ pub(super) struct Api {
     pub(super) hub: Hub,
     pub(super) orders: Orders,
     pub(super) counters: Counters,
+    /// How the web port's address is written.
+    pub(super) web_address: Option<Arc<str>>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -321,24 +324,28 @@ async fn version(State(api): State<Api>) -> Json<Version> {
 }
 
 async fn status(State(api): State<Api>) -> Json<Status> {
-    let figures = api.handle.figures();
-    Json(Status {
-        release: api.release.to_string(),
-        view: api.handle.view().as_ref().clone(),
-        figures: figures
-            .into_iter()
-            .map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures }))
-            .collect(),
-    })
+    Json(status_of(&api))
 }
 
 async fn hosts(State(api): State<Api>) -> Json<Hosts> {
-    let mut figures = api.handle.figures();
-    let line = |host: &ha_core::HostView| HostLine {
-        host: host.clone(),
-        figures: figures.remove(&host.name).map(|(received_at, figures)| FiguresAt { received_at, figures }),
-    };
-    Json(Hosts { hosts: api.handle.view().hosts.iter().map(line).collect() })
+    Json(Hosts { hosts: status_of(&api).host_lines() })
+}
+
+fn status_of(api: &Api) -> Status {
+    let figures = api.handle.figures().into_iter();
+    let certificates = api.handle.certificates().into_iter();
+    Status {
+        release: api.release.to_string(),
+        view: api.handle.view().as_ref().clone(),
+        figures: figures
+            .map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures }))
+            .collect(),
+        certificates: certificates
+            .map(|(host, Certificate { subject, from, until })| {
+                (host, AgentCertificate { subject, from, until })
+            })
+            .collect(),
+    }
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]
