@@ -1,6 +1,7 @@
 //! Benchmarks. They print figures and ratios against a baseline of the same run, and never fail because of them: what a
 //! figure is worth depends on the machine. `cargo xtask bench NAME` runs one beside a fresh release binary.
 
+mod api;
 mod bare;
 mod both;
 mod busy;
@@ -45,6 +46,8 @@ enum Benchmark {
     Renewal(renewal::Arguments),
     /// What calls and registrations cost, beside Kamailio; memory and takeovers with thousands of calls
     Sip(sip::Arguments),
+    /// How long the API's answers take while roles move, and what asking costs the takeovers
+    Api(api::Arguments),
     /// (A part of the benchmark `takeover`, which starts it itself)
     #[command(hide = true)]
     FloorHolder { server: u32, peer: SocketAddr },
@@ -63,6 +66,9 @@ enum Benchmark {
     /// (A part of the benchmark `renewal`, which starts it itself)
     #[command(hide = true)]
     RenewalEcho { listen: SocketAddr },
+    /// (A part of the benchmark `api`, which starts it itself)
+    #[command(hide = true)]
+    ApiLoad(api::LoadArguments),
 }
 
 fn main() -> ExitCode {
@@ -83,12 +89,14 @@ fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
         Benchmark::FalseTakeovers(arguments) => return in_a_lab(|| false_takeovers::run(arguments)),
         Benchmark::Renewal(arguments) => return in_a_lab(|| renewal::run(arguments)),
         Benchmark::Sip(arguments) => return in_a_lab(|| sip::run(arguments)),
+        Benchmark::Api(arguments) => return in_a_lab(|| api::run(arguments)),
         Benchmark::FloorHolder { server, peer } => floor::hold(*server, *peer, &vip, &on)?,
         Benchmark::FloorStandby { listen } => floor::stand_by(*listen, &vip, &on)?,
         Benchmark::TellByFile { server, file } => floor::tell_by_file(*server, file)?,
         Benchmark::Busy => busy::spin(),
         Benchmark::RenewalFloor { every_ms, ask } => floor::renew(Duration::from_millis(*every_ms), ask)?,
         Benchmark::RenewalEcho { listen } => floor::echo(*listen)?,
+        Benchmark::ApiLoad(arguments) => api::run_load(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ mod axe;
 mod browser;
 mod configuring;
 mod figures;
+mod looking;
 mod office;
 mod operating;
 mod pictures;
@@ -16,12 +17,17 @@ fn main() -> ExitCode {
     netlab::harness::run(&e2e::stories![
         users::the_first_administrator_makes_the_others,
         users::a_viewer_is_offered_no_orders,
+        users::a_session_that_ended,
+        looking::log_by_filters,
+        looking::certificates_of_hosts,
         operating::switchover_with_the_keyboard,
         operating::maintenance_is_seen_everywhere,
+        operating::a_drill_is_scheduled,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,
         configuring::an_error_is_shown_at_its_line_and_a_change_is_applied_and_undone,
         pictures::every_page,
         figures::first_paint,
+        figures::a_thousand_hosts,
     ])
 }

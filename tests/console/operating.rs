@@ -63,6 +63,44 @@ pub fn maintenance_is_seen_everywhere(_: &mut Lab) -> anyhow::Result<()> {
     browser.said_nothing()
 }
 
+/// A drill is scheduled by a form; it is run, and the page says so by itself; it is removed.
+pub fn a_drill_is_scheduled(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("olga", "operator", DESKTOP)?;
+    browser.open("times")?;
+    browser.see("No drill is scheduled")?;
+    browser.click("Schedule a drill")?;
+    browser.see("callers notice what they notice of a switchover")?;
+    // Typing into a date field depends on the browser's language.
+    let soon = "const at = new Date(Date.now() + 86_400_000 - new Date().getTimezoneOffset() * 60_000); \
+                document.querySelector('input[name=at]').value = at.toISOString().slice(0, 16)";
+    browser.script(soon, &[])?;
+    browser.tab_to("reason")?;
+    browser.keys("by the book")?;
+    browser.press(Key::Enter)?;
+    browser.see("olga: by the book")?;
+
+    let now = "return Date.now()";
+    let now = browser.script(now, &[])?.as_u64().unwrap_or_default();
+    let drill = sci::api::NewDrill {
+        at: domain::Micros((now + 1_500) * 1_000),
+        every_days: None,
+        back: false,
+        reason: "at once".to_owned(),
+    };
+    let _: sci::api::Accepted = site.api()?.post("/pairs/sip/drills", &drill)?;
+    browser.see("sip2 serves")?;
+    browser.see("manual switchover")?;
+    browser.open("incidents")?;
+    browser.see("manual switchover (drill 2)")?;
+    browser.open("times")?;
+    browser.click("Remove")?;
+    browser.click("Remove it")?;
+    let gone = "return !document.querySelector('main').innerText.includes('by the book')";
+    browser.wait("the drill to be gone", gone, &[])?;
+    browser.said_nothing()
+}
+
 /// A server is killed: the overview shows the incident and the new primary without being reloaded; an alarm is cleared.
 pub fn a_failure_appears_by_itself(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::open()?;

@@ -73,3 +73,22 @@ pub fn a_viewer_is_offered_no_orders(_: &mut Lab) -> anyhow::Result<()> {
     browser.see("This page is for the role administrator")?;
     browser.said_nothing()
 }
+
+/// A session ends while somebody looks: the page says so by itself, offers to log in, and goes on where it was.
+pub fn a_session_that_ended(_: &mut Lab) -> anyhow::Result<()> {
+    let office = Office::open()?;
+    let browser = office.browser_of("victor", "viewer", DESKTOP)?;
+    browser.open("hosts")?;
+    browser.see("host2")?;
+    // What the SCS says to a session that is over is what it says to none.
+    browser.forget_cookies()?;
+    browser.see("The session has ended")?;
+    ensure!(!browser.text()?.contains("host2"), "what was seen before is shown on");
+    browser.log_in("victor", PASSWORD)?;
+    browser.see("Log out")?;
+    browser.see("host2")?;
+    browser.click("Log out")?;
+    browser.see("There is no default password")?;
+    ensure!(!browser.text()?.contains("The session has ended"), "it was ended by who had it");
+    browser.said_nothing()
+}

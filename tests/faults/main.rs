@@ -2,6 +2,7 @@
 //! port, a full disk, and many pairs at once.
 
 mod addresses;
+mod drills;
 mod many;
 mod orders;
 mod refusals;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         store::a_full_disk_delays_nothing,
         orders::a_stop_by_order_is_no_failure,
         orders::graceful_stop_and_restart,
+        drills::there_and_back,
+        drills::skipped_where_a_pre_check_fails,
         refusals::files_with_errors,
         refusals::a_second_one,
         many::a_hundred_pairs_at_once,

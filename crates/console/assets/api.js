@@ -10,6 +10,8 @@ const LIMIT_MS = 35_000;
 
 /** @type {Session | null} */
 let session = null;
+/** Whether a session ended that nobody had logged out of. */
+let ended = false;
 /** @type {() => void} */
 let whenLoggedOut = () => {};
 
@@ -25,6 +27,9 @@ export class Problem extends Error {
 
 /** Who it is, as the SCS knows. @returns {Session | null} */
 export const who = () => session;
+
+/** Whether the login page is shown because a session ended by itself, or by an administrator. */
+export const hasEnded = () => ended;
 
 /** Whether that one has at least this role. @param {string} role */
 export const may = (role) => session !== null && RANKS.indexOf(session.role) >= RANKS.indexOf(role);
@@ -68,6 +73,7 @@ export async function whoAmI() {
 /** @param {string} user @param {string} password */
 export async function logIn(user, password) {
   session = await post("/session", { user, password });
+  ended = false;
 }
 
 export async function logOut() {
@@ -98,6 +104,7 @@ async function request(method, where, body) {
   if (answer.ok) return content;
   if (answer.status === 401 && session !== null) {
     session = null;
+    ended = true;
     whenLoggedOut();
   }
   throw new Problem(answer.status, content);

@@ -127,6 +127,9 @@ const KINDS = {
 /** What an incident's kind is called. @param {string} kind */
 export const kindText = (kind) => KINDS[kind] ?? kind;
 
+/** The same of an incident, with the drill that it was. @param {any} incident */
+export const incidentText = (incident) => kindText(incident.kind) + (incident.drill ? ` (drill ${incident.drill})` : "");
+
 /** A time of the API (microseconds) as date and time of this place. @param {number} us @param {boolean} [fine] with milliseconds */
 export function time(us, fine = false) {
   const d = new Date(us / 1000);

@@ -4,7 +4,7 @@
 //! A frame is a length (32 bits, big endian, at most [`MAX_FRAME`]) and that many bytes of JSON.
 
 use crate::messages::MAX_FRAME;
-use crate::peer::PeerName;
+use crate::peer::{Certificate, PeerName};
 use crate::reason;
 use crate::seal::{self, Seal};
 use mio::net::TcpStream;
@@ -118,6 +118,12 @@ impl Link {
     #[must_use]
     pub fn peer(&self) -> &PeerName {
         &self.peer
+    }
+
+    /// What the other end's certificate says beside the name; none: it cannot be read, which no handshake lets through.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Certificate> {
+        Certificate::read(self.tls.peer_certificates()?.first()?)
     }
 
     /// Where the other end is.

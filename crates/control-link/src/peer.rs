@@ -4,7 +4,7 @@
 //! RFC 5280, section 4.2.1.6). A URI and not a DNS name, because a host's name here may hold what a DNS name may not
 //! ('_', 64 characters in one label), and because it says the role as well.
 
-use domain::{HostName, NameError};
+use domain::{HostName, Micros, NameError};
 use std::fmt;
 use std::str::FromStr;
 use x509_parser::extensions::GeneralName;
@@ -92,6 +92,32 @@ impl PeerName {
 impl fmt::Display for PeerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.role, self.name)
+    }
+}
+
+/// What a certificate says for people to look at; who somebody is, [`PeerName`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// When it begins to count, Unix time.
+    pub from: Micros,
+    /// When it counts no more, Unix time.
+    pub until: Micros,
+}
+
+impl Certificate {
+    /// Reads a certificate (DER) whose signature was checked before.
+    #[must_use]
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let micros = |seconds: i64| Micros(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000));
+        let validity = certificate.validity();
+        Some(Self {
+            subject: certificate.subject().to_string(),
+            from: micros(validity.not_before.timestamp()),
+            until: micros(validity.not_after.timestamp()),
+        })
     }
 }
 

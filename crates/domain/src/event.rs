@@ -245,6 +245,11 @@ registry! {
     STOP_LIMIT_OVERRUN = 70 - 314, Standard, "application did not end within its shutdown limit";
     SUSPEND_IGNORED = 70 - 315, Standard, "application did not begin its graceful stop in time and is stopped hard";
     RESTARTS_GIVEN_UP = 70 - 316, Standard, "application fails again and again, restarts given up";
+    DRILL_SCHEDULED = 70 - 317, Standard, "drill scheduled";
+    DRILL_REMOVED = 70 - 318, Standard, "drill removed";
+    DRILL_SKIPPED = 70 - 319, Standard, "drill skipped";
+    DRILL_PASSED = 70 - 320, Standard, "drill passed";
+    DRILL_FAILED = 70 - 321, Standard, "drill failed";
     CARRIER_LOST = 70 - 401, Standard, "interface of a VIP lost its carrier";
     CARRIER_BACK = 70 - 402, Standard, "interface of a VIP has its carrier back";
     AGENT_STALLED = 70 - 403, Standard, "agent was stalled";

@@ -2,7 +2,7 @@
 
 use crate::claims::Ground;
 use crate::state::{PairState, State, Wish};
-use crate::{Claim, Maintenance};
+use crate::{Claim, Drills, Maintenance};
 use alarms::{Alarms, Source};
 use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, events};
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,8 @@ pub struct DurablePair {
     pub failovers: Vec<Micros>,
     /// Whether somebody works on it.
     pub maintenance: Option<Maintenance>,
+    /// What is practised on it.
+    pub drills: Drills,
 }
 
 impl State {
@@ -105,6 +107,7 @@ impl State {
                 state.frozen = kept.frozen;
                 state.flapping = kept.flapping;
                 state.maintenance = kept.maintenance;
+                state.drills = kept.drills;
                 // A clock that was put back must not hold failovers back for years.
                 state.failovers = kept.failovers.into_iter().filter(|at| *at <= now).collect();
             }
@@ -151,5 +154,6 @@ fn kept(p: &PairState) -> DurablePair {
         flapping: p.flapping,
         failovers: p.failovers.iter().copied().collect(),
         maintenance: p.maintenance.clone(),
+        drills: p.drills.clone(),
     }
 }

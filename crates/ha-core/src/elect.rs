@@ -45,6 +45,7 @@ impl State {
         self.learn_epoch(name, pair, now, out);
         self.forget_old_failovers(name, pair, now, out);
         self.end_maintenance_if_over(name, now, out);
+        self.see_to_drills(name, now, out);
         if self.roll_back_if_stuck(name, pair, now, out) {
             return;
         }
@@ -303,6 +304,7 @@ impl State {
         if let Some(maintenance) = &state.maintenance {
             consider(maintenance.until);
         }
+        state.drills.deadlines().for_each(&mut consider);
         if let Some(oldest) = state.failovers.front() {
             consider(*oldest + pair.flap_guard.window);
         }

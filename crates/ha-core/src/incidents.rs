@@ -240,6 +240,9 @@ pub struct Incident {
     pub reason: String,
     /// Who ordered it; empty where nobody did.
     pub ordered_by: String,
+    /// The number of the drill that ordered it; none: it was no drill.
+    #[serde(default)]
+    pub drill: Option<u64>,
     /// When it began; of a loss: when it was noticed.
     pub begun: Micros,
     /// How long before that it may have happened, at the most, microseconds: a host that is cut off is noticed by its
@@ -257,6 +260,12 @@ pub struct Incident {
 }
 
 impl Incident {
+    /// What it is called: its kind, and the drill that it was.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.drill.map_or_else(|| self.kind.to_string(), |drill| format!("{} (drill {drill})", self.kind))
+    }
+
     /// When the new primary had what it takes to serve: its VIPs, or its mode where the pair has none. None: it did not come
     /// to that, or the record does not have it.
     #[must_use]
@@ -297,6 +306,7 @@ impl State {
                 epoch: state.epoch,
                 reason: state.reason.clone(),
                 ordered_by: begin.ordered_by,
+                drill: None,
                 begun: begin.at,
                 unnoticed_us: u64::try_from(unnoticed.as_micros()).unwrap_or(u64::MAX),
                 ended: None,
@@ -357,7 +367,13 @@ impl State {
         now: Micros,
         out: &mut Vec<Action>,
     ) {
-        if let Some(mut incident) = self.pairs.get_mut(pair).and_then(|p| p.incident.take()) {
+        let Some(state) = self.pairs.get_mut(pair) else { return };
+        if let Some(mut incident) = state.incident.take() {
+            if state.drills.incident_ended(incident.id.0, &outcome) {
+                // Its drill goes on from there.
+                self.changed = true;
+                self.unfinished.insert(pair.clone());
+            }
             incident.outcome = outcome;
             incident.ended = Some(now);
             out.push(Action::Record(Record::Incident(incident)));

@@ -1,6 +1,6 @@
 //! What goes into the core and what comes out of it.
 
-use crate::{Incident, Plan};
+use crate::{DrillPlan, Incident, Plan};
 use alarms::{ActiveAlarm, Ending};
 use domain::{
     Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
@@ -85,6 +85,20 @@ pub enum OperatorOrder {
     EndMaintenance {
         /// The pair.
         pair: PairName,
+    },
+    /// Practise a switchover of a pair later.
+    ScheduleDrill {
+        /// The pair.
+        pair: PairName,
+        /// When, how often, and whether back again.
+        plan: DrillPlan,
+    },
+    /// Practise it no more.
+    RemoveDrill {
+        /// The pair.
+        pair: PairName,
+        /// The drill's number.
+        number: u64,
     },
     /// Clear an active alarm.
     ClearAlarm {

@@ -29,6 +29,7 @@
 //!   lost; nothing waits for ever.
 
 mod claims;
+mod drills;
 mod durable;
 mod elect;
 mod foresight;
@@ -52,6 +53,7 @@ mod vips;
 mod watch;
 
 pub use claims::Claim;
+pub use drills::{Drill, DrillPlan, DrillResult, DrillRun, Drills};
 pub use durable::Durable;
 pub use foresight::{Consequence, Fault};
 pub use incidents::{Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, Step};

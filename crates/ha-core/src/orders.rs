@@ -167,6 +167,8 @@ impl State {
             OperatorOrder::Acknowledge { pair } => self.acknowledge(pair, by, now, out),
             OperatorOrder::Maintain { pair, lasts } => self.maintain(pair, *lasts, by, now, out),
             OperatorOrder::EndMaintenance { pair } => self.end_maintenance(pair, by, now, out),
+            OperatorOrder::ScheduleDrill { pair, plan } => self.schedule_drill(pair, plan, by, now, out),
+            OperatorOrder::RemoveDrill { pair, number } => self.remove_drill(pair, *number, by, now, out),
             OperatorOrder::ClearAlarm { number } => {
                 let cluster = Arc::clone(&self.cluster);
                 let happened = self.alarms.clear(&cluster.alarm_conditions, *number, &by.who, &by.reason);

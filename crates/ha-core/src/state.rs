@@ -210,6 +210,7 @@ pub(crate) struct PairState {
     pub frozen: bool,
     pub flapping: bool,
     pub maintenance: Option<crate::Maintenance>,
+    pub drills: crate::Drills,
     /// The end of a hold-down that was announced.
     pub held: Option<Micros>,
     /// The wanted member failed and nobody could take over: granting it the role again takes a new epoch.

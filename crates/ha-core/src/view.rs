@@ -1,7 +1,7 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
 use crate::state::State;
-use crate::{LeaseView, Maintenance, StandbyView};
+use crate::{Drill, LeaseView, Maintenance, StandbyView};
 use alarms::ActiveAlarm;
 use domain::{
     AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
@@ -56,6 +56,9 @@ pub struct PairView {
     /// Whether somebody works on it.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,
+    /// What is practised on it, by number; those that are over included.
+    #[serde(default)]
+    pub drills: Vec<Drill>,
     /// The incident under way.
     pub incident: Option<u64>,
     /// Its members, as configured.
@@ -235,6 +238,7 @@ impl State {
             next: self.what_is_next(name, now),
             frozen: state.frozen,
             maintenance: state.maintenance.clone(),
+            drills: state.drills.listed().to_vec(),
             incident: state.incident.as_ref().map(|i| i.id.0),
             members,
             shows_calls: config.sip.as_ref().is_some_and(|sip| sip.http_port.is_some()),

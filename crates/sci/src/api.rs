@@ -11,6 +11,9 @@
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance` | [`Maintain`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance/end` | [`Because`] | [`Accepted`] |
+//! | `GET /pairs/{pair}/drills` | | [`Drills`] |
+//! | `POST /pairs/{pair}/drills` | [`NewDrill`] | [`Accepted`] |
+//! | `DELETE /pairs/{pair}/drills/{number}` | | [`Accepted`] |
 //! | `GET /pairs/{pair}/calls` | `app`, `after`, `limit` | [`CallPage`] |
 //! | `GET /pairs/{pair}/calls/{call}` | `app`; a key or a Call-ID | [`CallLine`] |
 //! | `GET /pairs/{pair}/calls/{call}/trace` | `app`; a key or a Call-ID | [`CallTrace`] |
@@ -67,7 +70,7 @@ pub use configuration::{
 };
 
 use domain::{AppName, HostFigures, HostName, Micros, PairName};
-use ha_core::{Consequence, HostView, Incident, IncidentKind, Plan, View};
+use ha_core::{Consequence, Drill, HostView, Incident, IncidentKind, Plan, View};
 use scs::configuration::Outlook;
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
@@ -93,6 +96,20 @@ pub struct Status {
     pub view: View,
     /// Newest figures by host.
     pub figures: BTreeMap<HostName, FiguresAt>,
+    /// What each host's agent showed when it connected last, by host; not those that have not since the SCS started.
+    #[serde(default)]
+    pub certificates: BTreeMap<HostName, AgentCertificate>,
+}
+
+/// An agent's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct AgentCertificate {
+    /// Its subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// When it begins to count.
+    pub from: Micros,
+    /// When it counts no more: the agent cannot connect from then on.
+    pub until: Micros,
 }
 
 /// Figures of a host.
@@ -120,6 +137,22 @@ pub struct HostLine {
     pub host: HostView,
     /// Its newest figures; none: not heard of since the SCS started.
     pub figures: Option<FiguresAt>,
+    /// What its agent showed when it connected last; none: not since the SCS started.
+    #[serde(default)]
+    pub certificate: Option<AgentCertificate>,
+}
+
+impl Status {
+    /// Its hosts, each with what is known of it.
+    #[must_use]
+    pub fn host_lines(&self) -> Vec<HostLine> {
+        let line = |host: &HostView| HostLine {
+            host: host.clone(),
+            figures: self.figures.get(&host.name).cloned(),
+            certificate: self.certificates.get(&host.name).cloned(),
+        };
+        self.view.hosts.iter().map(line).collect()
+    }
 }
 
 /// `GET /incidents`.
@@ -296,6 +329,33 @@ pub struct Maintain {
     /// Why, for the record.
     #[serde(default)]
     pub reason: String,
+}
+
+/// `POST /pairs/{pair}/drills`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewDrill {
+    /// When it is run first: in the future, 366 days ahead at the most.
+    pub at: Micros,
+    /// How many days of 24 hours later it is run again, 1 to 366; none: once.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 366))]
+    pub every_days: Option<u16>,
+    /// Whether service is brought back after the switchover was verified.
+    #[serde(default)]
+    pub back: bool,
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `GET /pairs/{pair}/drills`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Drills {
+    /// The pair.
+    pub pair: PairName,
+    /// By number; those that are over included.
+    pub drills: Vec<Drill>,
 }
 
 /// `POST /applications/{app}/stop` and `restart`.

@@ -4,6 +4,7 @@
 mod access;
 mod calls;
 mod configuration;
+mod drill;
 mod foresee;
 mod history;
 mod maintenance;
@@ -72,6 +73,12 @@ pub enum Command {
   takeover maintenance sip --for 2h --reason \"new cables\"
   takeover maintenance sip --end"))]
     Maintenance(maintenance::Maintenance),
+    /// List drills, schedule or remove one: a switchover that is practised, where nothing speaks against it then
+    #[command(after_long_help = help("
+  takeover drill
+  takeover drill add sip --at \"sun 03:00\" --every 7d --back --reason \"weekly practice\"
+  takeover drill remove sip 1"))]
+    Drill(drill::Drill),
     /// List alarms, or clear one
     #[command(after_long_help = help("
   takeover alarms                  the active ones
@@ -620,6 +627,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
             Command::Stop(args) => order::stop(&client, args, "stop", out).await,
             Command::Restart(args) => order::stop(&client, args, "restart", out).await,
             Command::Maintenance(args) => maintenance::run(&client, args, out).await,
+            Command::Drill(args) => drill::run(&client, args, out).await,
             Command::Acknowledge(args) => order::acknowledge(&client, args, out).await,
         }
     })
@@ -634,6 +642,7 @@ impl Command {
             Command::Stop(args) | Command::Restart(args) => &args.options,
             Command::Acknowledge(args) => &args.options,
             Command::Maintenance(args) => &args.options,
+            Command::Drill(args) => args.options(),
             Command::Alarms(Alarms { verb: Some(AlarmVerb::Clear { options, .. }), .. }) => options,
             Command::Alarms(args) => &args.options,
             Command::Log(args) => &args.options,

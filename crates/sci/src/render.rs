@@ -5,6 +5,7 @@ mod access;
 mod alarms;
 mod calls;
 mod configuration;
+mod drills;
 mod foresight;
 mod hosts;
 mod incident;
@@ -19,6 +20,7 @@ pub use access::{audit, audit_verdict, tokens, users};
 pub use alarms::alarms;
 pub use calls::{call, calls, trace};
 pub use configuration::{in_force, outlook, revisions};
+pub use drills::drills;
 pub use foresight::consequences;
 pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};
@@ -85,6 +87,11 @@ impl Look {
     /// A time to the second.
     pub(crate) fn time(&self, at: Micros) -> String {
         self.format(at, "%Y-%m-%d %H:%M:%S")
+    }
+
+    /// The day of a time.
+    fn date(&self, at: Micros) -> String {
+        self.format(at, "%Y-%m-%d")
     }
 
     /// A time to the microsecond.

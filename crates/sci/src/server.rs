@@ -7,6 +7,7 @@ mod calls;
 mod configuration;
 mod console;
 mod door;
+mod drills;
 mod foresight;
 mod history;
 mod listen;
@@ -49,6 +50,8 @@ pub struct Listeners {
     pub tls: Option<(TcpListener, Identity)>,
     /// For browsers, whose users log in, and programs with a token.
     pub web: Option<(TcpListener, Tls)>,
+    /// How the web port's address is written, for links: `https://scs.example.com:7443`.
+    pub web_address: Option<String>,
 }
 
 /// Why the API cannot be served.
@@ -108,7 +111,7 @@ pub fn serve(
         .build()?;
     let door = Door::open(handle.store())?;
     let first_link = if listeners.web.is_some() { door.first_link(routes::wall_clock()) } else { None };
-    let Listeners { unix, tls, web } = listeners;
+    let Listeners { unix, tls, web, web_address } = listeners;
     unix.set_nonblocking(true)?;
     let context = runtime.enter();
     let unix = tokio::net::UnixListener::from_std(unix)?;
@@ -140,6 +143,7 @@ pub fn serve(
         hub,
         orders: Orders::default(),
         counters,
+        web_address: web_address.map(Into::into),
     });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {

@@ -487,6 +487,9 @@ impl CoreLoop {
         agent.taken = known.map_or(0, |(_, seq)| *seq);
         self.taken.insert(hello.host.clone(), (hello.boot_id.clone(), agent.taken));
         session.agent = Some(agent);
+        if let Some(certificate) = session.link.certificate() {
+            self.outbox.handle().publish_certificate(&hello.host, certificate);
+        }
         self.look_at_sessions = self.look_at_sessions.into_iter().chain([session.look_at(now)]).min();
         self.by_session.insert(session_id, token);
         // The same agent again, before its old link was seen to be dead: the new one counts.

@@ -3,6 +3,7 @@
 
 use crate::configuration::Configuration;
 use crate::store::Store;
+use control_link::Certificate;
 use domain::{AppName, Cluster, HostFigures, HostName, LogEvent, Micros, PairName};
 use ha_core::{By, Incident, OperatorOrder, OrderOutcome, Plan, State, View};
 use std::collections::BTreeMap;
@@ -76,6 +77,9 @@ pub enum LiveEvent {
 /// Newest figures of a host, with the time at which they arrived.
 pub type Figures = BTreeMap<HostName, (Micros, HostFigures)>;
 
+/// What each host's agent showed when it connected last.
+pub type Certificates = BTreeMap<HostName, Certificate>;
+
 /// The core thread is gone: the SCS is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the SCS is shutting down")]
@@ -89,6 +93,7 @@ pub struct Handle {
     live: broadcast::Sender<LiveEvent>,
     view: Arc<Mutex<Arc<View>>>,
     figures: Arc<Mutex<Figures>>,
+    certificates: Arc<Mutex<Certificates>>,
     store: Store,
     configuration: Configuration,
 }
@@ -108,7 +113,8 @@ impl Handle {
         configuration: Configuration,
     ) -> Self {
         let (live, _) = broadcast::channel(LIVE_EVENTS);
-        Self { requests, wake, live, view: Arc::default(), figures: Arc::default(), store, configuration }
+        let (view, figures, certificates) = Default::default();
+        Self { requests, wake, live, view, figures, certificates, store, configuration }
     }
 
     /// The newest view. At most 50 ms old while things change, and not older than the last change otherwise.
@@ -121,6 +127,12 @@ impl Handle {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The certificates of the agents that connected since the SCS started.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What happens from now on.
@@ -213,6 +225,12 @@ impl Handle {
     /// For the core thread: a host is no longer configured.
     pub fn forget_figures(&self, host: &HostName) {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+    }
+
+    /// For the core thread: an agent connected, and showed this.
+    pub fn publish_certificate(&self, host: &HostName, certificate: Certificate) {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), certificate);
     }
 
     /// For the core thread: something happened.

@@ -95,7 +95,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         scs::journal::start(scs.handle(), Path::new(control_link::journal::SOCKET))
             .context("cannot write to the journal")?;
     }
-    let listeners = sci::server::Listeners { unix, tls: tls.map(|listener| (listener, identity)), web };
+    let tls = tls.map(|listener| (listener, identity));
+    let listeners = sci::server::Listeners { unix, tls, web, web_address: web_address.clone() };
     let release = env!("CARGO_PKG_VERSION");
     let api = sci::server::serve(scs.handle().clone(), listeners, otlp, release)?;
     if let Some(secret) = api.first_link() {

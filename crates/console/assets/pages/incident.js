@@ -2,7 +2,7 @@
 
 import { get, path } from "../api.js";
 import * as live from "../live.js";
-import { download, facts, h, head, kindText, s, show, span, when } from "../ui.js";
+import { download, facts, h, head, incidentText, s, show, span, when } from "../ui.js";
 import { outcomeTag, stepList } from "./switchover.js";
 
 /** A replay takes this long, milliseconds, however long the incident took. */
@@ -33,7 +33,7 @@ export async function open(main, [id]) {
     const last = Math.max(incident.ended ?? 0, ...incident.steps.map((step) => step.at), incident.begun + 1);
     const until = replayed === null ? last : incident.begun + (last - incident.begun) * replayed;
     const shown = { ...incident, steps: incident.steps.filter((step) => step.at <= until) };
-    show(body, head(`Incident ${incident.id}: ${kindText(incident.kind)}`, outcomeTag(incident.outcome), h("span", { class: "grow" }),
+    show(body, head(`Incident ${incident.id}: ${incidentText(incident)}`, outcomeTag(incident.outcome), h("span", { class: "grow" }),
       h("div", { class: "actions" },
         h("button", { type: "button", onclick: replay }, "Replay"),
         h("button", { type: "button", onclick: () => download(`incident-${incident.id}.json`, JSON.stringify(incident, null, 2), "application/json") }, "JSON"),

@@ -2,7 +2,7 @@
 
 import { get, query } from "../api.js";
 import * as live from "../live.js";
-import { h, head, kindText, label, problemBox, select, show, span, table, when } from "../ui.js";
+import { h, head, incidentText, label, problemBox, select, show, span, table, when } from "../ui.js";
 import { outcomeTag } from "./switchover.js";
 
 const PAGE = 100;
@@ -35,7 +35,7 @@ export async function open(main, _parts, params) {
   function draw(isMore) {
     const all = [...known.values()].sort((a, b) => b.id - a.id);
     show(list, table("Incidents", ["Number", "Begun", "Pair", "What", "From, to", "Took", "Outcome"], all.map((incident) => [
-      h("a", { href: `#/incident/${incident.id}` }, incident.id), when(incident.begun), incident.pair, kindText(incident.kind),
+      h("a", { href: `#/incident/${incident.id}` }, incident.id), when(incident.begun), incident.pair, incidentText(incident),
       `${incident.from ?? "nobody"}, ${incident.to}`, incident.ended ? span(incident.ended - incident.begun) : "", outcomeTag(incident.outcome),
     ]), "There was no incident."),
     isMore && h("button", { type: "button", onclick: () => load(all.at(-1).id) }, "Older ones"));

@@ -1,6 +1,6 @@
 // Logging in; and, by a one-time link, choosing a password: the first administrator's, or that of a user.
 
-import { logIn, post } from "../api.js";
+import { hasEnded, logIn, post } from "../api.js";
 import { h, label, problemBox, show, when } from "../ui.js";
 
 /** @param {HTMLElement} main @param {string[]} parts of the address @param {() => Promise<void>} loggedIn */
@@ -16,7 +16,7 @@ function byPassword(main, loggedIn) {
   form(main, "Log in", [label("User", user), label("Password", password)], async () => {
     await logIn(user.value, password.value);
     await loggedIn();
-  }, "There is no default password. A link for the first administrator is in the SCS's journal; another is made on its host: takeover users link NAME.");
+  }, [hasEnded() && [h("b", null, "The session has ended."), " Log in again to go on where you were. "], "There is no default password. A link for the first administrator is in the SCS's journal; another is made on its host: takeover users link NAME."]);
   user.focus();
 }
 

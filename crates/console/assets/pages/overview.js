@@ -3,7 +3,7 @@
 import { get, query } from "../api.js";
 import { copyText, hostBoxes, leaseText, severity, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, facts, h, head, kindText, label, show, tag } from "../ui.js";
+import { age, facts, h, head, incidentText, label, show, tag } from "../ui.js";
 
 /** Most pairs drawn as boxes; more are lines. */
 const MOST_DRAWN = 24;
@@ -88,7 +88,7 @@ function card(pair, hosts, incident) {
       ["Lease", pair.lease && pair.vips.length > 0 ? [leaseText(pair.lease), ", ", pair.lease.told && age(pair.lease.told, 15)] : null],
       ["Guarantee", pair.lease?.guarantee],
       ["Next", pair.next],
-      ["Last incident", incident ? [h("a", { href: `#/incident/${incident.id}` }, `${incident.id}, ${kindText(incident.kind)}`), ", ", age(incident.begun)] : "none kept"],
+      ["Last incident", incident ? [h("a", { href: `#/incident/${incident.id}` }, `${incident.id}, ${incidentText(incident)}`), ", ", age(incident.begun)] : "none kept"],
     ])));
 }
 

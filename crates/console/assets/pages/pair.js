@@ -3,7 +3,7 @@
 import { get, may, path, post } from "../api.js";
 import { copyText, leaseText, pairDrawing, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, ask, facts, h, head, kindText, label, problemBox, s, show, span, table, tag, time, when } from "../ui.js";
+import { age, ask, facts, h, head, incidentText, label, problemBox, s, show, span, table, tag, time, when } from "../ui.js";
 import { switchOver } from "./switchover.js";
 
 /** @type {import("../app.js").Open} */
@@ -95,7 +95,7 @@ async function showModes(name, where) {
     show(where, h("h2", null, "Who was primary"), changes.length === 0 ? h("p", { class: "dim" }, "No role change is kept.") : [
       modeStrip(changes),
       table("Role changes", ["Incident", "When", "What", "New primary"], [...changes].reverse().slice(0, 10).map((i) =>
-        [h("a", { href: `#/incident/${i.id}` }, i.id), when(i.begun), kindText(i.kind), i.to])),
+        [h("a", { href: `#/incident/${i.id}` }, i.id), when(i.begun), incidentText(i), i.to])),
     ]);
   } catch (problem) {
     show(where, problemBox(problem));

@@ -57,7 +57,7 @@ export async function open(main) {
     const role = select({}, ROLES, "viewer");
     const made = await ask({ title: "New user", verb: "Make", text: "The user chooses a password by a link that can be used once.",
       fields: () => [label("Name", name), label("Role", role)], act: (reason) => post("/users", { name: name.value, role: role.value, reason }) });
-    if (made) await once(`Link for ${made.user}`, location.origin + made.path);
+    if (made) await once(`Link for ${made.user}`, address(made));
     await showUsers();
   }
 
@@ -87,7 +87,7 @@ function state(user) {
 async function linkFor(name) {
   const made = await ask({ title: `Link for ${name}`, verb: "Make", text: "By it the user sets another password; the old one counts until then.",
     act: (reason) => post(path("users", name, "link"), { reason }) });
-  if (made) await once(`Link for ${name}`, location.origin + made.path);
+  if (made) await once(`Link for ${name}`, address(made));
 }
 
 /** Shows what is not shown again. */
@@ -114,3 +114,7 @@ async function guarded(where, act) {
     show(where, problemBox(problem));
   }
 }
+
+/** A link for somebody else: this page may have been reached by a way that is one's own (SSH, a certificate), so the SCS's word counts there.
+ * @param {any} made */
+const address = (made) => (location.protocol === "https:" || !made.url ? location.origin + made.path : made.url);

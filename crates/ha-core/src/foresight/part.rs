@@ -1,8 +1,9 @@
 //! The state of one pair by itself: small enough to be copied for each fault, whatever else the installation has.
 
+use crate::Drills;
 use crate::index::{Deadlines, Index};
 use crate::sightings::Observer;
-use crate::state::State;
+use crate::state::{PairState, State};
 use alarms::Source;
 use domain::{Cluster, DetectSource, HostName, Pair, PairName};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +38,8 @@ impl State {
             pairs: self
                 .pairs
                 .get_key_value(name)
-                .map(|(name, state)| (name.clone(), state.clone()))
+                // What is practised is no consequence of a fault.
+                .map(|(name, state)| (name.clone(), PairState { drills: Drills::default(), ..state.clone() }))
                 .into_iter()
                 .collect(),
             vips: self

@@ -4,7 +4,7 @@
 use crate::world::{World, app, host, pair};
 use domain::{AppStatus, Cause, Epoch, GateReport, LeaseReport, Standby, VipAddress, parse_duration};
 use goldenscript::{Command, Context};
-use ha_core::{Input, OperatorOrder};
+use ha_core::{DrillPlan, Input, OperatorOrder};
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -37,6 +37,12 @@ impl goldenscript::Runner for Script {
             "kill-agent" => world.kill_agent(&host(&word()?)),
             "restart-agent" => world.restart_agent(&host(&word()?)),
             "restart-scs" => world.restart_scs(),
+            // "scs-away 1h": it is started again so much later.
+            "scs-away" => {
+                let away = parse_duration(&word()?)?;
+                world.now = world.now + away;
+                world.restart_scs();
+            }
             "restart-scs-forgetful" => world.restart_scs_forgetful(),
             "restart-scs-with" => world.restart_scs_with_file(file(&word()?)?),
             "apply" => world.apply(file(&word()?)?),
@@ -163,6 +169,19 @@ impl goldenscript::Runner for Script {
             "end-maintenance" => {
                 forget(world.order(OperatorOrder::EndMaintenance { pair: pair("sip") }, "alice", "done"));
             }
+            // "drill 1h", "drill 1h back", "drill 1h daily": a drill of the pair in an hour.
+            "drill" => {
+                let at = world.now + parse_duration(&word()?)?;
+                let more: Vec<String> = std::iter::from_fn(|| word().ok()).collect();
+                let (back, daily) = (more.iter().any(|w| w == "back"), more.iter().any(|w| w == "daily"));
+                let plan = DrillPlan { at, every_days: daily.then_some(1), back };
+                let order = OperatorOrder::ScheduleDrill { pair: pair("sip"), plan };
+                forget(world.order(order, "alice", "practice"));
+            }
+            "remove-drill" => {
+                let order = OperatorOrder::RemoveDrill { pair: pair("sip"), number: word()?.parse()? };
+                forget(world.order(order, "alice", "enough"));
+            }
             "status" => return status(world),
             unknown => return Err(format!("unknown command {unknown}").into()),
         }
@@ -275,6 +294,12 @@ fn status(world: &World) -> Result<String, Box<dyn Error>> {
             let left = maintenance.until.since(world.now).as_secs();
             writeln!(text, "  maintenance by {}, {left} s left: {}", maintenance.by, maintenance.reason)?;
         }
+        for drill in p.drills {
+            let at =
+                drill.at.map_or("over".to_owned(), |at| format!("in {} s", at.since(world.now).as_secs()));
+            let last = drill.last.map_or(String::new(), |l| format!("; last {:?}: {}", l.result, l.text));
+            writeln!(text, "  drill {} {at}{last}", drill.number)?;
+        }
         writeln!(text, "  next: {}", p.next)?;
     }
     Ok(text)
@@ -359,6 +384,10 @@ scripts! {
     inquiry_that_fails_is_asked_again_after_a_pause
     maintenance_holds_failback_and_the_flap_count
     maintenance_survives_the_scs_and_ends_by_itself
+    drill_there_and_back
+    drill_is_skipped_with_the_reason
+    drill_that_does_not_go_well
+    drill_survives_the_scs
     what_if_all_is_well
     what_if_the_backup_is_away
     what_if_it_is_frozen

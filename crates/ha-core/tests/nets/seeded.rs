@@ -3,7 +3,7 @@
 
 use crate::world::{World, app, host, pair};
 use domain::{AppStatus, Cause, VipAddress};
-use ha_core::OperatorOrder;
+use ha_core::{DrillPlan, OperatorOrder};
 use std::time::Duration;
 
 const CLUSTER: &str = include_str!("world/cluster.toml");
@@ -84,7 +84,7 @@ fn fault(world: &mut World, random: &mut Random) {
     let a = app(if random.below(2) == 0 { "sip1" } else { "sip2" });
     let h = host(if random.below(2) == 0 { "host1" } else { "host2" });
     let vip: VipAddress = "192.0.2.100/24".parse().unwrap();
-    match random.below(22) {
+    match random.below(23) {
         0..=2 => world.kill(&a),
         3..=5 => world.restart(&a),
         6..=7 => world.cut(&h),
@@ -130,7 +130,15 @@ fn fault(world: &mut World, random: &mut Random) {
                 });
             }
         }
-        _ => unreachable!("below(22)"),
+        22 => {
+            let plan = DrillPlan {
+                at: world.now + Duration::from_millis(1 + random.below(5_000)),
+                every_days: (random.below(2) == 0).then_some(1),
+                back: random.below(2) == 0,
+            };
+            forget(world.order(OperatorOrder::ScheduleDrill { pair: pair("sip"), plan }, "alice", ""));
+        }
+        _ => unreachable!("below(23)"),
     }
 }
 

@@ -105,6 +105,9 @@ pub struct NewLink {
     pub user: Name,
     /// Path of the page with it: `/#/password/...`, below the address of the web port. Shown this once.
     pub path: String,
+    /// The same with the address of the web port; none: there is no web port.
+    #[serde(default)]
+    pub url: Option<String>,
     /// When it can no longer be used.
     pub expires: Micros,
 }

@@ -314,5 +314,5 @@ fn show_link(link: &NewLink, out: &Out) -> Result<(), Failure> {
     }
     let until = out.look.time(link.expires);
     out.remark(&format!("{} sets a password by this page of the web port, once, until {until}:", link.user));
-    out.line(&link.path)
+    out.line(link.url.as_deref().unwrap_or(&link.path))
 }

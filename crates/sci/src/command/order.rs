@@ -185,7 +185,7 @@ pub(super) async fn post(
     say(&client.post(path, body).await?, out)
 }
 
-fn say(accepted: &Accepted, out: &Out) -> Result<Exit, Failure> {
+pub(super) fn say(accepted: &Accepted, out: &Out) -> Result<Exit, Failure> {
     if out.json {
         out.json(accepted)?;
     } else {

@@ -50,16 +50,7 @@ pub(super) async fn hosts(client: &Client, out: &Out) -> Result<Exit, Failure> {
     } else {
         // The status, for its time: what is "now" is the SCS's to say.
         let status: api::Status = client.get("/status", &()).await?;
-        let lines: Vec<_> = status
-            .view
-            .hosts
-            .iter()
-            .map(|host| api::HostLine {
-                host: host.clone(),
-                figures: status.figures.get(&host.name).cloned(),
-            })
-            .collect();
-        out.text(&render::hosts(&lines, status.view.at, &out.look))?;
+        out.text(&render::hosts(&status.host_lines(), status.view.at, &out.look))?;
     }
     Ok(Exit::Done)
 }

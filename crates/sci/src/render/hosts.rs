@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Agents send figures every few seconds; older ones are shown as what they are.
 const STALE: Duration = Duration::from_secs(30);
+/// A certificate that ends within this is worth a colour.
+const SOON: Duration = Duration::from_secs(30 * 86_400);
 /// A stall of the agent that is worth a colour.
 const LONG_STALL_US: u64 = 10_000;
 
@@ -15,14 +17,33 @@ const LONG_STALL_US: u64 = 10_000;
 #[must_use]
 pub fn hosts(lines: &[HostLine], now: Micros, look: &Look) -> String {
     let mut table = Table::new(&[
-        "HOST", "STATUS", "SINCE", "RELEASE", "CPU", "MEMORY", "LOAD", "AGENT", "STALL", "RIGHTS", "PUT BACK",
+        "HOST",
+        "STATUS",
+        "SINCE",
+        "RELEASE",
+        "CERTIFICATE",
+        "CPU",
+        "MEMORY",
+        "LOAD",
+        "AGENT",
+        "STALL",
+        "RIGHTS",
+        "PUT BACK",
     ]);
-    for HostLine { host, figures } in lines {
+    for HostLine { host, figures, certificate } in lines {
         let mut row = vec![
             cell(host.name.as_str()),
             painted(host.status.to_string(), paint_of(host.status)),
             cell(format!("{} ago", roughly(now.since(host.since)))),
             cell(if host.release.is_empty() { "-".to_owned() } else { clean(&host.release) }),
+            certificate.as_ref().map_or_else(
+                || cell("-"),
+                |known| {
+                    let soon = known.until < now + SOON;
+                    let text = format!("until {}", look.date(known.until));
+                    painted(text, if soon { Paint::Warning } else { Paint::Plain })
+                },
+            ),
         ];
         match figures {
             Some(FiguresAt { received_at, figures }) if now.since(*received_at) < STALE => {

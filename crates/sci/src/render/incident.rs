@@ -17,7 +17,7 @@ pub fn incidents(incidents: &[Incident], look: &Look) -> String {
             number(incident.id.0.to_string()),
             cell(look.time(incident.begun)),
             cell(incident.pair.as_str()),
-            cell(incident.kind.to_string()),
+            cell(incident.title()),
             cell(incident.from.as_ref().map_or("-", |from| from.as_str())),
             cell(incident.to.as_str()),
             number(took),
@@ -31,7 +31,7 @@ pub fn incidents(incidents: &[Incident], look: &Look) -> String {
 #[must_use]
 pub fn incident(incident: &Incident, look: &Look) -> String {
     let mut out = String::new();
-    let heading = format!("Incident {}: {} of pair {}", incident.id.0, incident.kind, incident.pair);
+    let heading = format!("Incident {}: {} of pair {}", incident.id.0, incident.title(), incident.pair);
     // Writing to a string does not fail, here and below.
     let _ = writeln!(out, "{}", look.paint(Paint::Heading, &heading));
     let mut line = |name: &str, text: &str| {

@@ -145,7 +145,7 @@ fn report(incident: &Incident, cluster: &str, look: &Look) -> Report {
     // They are kept as they came to the SCS's knowledge; each has the time at which it was so where it was seen.
     steps.sort_by_key(|step| step.at);
     Report {
-        title: format!("Incident {}: {}", incident.id.0, incident.kind),
+        title: format!("Incident {}: {}", incident.id.0, incident.title()),
         facts,
         figures: figures(incident),
         seen: steps.into_iter().map(|step| seen(step, begun, look)).collect(),

@@ -2,7 +2,7 @@
 
 use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
-use crate::api::{HostLine, Status};
+use crate::api::Status;
 use domain::{AppStatus, HostStatus, Micros, RunMode};
 use ha_core::{AppView, LeaseView, Maintenance, MemberView, PairView, StandbyView, View, VipView};
 use scs::store::AlarmRecord;
@@ -36,13 +36,8 @@ pub fn status(status: &Status, look: &Look) -> String {
         let _ = writeln!(out, "\n{}", look.paint(Paint::Heading, "Applications outside pairs"));
         out.push_str(&applications(&alone, look));
     }
-    let lines: Vec<HostLine> = view
-        .hosts
-        .iter()
-        .map(|host| HostLine { host: host.clone(), figures: status.figures.get(&host.name).cloned() })
-        .collect();
     let _ = writeln!(out, "\n{}", look.paint(Paint::Heading, "Hosts"));
-    out.push_str(&hosts(&lines, view.at, look));
+    out.push_str(&hosts(&status.host_lines(), view.at, look));
     if view.alarms.is_empty() {
         let _ = writeln!(out, "\n{}", look.paint(Paint::Good, "No active alarms"));
     } else {

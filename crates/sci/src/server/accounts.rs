@@ -144,7 +144,7 @@ pub(super) async fn add_user(
     let secret = api.door.secret()?;
     let now = wall_clock();
     let link = change(&api, &caller, what, &reason, |all| all.add_user(&name, role, &secret, now)).await?;
-    Ok(Json(new_link(name, &secret, link.expires)))
+    Ok(Json(new_link(&api, name, &secret, link.expires)))
 }
 
 pub(super) async fn password_link(
@@ -158,7 +158,7 @@ pub(super) async fn password_link(
     let now = wall_clock();
     let what = format!("make password link for user {name}");
     let link = change(&api, &caller, what, &reason, |all| all.password_link(&name, &secret, now)).await?;
-    Ok(Json(new_link(name, &secret, link.expires)))
+    Ok(Json(new_link(&api, name, &secret, link.expires)))
 }
 
 pub(super) async fn set_role(
@@ -286,8 +286,10 @@ pub(super) fn record(
     api.door.audit(AuditRecord { at: wall_clock(), who, from, what, reason, result });
 }
 
-fn new_link(user: Name, secret: &Secret, expires: Micros) -> NewLink {
-    NewLink { user, path: format!("/#/password/{}", secret.reveal()), expires }
+fn new_link(api: &Api, user: Name, secret: &Secret, expires: Micros) -> NewLink {
+    let path = format!("/#/password/{}", secret.reveal());
+    let url = api.web_address.as_ref().map(|address| format!("{address}{path}"));
+    NewLink { user, path, url, expires }
 }
 
 fn user_name(text: &str) -> Result<Name, Problem> {

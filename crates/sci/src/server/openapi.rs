@@ -101,6 +101,14 @@ pub(super) fn removes<A: JsonSchema, H: Handler<T, Api>, T: 'static>(
     }
 }
 
+/// `DELETE` that is an order, answered with 202 and an `A`.
+pub(super) fn revokes<A: JsonSchema, H: Handler<T, Api>, T: 'static>(
+    handler: H,
+    summary: &'static str,
+) -> Operation {
+    Operation { answer: Answer::Json(202, shape::<A>), ..removes::<A, H, T>(handler, summary) }
+}
+
 impl Operation {
     /// Takes bodies up to this size, bytes.
     pub(super) fn of_at_most(self, bytes: usize) -> Self {

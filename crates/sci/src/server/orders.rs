@@ -125,7 +125,7 @@ pub(super) async fn clear_alarm(
 
 /// Has an order carried out and audits it, whatever becomes of it. In a task of its own, because both must happen also
 /// when the client goes away meanwhile.
-async fn carry_out(
+pub(super) async fn carry_out(
     api: Api,
     caller: Caller,
     what: String,
@@ -165,7 +165,9 @@ fn in_scope(caller: &Caller, order: &OperatorOrder, view: &View) -> bool {
         OperatorOrder::SwitchOver { pair, .. }
         | OperatorOrder::Acknowledge { pair }
         | OperatorOrder::Maintain { pair, .. }
-        | OperatorOrder::EndMaintenance { pair } => Some(pair),
+        | OperatorOrder::EndMaintenance { pair }
+        | OperatorOrder::ScheduleDrill { pair, .. }
+        | OperatorOrder::RemoveDrill { pair, .. } => Some(pair),
         OperatorOrder::Start { app }
         | OperatorOrder::Stop { app, .. }
         | OperatorOrder::Restart { app, .. } => {

@@ -5,14 +5,14 @@ use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
-use super::openapi::{Document, Operation, orders, reads, removes, shows, streams, takes};
-use super::{accounts, calls, configuration, console, foresight, history, live, orders as order};
+use super::openapi::{Document, Operation, orders, reads, removes, revokes, shows, streams, takes};
+use super::{accounts, calls, configuration, console, drills, foresight, history, live, orders as order};
 use crate::api::{
-    Accepted, Alarms, ApplyConfiguration, Audit, AuditLine, Because, CallLine, CallPage, CallTrace,
-    ConfigurationText, Consequences, Done, FiguresAt, HostLine, Hosts, Incidents, LinkCode, LinkUse, Login,
-    MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewLink, NewRole, NewToken, NewUser, PREFIX,
-    PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver, TakeoverTimesOf,
-    Tokens, Users, Version,
+    Accepted, AgentCertificate, Alarms, ApplyConfiguration, Audit, AuditLine, Because, CallLine, CallPage,
+    CallTrace, ConfigurationText, Consequences, Done, Drills, FiguresAt, Hosts, Incidents, LinkCode, LinkUse,
+    Login, MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewDrill, NewLink, NewRole, NewToken, NewUser,
+    PREFIX, PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver,
+    TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -23,6 +23,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
+use control_link::Certificate;
 use domain::{AppName, Micros, NameError, PairName};
 use ha_core::{Incident, Plan};
 use scs::configuration::{InForce, Outlook, Revision};
@@ -50,6 +51,8 @@ pub(super) struct Api {
     pub(super) hub: Hub,
     pub(super) orders: Orders,
     pub(super) counters: Counters,
+    /// How the web port's address is written.
+    pub(super) web_address: Option<Arc<str>>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -120,6 +123,21 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/pairs/{pair}/maintenance/end",
             orders::<Because, Accepted, _, _>(order::end_maintenance, "The work on a pair is done"),
+        )
+        .at(
+            VIEWER,
+            "/pairs/{pair}/drills",
+            reads::<(), Drills, _, _>(drills::drills, "What is practised on a pair, and what came of it"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/drills",
+            orders::<NewDrill, Accepted, _, _>(drills::schedule, "Schedules a drill: a guarded switchover"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/drills/{number}",
+            revokes::<Accepted, _, _>(drills::remove, "Removes a drill"),
         )
         .at(
             VIEWER,
@@ -346,24 +364,28 @@ async fn version(State(api): State<Api>) -> Json<Version> {
 }
 
 async fn status(State(api): State<Api>) -> Json<Status> {
-    let figures = api.handle.figures();
-    Json(Status {
-        release: api.release.to_string(),
-        view: api.handle.view().as_ref().clone(),
-        figures: figures
-            .into_iter()
-            .map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures }))
-            .collect(),
-    })
+    Json(status_of(&api))
 }
 
 async fn hosts(State(api): State<Api>) -> Json<Hosts> {
-    let mut figures = api.handle.figures();
-    let line = |host: &ha_core::HostView| HostLine {
-        host: host.clone(),
-        figures: figures.remove(&host.name).map(|(received_at, figures)| FiguresAt { received_at, figures }),
-    };
-    Json(Hosts { hosts: api.handle.view().hosts.iter().map(line).collect() })
+    Json(Hosts { hosts: status_of(&api).host_lines() })
+}
+
+fn status_of(api: &Api) -> Status {
+    let figures = api.handle.figures().into_iter();
+    let certificates = api.handle.certificates().into_iter();
+    Status {
+        release: api.release.to_string(),
+        view: api.handle.view().as_ref().clone(),
+        figures: figures
+            .map(|(host, (received_at, figures))| (host, FiguresAt { received_at, figures }))
+            .collect(),
+        certificates: certificates
+            .map(|(host, Certificate { subject, from, until })| {
+                (host, AgentCertificate { subject, from, until })
+            })
+            .collect(),
+    }
 }
 
 #[derive(Deserialize, schemars::JsonSchema)]

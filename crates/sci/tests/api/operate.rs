@@ -3,8 +3,11 @@
 use crate::command::takeover;
 use crate::rendering::{NOON, PLAIN, golden, incident};
 use crate::world::{LIMIT, World, app, pair};
-use ha_core::{Consequence, Fault, Incident, IncidentId, IncidentKind, IncidentOutcome, Phase, Step};
-use sci::api::{Consequences, TakeoverTimesOf};
+use ha_core::{
+    Consequence, Drill, DrillResult, DrillRun, Fault, Incident, IncidentId, IncidentKind, IncidentOutcome,
+    Phase, Step,
+};
+use sci::api::{Consequences, Drills, TakeoverTimesOf};
 use sci::client::ClientError;
 use sci::render::{self, report};
 use sci::times::takeover_times;
@@ -209,4 +212,63 @@ fn a_maintenance_from_order_to_end() {
     let audit: Vec<_> = world.audit().into_iter().map(|record| record.what).collect();
     assert!(audit.iter().any(|what| what == "maintenance sip for 2h"), "{audit:?}");
     assert!(audit.iter().any(|what| what == "end maintenance sip"), "{audit:?}");
+}
+
+#[test]
+fn a_drill_from_order_to_removal() {
+    let world = World::new();
+    let scs = format!("unix:{}", world.socket.display());
+    let drills = |view: &ha_core::View| view.pairs[0].drills.clone();
+    assert_eq!(takeover("drill", &scs), ExitCode::SUCCESS, "there is none");
+    let add = "drill add sip --at 2h --every 7d --back --reason practice";
+    assert_eq!(takeover(add, &scs), ExitCode::SUCCESS);
+    world.until("a drill is listed", |view| !drills(view).is_empty());
+    let [drill] = &drills(&world.handle.view())[..] else { panic!("one drill") };
+    assert_eq!((drill.number, drill.every_days, drill.back), (1, Some(7), true));
+    assert_eq!(drill.reason, "practice");
+    let told: Drills = world.run(async { world.client.get("/pairs/sip/drills", &()).await.unwrap() });
+    assert_eq!((told.pair, &told.drills[..]), (pair("sip"), std::slice::from_ref(drill)));
+    assert_eq!(takeover("drill --json", &scs), ExitCode::SUCCESS);
+    for refused in
+        ["drill add sip --at 500d", "drill add pbx --at 2h", "drill --pair pbx", "drill remove sip 9"]
+    {
+        assert_eq!(takeover(refused, &scs), ExitCode::from(1), "{refused}");
+    }
+    assert_eq!(takeover("drill remove sip 1", &scs), ExitCode::SUCCESS);
+    world.until("none is listed", |view| drills(view).is_empty());
+    let audit: Vec<_> = world.audit().into_iter().map(|record| record.what).collect();
+    assert!(
+        audit
+            .iter()
+            .any(|what| what.starts_with("drill sip at 2") && what.ends_with("Z every 7 days and back"))
+    );
+    assert!(audit.iter().any(|what| what == "remove drill 1 of sip"), "{audit:?}");
+}
+
+#[test]
+fn drills_as_people_read_them() {
+    let drill = |number, at, every_days, last| Drill {
+        number,
+        at,
+        every_days,
+        back: number == 1,
+        by: "ann".to_owned(),
+        reason: if number == 1 { "weekly practice".to_owned() } else { String::new() },
+        last,
+    };
+    let run = |result, text: &str| {
+        Some(DrillRun { at: NOON, result, text: text.to_owned(), incident: Some(IncidentId(7)) })
+    };
+    let later = NOON + Duration::from_secs(3_600);
+    let why = "alarm 3 is active: application-failure: sip2";
+    let all = [Drills {
+        pair: pair("sip"),
+        drills: vec![
+            drill(1, Some(later), Some(7), run(DrillResult::Passed, "sip2 served, and sip1 serves again")),
+            drill(2, None, None, run(DrillResult::Skipped, why)),
+            drill(3, Some(later), None, None),
+        ],
+    }];
+    golden("drills.txt", &render::drills(&all, &PLAIN));
+    assert_eq!(render::drills(&[], &PLAIN), "no drills are scheduled\n");
 }

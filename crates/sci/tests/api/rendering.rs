@@ -10,7 +10,7 @@ use ha_core::{
     MemberView, PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
-use sci::api::{CallLine, CallPage, FiguresAt, Status};
+use sci::api::{AgentCertificate, CallLine, CallPage, FiguresAt, Status};
 use sci::health::health;
 use sci::render::{self, Look};
 use scs::store::AlarmRecord;
@@ -71,6 +71,7 @@ fn pair() -> PairView {
         next: "if sip1 fails, sip2 takes over".to_owned(),
         frozen: false,
         maintenance: None,
+        drills: Vec::new(),
         incident: None,
         members: vec![
             member(1, AppStatus::Started, Some(RunMode::Primary), Ok(())),
@@ -138,6 +139,11 @@ pub fn well() -> Status {
     };
     let fresh = FiguresAt { received_at: NOON - seconds(2), figures: figures.clone() };
     let limited = HostFigures { real_time: false, longest_stall_us: 12_345, watchdog_s: 10, ..figures };
+    let certificate = AgentCertificate {
+        subject: "CN=agent host1".to_owned(),
+        from: NOON - seconds(86_400),
+        until: NOON + seconds(90 * 86_400),
+    };
     let other = FiguresAt { received_at: NOON - seconds(3), figures: limited };
     Status {
         release: "0.1.0".to_owned(),
@@ -151,6 +157,7 @@ pub fn well() -> Status {
             alarms: Vec::new(),
         },
         figures: BTreeMap::from([("host1".parse().unwrap(), fresh), ("host2".parse().unwrap(), other)]),
+        certificates: BTreeMap::from([("host1".parse().unwrap(), certificate)]),
     }
 }
 
@@ -198,6 +205,7 @@ pub fn incident() -> Incident {
         epoch: Epoch(12),
         reason: "sip2 failed: the process was ended by signal 9".to_owned(),
         ordered_by: String::new(),
+        drill: None,
         begun: NOON,
         unnoticed_us: 0,
         ended: Some(NOON + micros(2_345)),

@@ -81,9 +81,13 @@ fn a_client_talks_to_no_impostor() {
     // An agent of the same cluster in the place of the SCS.
     let unix = sci::server::bind_unix(&directory.join("impostor.sock")).unwrap();
     let tls = Some((listener, identity(directory, Role::Agent, "host1")));
-    let _impostor =
-        sci::server::serve(world.handle.clone(), sci::server::Listeners { unix, tls, web: None }, None, "0")
-            .unwrap();
+    let _impostor = sci::server::serve(
+        world.handle.clone(),
+        sci::server::Listeners { unix, tls, web: None, web_address: None },
+        None,
+        "0",
+    )
+    .unwrap();
     let ann = client(address, identity(directory, Role::Operator, "ann"));
     let error = world.run(async { ann.get::<Version>("/version", &()).await.unwrap_err() });
     assert!(error.to_string().contains("agent host1, not an SCS"), "{error}");

@@ -142,6 +142,11 @@ async fn root(world: &World, browser: &Browser) -> Browser {
 async fn user(root: &Browser, name: &str, role: &str) -> Browser {
     let made = root.ask("POST", "/users", json!({ "name": name, "role": role })).await;
     let link: NewLink = made.json();
+    assert_eq!(
+        link.url,
+        Some(format!("https://scs:7443{}", link.path)),
+        "as the web port's address is written"
+    );
     root.enter(name, link.path.strip_prefix("/#/password/").unwrap()).await
 }
 
@@ -455,7 +460,7 @@ fn what_was_made_is_there_after_a_restart() {
     assert!(kept.contains("root") && !kept.contains(secret) && !kept.contains(PASSWORD));
     // The next server reads the same store.
     let unix = sci::server::bind_unix(&world.directory.path().join("again.sock")).unwrap();
-    let listeners = sci::server::Listeners { unix, tls: None, web: None };
+    let listeners = sci::server::Listeners { unix, tls: None, web: None, web_address: None };
     let again = sci::server::serve(world.handle.clone(), listeners, None, "0").unwrap();
     assert!(again.first_link().is_none(), "there is an administrator");
 }

@@ -109,7 +109,12 @@ impl World {
         let core = std::thread::spawn(move || core.run(&asked, &received));
         let socket = directory.path().join("run/scs.sock");
         let (tls, web) = ports(directory.path());
-        let listeners = Listeners { unix: bind_unix(&socket).unwrap(), tls, web };
+        let listeners = Listeners {
+            unix: bind_unix(&socket).unwrap(),
+            tls,
+            web,
+            web_address: Some("https://scs:7443".to_owned()),
+        };
         let server = Some(serve(handle.clone(), listeners, collector, "0.1.0").unwrap());
         let client = Client::new(Target::Unix(socket.clone()));
         let first_link = server.as_ref().and_then(Server::first_link).map(Secret::reveal);

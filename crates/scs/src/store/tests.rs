@@ -33,6 +33,7 @@ fn incident(id: u64, ended: Option<u64>) -> Incident {
         epoch: Epoch(id),
         reason: "sip2 failed".to_owned(),
         ordered_by: String::new(),
+        drill: None,
         begun: Micros(id),
         unnoticed_us: 0,
         ended: ended.map(Micros),

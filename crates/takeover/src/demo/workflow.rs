@@ -255,6 +255,7 @@ pub(super) mod tests {
             epoch: Epoch(2),
             reason: String::new(),
             ordered_by: String::new(),
+            drill: None,
             begun,
             unnoticed_us: 0,
             ended: Some(begun + Duration::from_millis(1)),

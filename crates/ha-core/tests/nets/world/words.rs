@@ -19,6 +19,8 @@ pub fn brief_order(order: &OperatorOrder) -> String {
         OperatorOrder::Acknowledge { pair } => format!("acknowledge {pair}"),
         OperatorOrder::Maintain { pair, .. } => format!("maintenance of {pair}"),
         OperatorOrder::EndMaintenance { pair } => format!("end the maintenance of {pair}"),
+        OperatorOrder::ScheduleDrill { pair, .. } => format!("drill of {pair}"),
+        OperatorOrder::RemoveDrill { pair, number } => format!("no drill {number} of {pair}"),
         OperatorOrder::ClearAlarm { number } => format!("clear alarm {number}"),
     }
 }
