@@ -11,6 +11,7 @@ mod single;
 mod twos;
 mod verification;
 mod watch;
+mod withheld;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         verification::a_role_change_is_complete_when_the_network_says_so,
         verification::a_stranger_with_the_address_is_told_of,
         verification::a_neighbour_that_was_misled_is_put_right,
+        withheld::until_the_old_holder_has_heard,
+        withheld::until_an_operator_says_that_it_is_switched_off,
     ];
     let many =
         e2e::stories![twos::of_all_kinds, twos::healed_at_every_moment_of_a_takeover, twos::at_random,];
