@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         single::agent_killed_for_good,
         single::server_and_agent_killed,
         single::scs_killed,
+        single::what_is_guaranteed_is_shown,
         single::server_killed_while_the_scs_is_away,
         single::scs_and_host_lost_until_the_host_is_back,
         single::scs_and_host_lost_until_the_scs_is_back,

@@ -105,6 +105,45 @@ pub fn scs_killed(_: &mut Lab) -> anyhow::Result<()> {
     moves_nothing(&[What::ScsKilled])
 }
 
+/// Status says what is guaranteed at this moment, and by whom, and what follows from the profile.
+pub fn what_is_guaranteed_is_shown(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
+    let shows = |site: &Site, words: &[&str]| {
+        let mut said = String::new();
+        let result = wait_until("status to say so", || {
+            said = String::from_utf8(site.command(&["status"])?.output()?.stdout)?;
+            Ok(words.iter().all(|word| said.contains(word)))
+        });
+        result.with_context(|| format!("{words:?} is not said by {said}"))
+    };
+    let whole = [
+        "host1, epoch 2, confirmed by 2 of 2 other voters, ",
+        " of 450 ms left at ",
+        "lease and gate: never two hosts answer; any single loss is survived",
+        "served again within 552 ms",
+    ];
+    shows(&site, &whole)?;
+    // Of a host that it does not hear the SCS knows nothing.
+    let lost = [
+        (What::FromPeer, "one more loss ends service (1 of 2 other voters confirms)"),
+        (What::FromScs, "nobody that is heard of holds it"),
+    ];
+    for (what, said) in lost {
+        let row = last_row(&site.api()?)?;
+        first(what).begin(&mut site)?;
+        shows(&site, &[said])?;
+        if what == What::FromPeer {
+            tells(&site.api()?, row, &[(events::BACKING_LOW, "")])?;
+        }
+        first(what).end(&mut site)?;
+        shows(&site, &whole)?;
+        if what == What::FromPeer {
+            tells(&site.api()?, row, &[(events::BACKING_FULL, "")])?;
+        }
+    }
+    Ok(())
+}
+
 /// The peer takes over what it knows of, and the SCS learns of it, with its true time.
 pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
     with_a_peer_that_stands_by(killed_while_the_scs_is_away)
