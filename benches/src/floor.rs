@@ -70,14 +70,24 @@ pub fn tell_by_file(server: u32, file: &Path) -> anyhow::Result<()> {
     std::fs::write(file, "1\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// The least that renewing one pair's lease can cost its holder: every so often one datagram to each of the two other voters, and
-/// their answers read. Never ends by itself.
+/// What the process that renews does about the voters' answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Answers {
+    /// Each wakes it, as a lease that hangs on them needs it.
+    AsTheyCome,
+    /// They are read when it wakes for the next round: less than any product can do, which would know too late.
+    InTheNextRound,
+}
+
+/// The least that renewing one pair's lease can cost its holder: every so often one datagram to each of the other voters, and
+/// their answers read; without voters, what waking up costs. Never ends by itself.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn renew(every: Duration, ask: &[SocketAddr]) -> anyhow::Result<()> {
+pub fn renew(every: Duration, answers: Answers, ask: &[SocketAddr]) -> anyhow::Result<()> {
     become_real_time(PRIORITY);
     let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_nonblocking(answers == Answers::InTheNextRound)?;
     say_ready()?;
     let mut answer = [0; DATAGRAM];
     let mut next = Instant::now();
@@ -86,9 +96,21 @@ pub fn renew(every: Duration, ask: &[SocketAddr]) -> anyhow::Result<()> {
         for voter in ask {
             socket.send_to(&[0; DATAGRAM], voter)?;
         }
-        while let Some(left) = next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            socket.set_read_timeout(Some(left))?;
-            let _ = socket.recv(&mut answer); // an error: time is up
+        match answers {
+            Answers::AsTheyCome => {
+                while let Some(left) =
+                    next.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+                {
+                    socket.set_read_timeout(Some(left))?;
+                    let _ = socket.recv(&mut answer); // an error: time is up
+                }
+            }
+            Answers::InTheNextRound => {
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                for _ in ask {
+                    let _ = socket.recv(&mut answer); // an error: it is lost
+                }
+            }
         }
     }
 }

@@ -62,7 +62,7 @@ enum Benchmark {
     Busy,
     /// (A part of the benchmark `renewal`, which starts it itself)
     #[command(hide = true)]
-    RenewalFloor { every_ms: u64, ask: Vec<SocketAddr> },
+    RenewalFloor { every_ms: u64, answers: floor::Answers, ask: Vec<SocketAddr> },
     /// (A part of the benchmark `renewal`, which starts it itself)
     #[command(hide = true)]
     RenewalEcho { listen: SocketAddr },
@@ -94,7 +94,9 @@ fn run(benchmark: &Benchmark) -> anyhow::Result<ExitCode> {
         Benchmark::FloorStandby { listen } => floor::stand_by(*listen, &vip, &on)?,
         Benchmark::TellByFile { server, file } => floor::tell_by_file(*server, file)?,
         Benchmark::Busy => busy::spin(),
-        Benchmark::RenewalFloor { every_ms, ask } => floor::renew(Duration::from_millis(*every_ms), ask)?,
+        Benchmark::RenewalFloor { every_ms, answers, ask } => {
+            floor::renew(Duration::from_millis(*every_ms), *answers, ask)?;
+        }
         Benchmark::RenewalEcho { listen } => floor::echo(*listen)?,
         Benchmark::ApiLoad(arguments) => api::run_load(arguments)?,
     }

@@ -1,6 +1,5 @@
-//! `bench renewal`: what leases cost in processor time while nothing happens, by number of pairs and profile. Beside
-//! it what cannot be
-//! had for less (`floor::renew`), and keepalived with one advert in the same interval.
+//! `bench renewal`: what leases cost in processor time while nothing happens, by number of pairs and profile. Beside it what
+//! cannot be had for less (`floor::renew`), in steps, and keepalived with one advert in the same interval.
 
 use crate::keepalived::{self, Keepalived, Tuning};
 use crate::report::Budget;
@@ -59,7 +58,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let time = Duration::from_secs(arguments.seconds);
     let mut cases = Vec::new();
     if arguments.only.as_deref() != Some("normal") {
-        cases.push(floor(&binary, time)?);
+        cases.push(floors(&binary, time)?);
         if let Some((program, _)) = keepalived::find()? {
             cases.push(theirs(&binary, &program, time)?);
         }
@@ -106,17 +105,27 @@ fn measure(binary: &Path, profile: &'static str, pairs: u32, time: Duration) -> 
     Ok(Case { what: format!("takeover, profile {profile}, {pairs} pairs"), pairs, costs, budgets })
 }
 
-/// One datagram to each of two other voters every 10 ms, and their answers.
-fn floor(binary: &Path, time: Duration) -> anyhow::Result<Case> {
+/// At the same time: a process that wakes up every 10 ms; one that also sends a datagram to each of two other voters, and reads
+/// their answers when it wakes up next; and one that their answers wake.
+fn floors(binary: &Path, time: Duration) -> anyhow::Result<Case> {
     let servers = Servers::start(binary, "floor")?;
-    let [first, second] = ["192.0.2.12:7999", "192.0.2.12:7998"].map(str::to_owned);
+    let voters = ["192.0.2.12:7999", "192.0.2.12:7998"].map(str::to_owned);
     let echo = |at: &String| servers.helper(1, &["renewal-echo".to_owned(), at.clone()]);
-    let mut voters = [echo(&first)?, echo(&second)?];
-    let mut holder = servers.helper(0, &["renewal-floor".to_owned(), "10".to_owned(), first, second])?;
+    let mut echoes = [echo(&voters[0])?, echo(&voters[1])?];
+    let holder = |answers: &str, ask: &[String]| {
+        let arguments = ["renewal-floor", "10", answers].map(str::to_owned);
+        servers.helper(0, &[&arguments[..], ask].concat())
+    };
+    let mut holders = [
+        ("a timer alone", holder("in-the-next-round", &[])?),
+        ("answers read 10 ms later", holder("in-the-next-round", &voters)?),
+        ("answers read as they come", holder("as-they-come", &voters)?),
+    ];
     eprintln!("the floor: {} s", time.as_secs());
-    let costs = resources::measure(&[("holder", holder.id()), ("voter", voters[0].id())], time)?;
-    end(&mut holder)?;
-    voters.iter_mut().try_for_each(end)?;
+    let processes = holders.each_ref().map(|(what, holder)| (*what, holder.id()));
+    let costs = resources::measure(&processes, time)?;
+    holders.iter_mut().try_for_each(|(_, holder)| end(holder))?;
+    echoes.iter_mut().try_for_each(end)?;
     Ok(Case { what: "floor, every 10 ms, 1 pair".to_owned(), pairs: 1, costs, budgets: Vec::new() })
 }
 
@@ -176,7 +185,7 @@ fn text(cases: &[Case]) -> String {
             let resident = cost.resident_kib as f64 / 1024.0;
             let _ = writeln!(
                 text,
-                "  {:<22} {:>7.2} % {per_pair:>8.3} % per pair {resident:>8.1} MiB resident",
+                "  {:<26} {:>7.2} % {per_pair:>8.3} % per pair {resident:>8.1} MiB resident",
                 cost.what, cost.core_percent
             );
         }

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         takeovers::ringing_calls_are_answered_after_a_killed_server,
         takeovers::ringing_calls_are_cancelled_after_a_killed_server,
         takeovers::calls_go_on_while_the_role_moves,
+        takeovers::a_forced_switchover_loses_what_the_backup_lacks,
         takeovers::a_backup_that_was_restarted_has_all_calls_again,
         moments::a_killed_server,
         moments::a_server_that_hangs,

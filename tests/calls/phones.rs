@@ -58,11 +58,18 @@ pub fn site_with_settings(more: &str) -> anyhow::Result<Site> {
 /// It does not come up.
 pub fn site() -> anyhow::Result<Site> {
     let site = site_with_settings("")?;
-    let proof = ["-au", "callee", "-ap", "secret", "-auth_uri", VIP];
-    let mut phone =
-        Sipp::begin(&site, "phone", CALLEE, &[&["-s", "callee", "-m", "1"], &proof[..]].concat())?;
-    phone.succeeds().context("the callee cannot register")?;
+    register(&site, "callee", CALLEE)?;
     Ok(site)
+}
+
+/// Registers a user at this port of the clients' host.
+///
+/// # Errors
+/// It does not succeed.
+pub fn register(site: &Site, user: &str, port: u16) -> anyhow::Result<()> {
+    let arguments = ["-s", user, "-m", "1", "-au", user, "-ap", "secret", "-auth_uri", VIP];
+    let mut phone = Sipp::begin(site, "phone", port, &arguments)?;
+    phone.succeeds().with_context(|| format!("{user} cannot register"))
 }
 
 /// A SIPp at work.

@@ -1,11 +1,14 @@
 //! What happens to the primary while its calls are under way.
 
-use crate::phones::{Calls, recorded, records, site, standby, told_since};
-use anyhow::ensure;
-use e2e::{LIMIT, other, wait_until, whole};
+use crate::phones::{CALLER, Calls, recorded, records, register, site, standby, told_since};
+use anyhow::{Context, ensure};
+use domain::events;
+use e2e::{LIMIT, clean_takeover, epoch, last_row, other, tells, wait_until, whole};
+use ha_core::Plan;
 use netlab::Lab;
 use nix::sys::signal::Signal;
-use rehearsal::{AGENT_HOSTS, Site};
+use rehearsal::{AGENT_HOSTS, Site, VIP};
+use std::process::Stdio;
 use std::time::Duration;
 
 const MANY: u32 = 50;
@@ -91,6 +94,60 @@ pub fn calls_go_on_while_the_role_moves(_: &mut Lab) -> anyhow::Result<()> {
     ensure!(takeovers >= 20, "only {takeovers} takeovers during {CALLS} calls");
     calls.succeed()?;
     recorded(&site, CALLS as usize)
+}
+
+/// A backup that does not hear the primary lacks what comes from then on: a switchover to it is refused, unless an operator
+/// insists, and then just that is lost.
+pub fn a_forced_switchover_loses_what_the_backup_lacks(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = site()?;
+    let (api, prober, begun) = (site.api()?, site.prober()?, netlab::now());
+    ensure!(prober.await_answer("sip1", begun, LIMIT), "sip1 does not answer");
+    wait_until("the backup to have the registration", || Ok(standby(&site, "sip2")?.registered == 1))?;
+    let [first, second] = AGENT_HOSTS;
+    site.lab.block_between(first, second, true)?;
+    let plan = || -> anyhow::Result<Plan> { api.get("/pairs/sip/plan") };
+    wait_until("the plan to say that the backup lacks something", || Ok(!plan()?.passes(false)))
+        .with_context(|| site.logs())?;
+    let failed = plan()?.checks.into_iter().filter(|check| !check.passed).collect::<Vec<_>>();
+    ensure!(failed.len() == 1 && failed[0].may_be_forced, "not what may be forced alone: {failed:#?}");
+    register(&site, "caller", CALLER)?;
+    wait_until("the primary to have both registrations", || Ok(standby(&site, "sip1")?.registered == 2))?;
+
+    let epoch_before = epoch(&api)?;
+    let refused = site.command(&["switchover", "sip", "--yes"])?.output()?;
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    ensure!(refused.status.code() == Some(1), "not refused but {}: {said}", refused.status);
+    ensure!(
+        said.contains("FAIL  sip2 has what sip1 has") && said.contains("`--force`"),
+        "not told why, and what can be done: {said}"
+    );
+    ensure!(epoch(&api)? == epoch_before && site.holders(VIP)? == [first], "something was done all the same");
+
+    let row = last_row(&api)?;
+    let mut forced = site.command(&["switchover", "sip", "--yes", "--force", "--reason", "it must be"])?;
+    let forced = forced.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not serve\n{}", site.logs());
+    tells(&api, row, &[(events::NOW_PRIMARY, "sip2")])?;
+    clean_takeover("forced switchover", &prober.observe(begun), "sip1", "sip2")?;
+    // It is complete when host1, which asks who has the VIPs, is answered.
+    site.lab.block_between(first, second, false)?;
+    let done = forced.wait_with_output()?;
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    ensure!(
+        done.status.success(),
+        "the forced switchover ended with {}: {said}\n{}",
+        done.status,
+        site.logs()
+    );
+    whole(&site, "sip2")?;
+    // What the new primary has is what counts.
+    let since = api.view()?.at;
+    for app in ["sip1", "sip2"] {
+        wait_until("both to tell what they have", || Ok(told_since(&site, app, since)?.is_some()))?;
+        let registered = standby(&site, app)?.registered;
+        ensure!(registered == 1, "{app} has {registered} registrations and not the one that was copied");
+    }
+    Ok(())
 }
 
 pub fn a_backup_that_was_restarted_has_all_calls_again(_: &mut Lab) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ mod single;
 mod twos;
 mod verification;
 mod watch;
+mod withheld;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         single::agent_killed_for_good,
         single::server_and_agent_killed,
         single::scs_killed,
+        single::what_is_guaranteed_is_shown,
         single::server_killed_while_the_scs_is_away,
         single::scs_and_host_lost_until_the_host_is_back,
         single::scs_and_host_lost_until_the_scs_is_back,
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         verification::a_role_change_is_complete_when_the_network_says_so,
         verification::a_stranger_with_the_address_is_told_of,
         verification::a_neighbour_that_was_misled_is_put_right,
+        withheld::until_the_old_holder_has_heard,
+        withheld::until_an_operator_says_that_it_is_switched_off,
     ];
     let many =
         e2e::stories![twos::of_all_kinds, twos::healed_at_every_moment_of_a_takeover, twos::at_random,];

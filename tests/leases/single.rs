@@ -4,6 +4,7 @@ use crate::faults::{Fault, What};
 use crate::watch::Watch;
 use anyhow::{Context, ensure};
 use domain::events;
+use e2e::alone::{Without, taken_without_scs, with_a_peer_that_stands_by};
 use e2e::{
     LIMIT, binary, last_row, next_incident, ordinary_site, site_with, started, tells, told, wait_until,
     whole, whole_again,
@@ -104,12 +105,54 @@ pub fn scs_killed(_: &mut Lab) -> anyhow::Result<()> {
     moves_nothing(&[What::ScsKilled])
 }
 
+/// Status says what is guaranteed at this moment, and by whom, and what follows from the profile.
+pub fn what_is_guaranteed_is_shown(_: &mut Lab) -> anyhow::Result<()> {
+    let mut site = ordinary_site()?;
+    let shows = |site: &Site, words: &[&str]| {
+        let mut said = String::new();
+        let result = wait_until("status to say so", || {
+            said = String::from_utf8(site.command(&["status"])?.output()?.stdout)?;
+            Ok(words.iter().all(|word| said.contains(word)))
+        });
+        result.with_context(|| format!("{words:?} is not said by {said}"))
+    };
+    let whole = [
+        "host1, epoch 2, confirmed by 2 of 2 other voters, ",
+        " of 450 ms left at ",
+        "lease and gate: never two hosts answer; any single loss is survived",
+        "served again within 552 ms",
+    ];
+    shows(&site, &whole)?;
+    // Of a host that it does not hear the SCS knows nothing.
+    let lost = [
+        (What::FromPeer, "one more loss ends service (1 of 2 other voters confirms)"),
+        (What::FromScs, "nobody that is heard of holds it"),
+    ];
+    for (what, said) in lost {
+        let row = last_row(&site.api()?)?;
+        first(what).begin(&mut site)?;
+        shows(&site, &[said])?;
+        if what == What::FromPeer {
+            tells(&site.api()?, row, &[(events::BACKING_LOW, "")])?;
+        }
+        first(what).end(&mut site)?;
+        shows(&site, &whole)?;
+        if what == What::FromPeer {
+            tells(&site.api()?, row, &[(events::BACKING_FULL, "")])?;
+        }
+    }
+    Ok(())
+}
+
 /// The peer takes over what it knows of, and the SCS learns of it, with its true time.
 pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
-    let mut site = ordinary_site()?;
-    let (api, prober, watch) = (site.api()?, site.prober()?, Watch::start(&site)?);
+    with_a_peer_that_stands_by(killed_while_the_scs_is_away)
+}
+
+fn killed_while_the_scs_is_away(site: &mut Site) -> anyhow::Result<Without> {
+    let (api, prober, watch) = (site.api()?, site.prober()?, Watch::start(site)?);
     let (row, known, clock) = (last_row(&api)?, api.incidents()?.len(), api.view()?.at);
-    first(What::ScsKilled).begin(&mut site)?;
+    first(What::ScsKilled).begin(site)?;
     std::thread::sleep(LEASES);
     let begun = netlab::now();
     ensure!(
@@ -117,7 +160,11 @@ pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
         "sip1 does not serve without the SCS\n{}",
         site.logs()
     );
-    first(What::ServerKilled).begin(&mut site)?;
+    first(What::ServerKilled).begin(site)?;
+    if taken_without_scs(site)? == Without::Restarted {
+        watch.end().with_context(|| site.logs())?;
+        return Ok(Without::Restarted);
+    }
     ensure!(prober.await_answer("sip2", begun, LIMIT), "sip2 does not take over\n{}", site.logs());
     std::thread::sleep(Duration::from_secs(2));
     let gap = longest_gap(&prober.observe(begun));
@@ -125,7 +172,7 @@ pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
     ensure!(gap < HICCUP, "no answer for {gap:?}, though the peer knew at once\n{}", site.logs());
 
     let back = netlab::now();
-    first(What::ScsKilled).end(&mut site)?;
+    first(What::ScsKilled).end(site)?;
     let incident = next_incident(&api, known)?;
     // The SCS's clock is ahead of the laboratory's by the same as before.
     let (away, ahead) = (back.since(begun), api.view()?.at.since(netlab::now()));
@@ -138,9 +185,9 @@ pub fn server_killed_while_the_scs_is_away(_: &mut Lab) -> anyhow::Result<()> {
     );
     tells(&api, row, &[(events::APP_TERMINATED, "sip1")])?;
     tells(&api, row, &[(events::TOOK_OVER_ALONE, "sip2"), (events::NOW_PRIMARY, "sip2")])?;
-    whole(&site, "sip2")?;
+    whole(site, "sip2")?;
     ensure!(watch.end()? == AGENT_HOSTS, "the role went back and forth\n{}", site.logs());
-    Ok(())
+    Ok(Without::TakenOver)
 }
 
 /// The stated limit: one vote of three is left, the VIP stops. It is back with the host.

@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: an installation of the real binary, and the checks that every story ends with. The
 //! stories themselves are in `workflows` and `faults`.
 
+pub mod alone;
+
 use anyhow::{Context, bail, ensure};
 use domain::{Epoch, EventId, Micros};
 use ha_core::{Incident, IncidentOutcome};

@@ -106,7 +106,8 @@ fn sources() -> Result<Vec<Source>> {
             let kind = entry.file_type().context("cannot read a directory entry")?;
             if kind.is_dir() && is_ours(&entry.file_name().to_string_lossy()) {
                 directories.push(entry.path());
-            } else if kind.is_file() {
+            } else if kind.is_file() && entry.file_name() != ".git" {
+                // (In a further work tree that is a file, and names a place outside.)
                 sources.extend(source(entry.path())?);
             }
         }

@@ -10,12 +10,16 @@
 mod holder;
 
 use domain::{Epoch, InterfaceName, Micros, VipAddress};
+use holder::Freezer;
 use netlab::wire::{Kind, Party, Seen, Wire, answer, datagram, question, speaks_for};
 use netlab::{Lab, Mac, Nic, harness, now};
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, UdpSocket};
-use std::process::ExitCode;
+use std::process::{Child, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 use vip_control::gate::{Continued, Gate, GateError, left, support};
 use vip_control::{Changed, Validity, VipController, VipError};
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         other_interfaces_of_the_host_do_not_answer_either,
         closes_on_time_when_its_holder_is_stopped,
         closes_on_time_when_its_holder_is_killed,
+        closes_on_time_when_its_holder_is_frozen,
+        closes_on_time_when_its_holder_is_starved,
         the_next_process_goes_on_where_the_last_one_ended,
         replacing_the_program_opens_nothing,
         a_gate_that_cannot_be_read_is_replaced_by_a_closed_one,
@@ -304,7 +310,7 @@ fn other_interfaces_of_the_host_do_not_answer_either(lab: &mut Lab) {
 }
 
 /// Lets a process hold the gate, sends it a signal at some time, and looks when the last frame for a VIP left the host.
-fn closes_on_time(lab: &mut Lab, signal: nix::sys::signal::Signal) {
+fn closes_on_time(lab: &mut Lab, stop: impl Fn(&Child)) {
     let scene = Scene::build(lab);
     scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
     let tap = scene.on_host(|| Wire::open("eth0").unwrap());
@@ -313,7 +319,7 @@ fn closes_on_time(lab: &mut Lab, signal: nix::sys::signal::Signal) {
         // At some point of the lease, a different one each time.
         let renewals = holder::wait_for_lines(&mut holder, 3 + trial);
         tap.seen();
-        holder::signal(&holder, signal);
+        stop(&holder);
         let (gate, until) = scene.on_host(|| {
             let gate = open_gate(&eth0());
             let until = vips().map(|vip| gate.state(&vip, now()).unwrap().until);
@@ -342,11 +348,66 @@ fn closes_on_time(lab: &mut Lab, signal: nix::sys::signal::Signal) {
 }
 
 fn closes_on_time_when_its_holder_is_stopped(lab: &mut Lab) {
-    closes_on_time(lab, nix::sys::signal::Signal::SIGSTOP);
+    closes_on_time(lab, |holder| holder::signal(holder, Signal::SIGSTOP));
 }
 
 fn closes_on_time_when_its_holder_is_killed(lab: &mut Lab) {
-    closes_on_time(lab, nix::sys::signal::Signal::SIGKILL);
+    closes_on_time(lab, |holder| holder::signal(holder, Signal::SIGKILL));
+}
+
+fn closes_on_time_when_its_holder_is_frozen(lab: &mut Lab) {
+    let Some(group) = Freezer::create() else {
+        println!("skipped: no control group of version 2 can be made here");
+        return;
+    };
+    closes_on_time(lab, |holder| group.freeze(holder));
+}
+
+/// Others never wait, and are preferred.
+fn closes_on_time_when_its_holder_is_starved(lab: &mut Lab) {
+    let scene = Scene::build(lab);
+    scene.on_host(|| vips().iter().for_each(|vip| add_address(vip, &eth0())));
+    let tap = scene.on_host(|| Wire::open("eth0").unwrap());
+    let mut holder = holder::start(scene.lab, "host", &["role-renew", "eth0", V4, V6]);
+    let output = holder.stdout.take().unwrap();
+    let (renewed, told) = channel();
+    let reader = std::thread::spawn(move || {
+        holder::raise_thread(2);
+        let lines = BufReader::new(output).lines().map_while(Result::ok);
+        lines.map(|line| Micros(line.parse().unwrap())).try_for_each(|until| renewed.send(until))
+    });
+    let mut renewals = vec![told.recv_timeout(PATIENCE).unwrap()];
+    scene.assert_answers(true, "renewed");
+    let mut frames = tap.seen();
+    holder::raise_thread(2);
+    let mut crowd = holder::start(scene.lab, "host", &["role-crowd"]);
+    holder::wait_for_lines(&mut crowd, 1);
+    let end = Instant::now() + PATIENCE;
+    let mut asked_after_its_end = 0;
+    while asked_after_its_end < 30 {
+        assert!(Instant::now() < end, "it was not starved");
+        vips().iter().for_each(|vip| scene.send_questions(vip.address));
+        scene.wire.seen();
+        frames.extend(tap.seen());
+        renewals.extend(told.try_iter());
+        let over = *renewals.last().unwrap() < now();
+        asked_after_its_end = if over { asked_after_its_end + 1 } else { 0 };
+        std::thread::sleep(Duration::from_millis(1)); // leaves the crowd a processor
+    }
+    holder::end(crowd);
+    holder::end(holder);
+    let _ = reader.join().unwrap(); // an error: the last line came when nobody asked any more
+    renewals.extend(told.try_iter());
+    for vip in vips() {
+        let spoken = frames.iter().filter(|seen| seen.is_outgoing && speaks_for(&seen.frame, vip.address));
+        let mut count = 0;
+        for Seen { at, .. } in spoken {
+            let authorised = renewals.iter().filter(|until| **until <= *at + holder::LEASE).max().unwrap();
+            assert!(*at <= *authorised + BEHIND_THE_GATE, "{vip}: {at} is after {authorised}");
+            count += 1;
+        }
+        assert!(count > 0, "{vip}: it was open for a while");
+    }
 }
 
 fn the_next_process_goes_on_where_the_last_one_ended(lab: &mut Lab) {
