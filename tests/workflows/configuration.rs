@@ -92,7 +92,7 @@ pub fn what_cannot_be_applied_changes_nothing(_: &mut Lab) -> anyhow::Result<()>
         cluster.replace("redundancy = \"hot\"", "redundancy = \"hottest\"")
     })?;
     let line = 1 + text.lines().position(|line| line.starts_with("redundancy")).context("a line of it")?;
-    let at = format!("cluster.toml:{line}:");
+    let at = format!("broken.toml:{line}:");
     for verb in ["plan", "apply --yes"] {
         takeover(&site, &format!("config {verb} {broken}"))?.expect(2, &["hottest", &at])?;
     }

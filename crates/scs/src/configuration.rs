@@ -18,6 +18,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What reports call a configuration that has no name.
+pub const NAME: &str = "cluster.toml";
+
 /// A configuration that was put in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Revision {
@@ -190,6 +193,8 @@ impl Configuration {
         store: &Store,
         at: Micros,
     ) -> Result<Self, QueryError> {
+        // The working directory is of no use to whoever reads it elsewhere.
+        let path = std::path::absolute(&path).unwrap_or(path);
         let newest = store.revisions()?.into_iter().next();
         let digest = digest_of(&text);
         let revision = match newest {
@@ -229,13 +234,35 @@ impl Configuration {
         (now.revision.number, now.text.clone())
     }
 
-    /// What a proposal would do.
+    /// The configurations that were in force, without their texts, the newest first.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn revisions(&self, store: &Store) -> Result<Vec<Revision>, QueryError> {
+        let newest = self.now().revision.clone();
+        let mut all = store.revisions()?;
+        // It may be on its way to the disk.
+        if all.first().is_none_or(|kept| kept.number < newest.number) {
+            all.insert(0, newest);
+        }
+        Ok(all)
+    }
+
+    /// The text of a configuration that was in force, which has secrets in it.
+    ///
+    /// # Errors
+    /// [`ApplyError::Unknown`], [`ApplyError::Store`].
+    pub fn text_of(&self, revision: u64, store: &Store) -> Result<String, ApplyError> {
+        self.resolve(&Text::OfRevision(revision), store)
+    }
+
+    /// What a proposal would do; `name` is what a report calls it.
     ///
     /// # Errors
     /// [`ApplyError::Unknown`], [`ApplyError::Store`], and [`ApplyError::File`] where the file cannot be read.
-    pub fn outlook(&self, text: &Text, store: &Store) -> Result<Outlook, ApplyError> {
+    pub fn outlook(&self, text: &Text, name: &str, store: &Store) -> Result<Outlook, ApplyError> {
         let text = self.resolve(text, store)?;
-        Ok(self.now().outlook(&text).0)
+        Ok(self.now().outlook(&text, name).0)
     }
 
     /// Puts a configuration in force: it is written to the cluster file, then everybody concerned is told. The number of the
@@ -250,7 +277,7 @@ impl Configuration {
         if let Some(base) = base.filter(|base| *base != now.revision.number) {
             return Err(ApplyError::Outdated { base, now: Box::new(now.revision.clone()) });
         }
-        let (outlook, cluster) = now.outlook(&text);
+        let (outlook, cluster) = now.outlook(&text, NAME);
         let Some(cluster) = cluster else { return Err(ApplyError::Invalid(Box::new(outlook))) };
         let path = || self.0.path.display().to_string();
         let how = match source {
@@ -318,8 +345,8 @@ impl Configuration {
 
 impl Now {
     /// What this text would do, and what it says where it can be used.
-    fn outlook(&self, text: &str) -> (Outlook, Option<Cluster>) {
-        let (report, cluster) = match config::parse_cluster("cluster.toml", text) {
+    fn outlook(&self, text: &str, name: &str) -> (Outlook, Option<Cluster>) {
+        let (report, cluster) = match config::parse_cluster(name, text) {
             Ok((cluster, report)) => (report, Some(cluster)),
             Err(report) => (*report, None),
         };

@@ -33,6 +33,9 @@ pub struct PlanConfiguration {
     /// One that was in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// What the report is to call it; `cluster.toml` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// `POST /configuration`. Neither text nor revision: the cluster file on the SCS's host.

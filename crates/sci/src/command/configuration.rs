@@ -137,8 +137,8 @@ pub(super) async fn run(client: &Client, args: Configuration, out: &Out) -> Resu
             Ok(Exit::Done)
         }
         Some(ConfigurationVerb::Plan { file, .. }) => {
-            let text = file.map(|file| read(&file)).transpose()?;
-            let outlook = plan(client, &PlanConfiguration { text, revision: None }).await?;
+            let what = file.map(|file| sent(&file)).transpose()?.unwrap_or_default();
+            let outlook = plan(client, &what).await?;
             if out.json {
                 out.json(&outlook)?
             } else {
@@ -146,15 +146,13 @@ pub(super) async fn run(client: &Client, args: Configuration, out: &Out) -> Resu
             }
             Ok(if outlook.errors > 0 { Exit::Usage } else { Exit::Done })
         }
-        Some(ConfigurationVerb::Apply { file, how }) => {
-            let text = Some(read(&file)?);
-            change(client, PlanConfiguration { text, revision: None }, how, out).await
-        }
+        Some(ConfigurationVerb::Apply { file, how }) => change(client, sent(&file)?, how, out).await,
         Some(ConfigurationVerb::Reload { how }) => {
             change(client, PlanConfiguration::default(), how, out).await
         }
         Some(ConfigurationVerb::Rollback { revision, how }) => {
-            change(client, PlanConfiguration { text: None, revision: Some(revision) }, how, out).await
+            let what = PlanConfiguration { revision: Some(revision), ..PlanConfiguration::default() };
+            change(client, what, how, out).await
         }
     }
 }
@@ -178,7 +176,7 @@ async fn change(client: &Client, what: PlanConfiguration, how: How, out: &Out) -
         let warning = if noticed > 0 { " Callers notice what is marked with \"!\"." } else { "" };
         out.confirm(&format!("Apply this?{warning}"))?;
     }
-    let PlanConfiguration { text, revision } = what;
+    let PlanConfiguration { text, revision, name: _ } = what;
     let body = ApplyConfiguration { text, revision, base: Some(outlook.base), reason: how.reason };
     let applied: Revision = client.post("/configuration", &body).await?;
     if out.json {
@@ -195,6 +193,7 @@ async fn plan(client: &Client, what: &PlanConfiguration) -> Result<Outlook, Fail
     Ok(client.post("/configuration/plan", what).await?)
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    config::read_text(file).map_err(|report| Failure::File(report.render(false)))
+fn sent(file: &Path) -> Result<PlanConfiguration, Failure> {
+    let text = config::read_text(file).map_err(|report| Failure::File(report.render(false)))?;
+    Ok(PlanConfiguration { text: Some(text), revision: None, name: Some(file.display().to_string()) })
 }

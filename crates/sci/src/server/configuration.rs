@@ -2,13 +2,15 @@
 
 use super::accounts::record;
 use super::door::Caller;
-use super::routes::{Answer, Api, Body, ask_store, no_answer, parse, wall_clock};
+use super::routes::{Answer, Api, Body, no_answer, parse, short, wall_clock};
 use crate::api::{ApplyConfiguration, ConfigurationText, MAX_REASON, PlanConfiguration, Problem, Revisions};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use scs::configuration::{ApplyError, InForce, Outlook, Proposal, Revision, Text};
-use scs::store::Store;
+use scs::configuration::{ApplyError, InForce, NAME, Outlook, Proposal, Revision, Text};
+
+/// Longest name of a file that a report repeats, characters.
+const MAX_NAME: usize = 200;
 
 pub(super) async fn in_force(State(api): State<Api>) -> Answer<InForce> {
     let configuration = api.handle.configuration().clone();
@@ -22,7 +24,9 @@ pub(super) async fn text(State(api): State<Api>) -> Answer<ConfigurationText> {
 }
 
 pub(super) async fn revisions(State(api): State<Api>) -> Answer<Revisions> {
-    Ok(Json(Revisions { revisions: ask_store(&api, Store::revisions).await? }))
+    let handle = api.handle.clone();
+    let revisions = apart(move || handle.configuration().revisions(handle.store())).await??;
+    Ok(Json(Revisions { revisions }))
 }
 
 pub(super) async fn revision_text(
@@ -31,16 +35,17 @@ pub(super) async fn revision_text(
 ) -> Answer<ConfigurationText> {
     let unknown = || Problem::not_found(format!("there is no revision {number} among those that are kept"));
     let revision: u64 = number.parse().map_err(|_| unknown())?;
-    let found = ask_store(&api, move |store| store.revision(revision)).await?;
-    let (_, text) = found.ok_or_else(unknown)?;
+    let handle = api.handle.clone();
+    let text = apart(move || handle.configuration().text_of(revision, handle.store())).await??;
     Ok(Json(ConfigurationText { revision, text }))
 }
 
 pub(super) async fn plan(State(api): State<Api>, body: Body) -> Answer<Outlook> {
-    let PlanConfiguration { text, revision } = parse(body)?;
+    let PlanConfiguration { text, revision, name } = parse(body)?;
     let text = source(text, revision)?;
+    let name = name.map_or_else(|| NAME.to_owned(), |name| short(&name, MAX_NAME));
     let handle = api.handle.clone();
-    let outlook = apart(move || handle.configuration().outlook(&text, handle.store())).await?;
+    let outlook = apart(move || handle.configuration().outlook(&text, &name, handle.store())).await?;
     Ok(Json(outlook?))
 }
 

@@ -37,7 +37,7 @@ fn a_configuration_is_planned_applied_and_undone() {
         // More than other bodies may have: comments are part of the file.
         let flapping = text.replacen("[pairs.sip]", "[pairs.sip]\nfailback = \"manual\"", 1);
         let changed = format!("{flapping}\n# {}\n", "x".repeat(2 * MAX_BODY));
-        let plan = PlanConfiguration { text: Some(changed.clone()), revision: None };
+        let plan = PlanConfiguration { text: Some(changed.clone()), ..Default::default() };
         let outlook: Outlook = world.client.post("/configuration/plan", &plan).await.unwrap();
         let changes: Vec<_> = outlook.changes.iter().map(ToString::to_string).collect();
         assert_eq!(changes, ["pair sip: failback changed from never to manual: takes effect at once"]);
