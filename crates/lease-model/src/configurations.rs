@@ -11,7 +11,7 @@ use lease::Seat;
 pub enum Bounds {
     /// What is explored to its end within a minute, all together.
     Small,
-    /// What takes the better part of an hour.
+    /// What takes a quarter of an hour of processor time.
     Long,
 }
 

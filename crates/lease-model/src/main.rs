@@ -1,6 +1,6 @@
-//! `lease-model [--long] [--walks N] [PART]`: explores the configurations, small ones or long ones, whose names contain
-//! PART, breaks each rule in turn, and walks at random; prints what it found. Fails where something does not hold that must,
-//! or holds that must not. `cargo xtask model` runs it.
+//! `lease-model [--long] [--states N] [--walks N] [PART]`: explores the configurations, small ones or long ones, whose names
+//! contain PART, breaks each rule in turn, and walks at random; prints what it found. Fails where something does not hold that
+//! must, or holds that must not. `cargo xtask model` runs it.
 
 use lease_model::configurations::{Bounds, broken, possible, safe, walked};
 use lease_model::explore::{Outcome, explore};
@@ -10,13 +10,15 @@ use lease_model::walk::walk;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Most states of one configuration: up to 10 GB of memory.
+/// Most states of one configuration: up to 6 GB of memory. What must hold may be looked at for fewer; what is to be found is
+/// found within this number.
 const MOST: usize = 40_000_000;
 /// Steps of a walk, and from one in how many of its states recovery is looked at.
 const STEPS: (usize, usize) = (1_000, 50);
 
 struct Arguments {
     bounds: Bounds,
+    states: usize,
     walks: u64,
     part: String,
 }
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(wrong) => {
-            eprintln!("lease-model: {wrong}; usage: lease-model [--long] [--walks N] [PART]");
+            eprintln!("lease-model: {wrong}; usage: lease-model [--long] [--states N] [--walks N] [PART]");
             return ExitCode::from(2);
         }
     };
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     println!("{}", Outcome::heading());
     println!("what must hold");
     for setup in safe(arguments.bounds).iter().filter(|setup| named(setup)) {
-        let outcome = explore(setup, threads, MOST);
+        let outcome = explore(setup, threads, arguments.states);
         println!("{outcome}");
         good &= outcome.is_good();
     }
@@ -72,19 +74,25 @@ fn walks(setup: &Setup, count: u64) -> bool {
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments { bounds: Bounds::Small, walks: 1_000, part: String::new() };
+    let mut found = Arguments { bounds: Bounds::Small, states: MOST, walks: 1_000, part: String::new() };
     let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--long" => found.bounds = Bounds::Long,
-            "--walks" => {
-                let number = rest.next().ok_or("--walks takes a number")?;
-                found.walks =
-                    number.replace('_', "").parse().map_err(|_| format!("`{number}` is no number"))?;
+            "--states" => {
+                let states = number(rest.next())?;
+                found.states =
+                    usize::try_from(states).map_err(|_| format!("{states} states are too many"))?;
             }
+            "--walks" => found.walks = number(rest.next())?,
             part if !part.starts_with('-') && found.part.is_empty() => part.clone_into(&mut found.part),
             other => return Err(format!("what is `{other}`")),
         }
     }
     Ok(found)
+}
+
+fn number(argument: Option<String>) -> Result<u64, String> {
+    let text = argument.ok_or("a number is missing")?;
+    text.replace('_', "").parse().map_err(|_| format!("`{text}` is no number"))
 }
