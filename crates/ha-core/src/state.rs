@@ -13,8 +13,8 @@ use crate::{Durable, Lost, StandbyView};
 use alarms::Alarms;
 use domain::{
     AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName,
-    InterfaceReport, Launch, LeaseReport, MacAddress, Micros, Order, Pair, PairName, RefId, RunMode,
-    VipAddress,
+    InterfaceReport, Launch, LaunchWhat, LeaseReport, MacAddress, Micros, Order, Pair, PairName, RefId,
+    RunMode, VipAddress,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -387,6 +387,21 @@ impl State {
             }
         }
         self.vips.retain(|place, _| places.contains(place));
+        // An agent has nothing to say of a VIP that it does not have any more, and one that is held back would wait for ever.
+        self.launches.retain(|_, pending| {
+            let (host, launch) = (&pending.host, &pending.launch);
+            let of_its_pair = |vip: &VipAddress| {
+                let pair = launch.pair.as_ref().and_then(|name| cluster.pairs.get(name));
+                pair.is_some_and(|pair| pair.vips.iter().any(|of| of.address == *vip))
+                    && places.contains(&(host.clone(), *vip))
+            };
+            match &launch.what {
+                LaunchWhat::VipControl { vip, .. }
+                | LaunchWhat::Announce { vip, .. }
+                | LaunchWhat::FindHolder { vip, .. } => of_its_pair(vip),
+                LaunchWhat::Script { .. } => true,
+            }
+        });
         let known: BTreeSet<VipAddress> = places.iter().map(|(_, vip)| *vip).collect();
         self.sightings.retain(|(vip, observer), _| match observer {
             Observer::Host(host) => places.contains(&(host.clone(), *vip)),

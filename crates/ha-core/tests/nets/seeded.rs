@@ -10,6 +10,13 @@ const CLUSTER: &str = include_str!("world/cluster.toml");
 const SCRIPTED: &str = include_str!("world/scripted.toml");
 const COLD: &str = include_str!("world/cold.toml");
 
+/// Configurations that are changed into each other, with what they say of the VIP: first of one pair, then of another.
+const CHANGING: [&str; 3] = [
+    include_str!("world/two_pairs.toml"),
+    include_str!("world/one_vip_more.toml"),
+    include_str!("world/vip_moved.toml"),
+];
+
 /// One history in so many is asked what would happen next, which takes as long as many histories.
 const IMAGINE_EVERY: u64 = 16;
 
@@ -45,14 +52,18 @@ fn long_histories_with_faults_between_messages() {
 
 fn check(seed: u64) {
     let mut random = Random(seed);
-    let toml = match random.below(4) {
-        0 => SCRIPTED,
-        1 => COLD,
-        _ => CLUSTER,
+    let (toml, changes) = match random.below(5) {
+        0 => (SCRIPTED, false),
+        1 => (COLD, false),
+        2 => (CHANGING[0], true),
+        _ => (CLUSTER, false),
     };
     let mut world = World::new(toml);
     world.start();
     for _ in 0..40 + random.below(40) {
+        if changes && random.below(4) == 0 {
+            world.apply(CHANGING[usize::try_from(random.below(3)).unwrap()]);
+        }
         fault(&mut world, &mut random);
         pass(&mut world, &mut random);
     }
