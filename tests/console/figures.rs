@@ -19,8 +19,8 @@ const PAINTED: &str = "return new Promise((told) => { \
 const BYTES: &str = "return performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource')) \
                      .reduce((sum, e) => sum + e.encodedBodySize + 300, 0)";
 
-/// Until the overview is painted, and all that was transferred for a first visit, with 2 hosts. The limit of time is wider than the goal
-/// (100 ms): the machine of a test run is busy.
+/// Until the overview is painted, and all that was transferred for a first visit, with 2 hosts. The limit of time is wider
+/// than the goal (100 ms): the machine of a test run is busy.
 pub fn first_paint(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::open()?;
     let browser = site.browser_of("victor", "viewer", DESKTOP)?;
