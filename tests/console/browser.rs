@@ -34,19 +34,7 @@ impl Browser {
     ///
     /// # Errors
     /// Chromium or its driver cannot be started.
-    pub fn start(address: SocketAddr, size: (u32, u32)) -> anyhow::Result<Self> {
-        Self::start_with(address, size, &[])
-    }
-
-    /// The same, which keeps nothing that it fetched: every visit is the first.
-    ///
-    /// # Errors
-    /// Chromium or its driver cannot be started.
-    pub fn without_cache(address: SocketAddr, size: (u32, u32)) -> anyhow::Result<Self> {
-        Self::start_with(address, size, &["--disk-cache-size=1"])
-    }
-
-    fn start_with(address: SocketAddr, (width, height): (u32, u32), more: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(address: SocketAddr, (width, height): (u32, u32)) -> anyhow::Result<Self> {
         let profile = tempfile::tempdir()?;
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -64,7 +52,6 @@ impl Browser {
             "--hide-scrollbars",
             format!("--window-size={width},{height}"), format!("--user-data-dir={}", profile.path().join("user").display()),
         ]});
-        options["args"].as_array_mut().expect("it is one").extend(more.iter().map(|one| json!(one)));
         if width < 500 {
             options["mobileEmulation"] =
                 json!({ "deviceMetrics": { "width": width, "height": height, "pixelRatio": 1.0 } });

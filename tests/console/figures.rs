@@ -12,21 +12,24 @@ const OTHERS: u32 = 499;
 /// How often a change is watched until it is seen.
 const CHANGES: usize = 10;
 /// When the largest text was painted: what was there before, while the page was loading, is smaller.
-const PAINTED: &str = "return new Promise((told) => new PerformanceObserver((list) => told(list.getEntries().at(-1).startTime)) \
-                       .observe({ type: 'largest-contentful-paint', buffered: true }))";
+const PAINTED: &str = "return new Promise((told) => { \
+                         const look = new PerformanceObserver((list) => told(list.getEntries().at(-1).startTime)); \
+                         look.observe({ type: 'largest-contentful-paint', buffered: true }); })";
 /// All that was transferred, heads of answers included.
 const BYTES: &str = "return performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource')) \
                      .reduce((sum, e) => sum + e.encodedBodySize + 300, 0)";
 
-/// Until the overview is painted, and all that was transferred for it, with 2 hosts. The limit of time is wider than the goal
-/// (100 ms): the machine of a test run is busy.
+/// Until the overview is painted, and all that was transferred for a first visit, with 2 hosts. The limit of time is wider
+/// than the goal (100 ms): the machine of a test run is busy.
 pub fn first_paint(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::open()?;
-    let browser = site.first_visit_of("victor", "viewer", DESKTOP)?;
+    let browser = site.browser_of("victor", "viewer", DESKTOP)?;
+    // Nothing was kept from before: choosing the password was the first visit.
+    let bytes = number(&browser, BYTES)?;
     browser.script("location.reload()", &[])?;
     browser.see("all pairs are well")?;
-    let (paint, bytes) = (number(&browser, PAINTED)?, number(&browser, BYTES)?);
-    println!("overview, 2 hosts: painted after {paint:.0} ms, {:.0} kB", bytes / 1000.0);
+    let paint = number(&browser, PAINTED)?;
+    println!("overview, 2 hosts: painted after {paint:.0} ms, a first visit {:.0} kB", bytes / 1000.0);
     ensure!(paint < 1_000.0, "the overview was painted after {paint} ms");
     ensure!((40_000.0..150_000.0).contains(&bytes), "{bytes} bytes were transferred");
     Ok(())
@@ -36,13 +39,16 @@ pub fn first_paint(_: &mut Lab) -> anyhow::Result<()> {
 /// every pair shown: switchovers of the one real pair. The goals are 500 ms and 200 ms.
 pub fn a_thousand_hosts(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::among(OTHERS)?;
-    let browser = site.first_visit_of("victor", "viewer", DESKTOP)?;
+    let browser = site.browser_of("victor", "viewer", DESKTOP)?;
     browser.see("of 500 pairs in trouble")?;
     browser.script("location.reload()", &[])?;
     browser.see("of 500 pairs in trouble")?;
     browser.watch()?;
     let (paint, bytes) = (number(&browser, PAINTED)?, number(&browser, BYTES)?);
-    println!("overview, 1,000 hosts: painted after {paint:.0} ms, {:.0} kB", bytes / 1000.0);
+    println!(
+        "overview, 1,000 hosts: painted after {paint:.0} ms, {:.0} kB until all was there",
+        bytes / 1000.0
+    );
     ensure!(paint < 5_000.0, "the overview was painted after {paint} ms");
 
     // What is wrong comes first, so the only pair that is well comes last.

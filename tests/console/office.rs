@@ -93,16 +93,6 @@ impl Office {
         Browser::start(self.address, size)
     }
 
-    /// A browser in which a new user is logged in, and to which every visit is the first.
-    ///
-    /// # Errors
-    /// The overview does not come up.
-    pub fn first_visit_of(&self, user: &str, role: &str, size: (u32, u32)) -> anyhow::Result<Browser> {
-        let browser = Browser::without_cache(self.address, size)?;
-        browser.set_password(&self.link_for(user, role)?, None)?;
-        Ok(browser)
-    }
-
     /// A browser in which a new user has set a password and is logged in.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ import { get, Problem } from "./api.js";
 
 /** Fetched at least this often, milliseconds: figures have an age, which shall be small. */
 const EVERY_MS = 5_000;
-/** Changes that come in a burst are shown together, milliseconds. */
+/** A change is shown at once, and what follows it together: no sooner than this after the last time, milliseconds, and not so often that
+ * fetching takes more than half the time. */
 const GATHER_MS = 60;
 /** Without news for this long what is shown counts as stale, milliseconds. */
 const STALE_MS = 12_000;
@@ -20,6 +21,8 @@ let receivedAt = 0;
 /** @type {EventSource | null} */
 let source = null;
 let gathering = false;
+/** When the status was fetched and shown last, and how long that took, milliseconds. */
+let [refreshedAt, tookMs] = [0, 0];
 let fetching = false;
 let again = false;
 let timer = 0;
@@ -64,13 +67,14 @@ export function end() {
   lastEvent = "";
 }
 
-/** Fetches the status; once more when asked meanwhile. */
+/** Fetches the status; once more, soon, when asked meanwhile. */
 export async function refresh() {
   if (fetching) {
     again = true;
     return;
   }
   fetching = true;
+  const begun = performance.now();
   try {
     const answer = await get("/status");
     receivedAt = performance.now();
@@ -82,17 +86,20 @@ export async function refresh() {
     if (problem.status !== 401) setConnected(false);
   } finally {
     fetching = false;
+    refreshedAt = performance.now();
+    tookMs = refreshedAt - begun;
   }
   if (again) {
     again = false;
-    await refresh();
+    gather();
   }
 }
 
 function open() {
   const mine = new EventSource(`/api/v1/events${lastEvent === "" ? "" : `?last-event-id=${encodeURIComponent(lastEvent)}`}`);
   source = mine;
-  mine.addEventListener("open", () => refresh());
+  // What changed before the stream began is in no event. A status that was asked for just now is shown first.
+  mine.addEventListener("open", gather);
   const heard = (kind, then) => mine.addEventListener(kind, (event) => {
     lastEvent = event.lastEventId;
     then(event);
@@ -116,7 +123,7 @@ function gather() {
   setTimeout(() => {
     gathering = false;
     refresh();
-  }, GATHER_MS);
+  }, Math.max(0, refreshedAt + Math.max(GATHER_MS, tookMs) - performance.now()));
 }
 
 function setConnected(is) {

@@ -44,6 +44,19 @@ export function show(container, ...children) {
   morphChildren(container, fresh);
 }
 
+/** An element that is only built where it is not there yet, or what it shows has changed: for tables of hundreds of rows.
+ * @param {string} key names it among its neighbours @param {string} shows stands for all that it shows @param {() => Element} build */
+export function lazy(tag, key, shows, build) {
+  return Object.assign(h(tag, { "data-key": key, "data-lazy": true }), { shows, build });
+}
+
+/** The same with everything built. @param {any} node */
+function built(node) {
+  if (node.build) return Object.assign(node.build(), { shows: node.shows });
+  if (node.nodeType === Node.ELEMENT_NODE) for (const part of node.querySelectorAll("[data-lazy]")) part.replaceWith(built(part));
+  return node;
+}
+
 function morphChildren(old, fresh) {
   let at = old.firstChild;
   for (const wanted of [...fresh.childNodes]) {
@@ -53,9 +66,9 @@ function morphChildren(old, fresh) {
       at = following;
     } else if (at) {
       const following = at.nextSibling;
-      old.replaceChild(wanted, at);
+      old.replaceChild(built(wanted), at);
       at = following;
-    } else old.append(wanted);
+    } else old.append(built(wanted));
   }
   while (at) {
     const following = at.nextSibling;
@@ -72,6 +85,11 @@ function morph(old, fresh) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }
+  if (fresh.build) {
+    if (old.shows === fresh.shows) return;
+    fresh = built(fresh);
+  }
+  if (old.shows !== fresh.shows) old.shows = fresh.shows;
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }

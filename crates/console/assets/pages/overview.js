@@ -3,7 +3,7 @@
 import { get, query } from "../api.js";
 import { copyText, hostBoxes, leaseText, severity, verdict } from "../drawing.js";
 import * as live from "../live.js";
-import { age, facts, h, head, incidentText, label, show, tag } from "../ui.js";
+import { age, facts, h, head, incidentText, label, lazy, show, tag } from "../ui.js";
 
 /** Most pairs drawn as boxes; more are lines. */
 const MOST_DRAWN = 24;
@@ -39,7 +39,7 @@ export function open(main, _parts, params) {
     const pairs = status.pairs
       .filter((pair) => !wrongOnly || severity(pair) > 0)
       .filter((pair) => wanted.length === 0 || wanted.every((word) => searched(pair).includes(word)))
-      .sort((a, b) => severity(b) - severity(a) || a.name.localeCompare(b.name));
+      .sort((a, b) => severity(b) - severity(a) || (a.name < b.name ? -1 : 1));
     show(top, summary(status), alarms(status.alarms));
     show(list, pairs.length === 0 ? h("p", { class: "dim" }, "No pair is like that.")
       : pairs.length <= MOST_DRAWN ? h("div", { class: "cards" }, pairs.map((pair) => card(pair, hosts, last.get(pair.name))))
@@ -48,7 +48,18 @@ export function open(main, _parts, params) {
     show(more, left > 0 && h("button", { type: "button", onclick: () => { limit += 1_000; draw(); } }, `Show ${left} more`));
   }
 
-  const off = [live.on("status", draw), live.on("incident", (incident) => { last.set(incident.pair, incident); draw(); })];
+  /** Draws with the next picture that the browser makes, once for all that came until then. */
+  let due = false;
+  function drawSoon() {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      draw();
+    });
+  }
+
+  const off = [live.on("status", drawSoon), live.on("incident", (incident) => { last.set(incident.pair, incident); drawSoon(); })];
   draw();
   // Behind the first drawing: what it adds is not worth waiting for.
   get("/incidents?limit=200").then(({ incidents }) => {
@@ -99,9 +110,9 @@ function lines(pairs) {
       const primary = pair.members.find((m) => m.app === pair.primary);
       const other = pair.members.find((m) => m.app !== pair.primary);
       const place = (m) => (m ? `${m.app} on ${m.host}` : "nobody");
-      return h("tr", { "data-key": pair.name },
+      const texts = [place(primary), place(other) + (other ? ` (${other.status})` : ""), other ? copyText(other) : "", pair.trouble.join("; ") || pair.next];
+      return lazy("tr", pair.name, JSON.stringify([texts, severity(pair), pair.incident, pair.frozen]), () => h("tr", { "data-key": pair.name },
         h("td", null, h("a", { href: `#/pair/${encodeURIComponent(pair.name)}` }, pair.name)), h("td", null, verdict(pair)),
-        h("td", null, place(primary)), h("td", null, place(other), other && ` (${other.status})`), h("td", null, other && copyText(other)),
-        h("td", null, pair.trouble.join("; ") || pair.next));
+        texts.map((text) => h("td", null, text))));
     }))));
 }

@@ -40,7 +40,7 @@ impl goldenscript::Runner for Script {
             // "scs-away 1h": it is started again so much later.
             "scs-away" => {
                 let away = parse_duration(&word()?)?;
-                world.now = world.now + away;
+                world.now += away;
                 world.restart_scs();
             }
             "restart-scs-forgetful" => world.restart_scs_forgetful(),
