@@ -291,10 +291,15 @@ impl Alarms {
         let (ended, active) = std::mem::take(&mut self.active).into_iter().partition(|a| ends(a));
         self.active = active;
         let ended: Vec<ActiveAlarm> = ended;
+        // Nothing got better: what it was about is gone, and so may be what a reaction is about.
+        let reacts = match ending {
+            Ending::Cancelled { .. } | Ending::TimedOut | Ending::Cleared { .. } => true,
+            Ending::Unconfigured => false,
+        };
         for alarm in ended {
             let (name, source) = (alarm.condition.clone(), alarm.source.clone());
             out.push(Happened::Ended(alarm, ending.clone()));
-            if let Some(condition) = conditions.get(&name) {
+            if let Some(condition) = conditions.get(&name).filter(|_| reacts) {
                 react(&name, &condition.clearance_reactions, event, &source, out);
             }
         }
