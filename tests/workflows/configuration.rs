@@ -73,8 +73,13 @@ pub fn applied_and_rolled_back_while_all_goes_on(_: &mut Lab) -> anyhow::Result<
     whole(&site, "sip1")?;
     takeover(&site, "config history")?
         .expect(0, &["revision 3, rolled back to revision 1", "undone", "revision 2, applied", "growth"])?;
-    takeover(&site, "audit")?
-        .expect(0, &["apply a configuration", "roll the configuration back to revision 1"])?;
+    // The audit is on its way to the disk.
+    wait_until("both to be in the audit", || {
+        let audit = takeover(&site, "audit")?.out;
+        Ok(["apply a configuration", "roll the configuration back to revision 1"]
+            .iter()
+            .all(|what| audit.contains(what)))
+    })?;
 
     ensure!([site.app_pid("sip1")?, site.app_pid("sip2")?] == pids, "no server was restarted");
     ensure!(epoch(&api)? > before, "the two switchovers");
