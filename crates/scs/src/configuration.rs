@@ -282,14 +282,14 @@ impl Configuration {
         let path = || self.0.path.display().to_string();
         let how = match source {
             Text::OfTheFile => How::Reloaded,
-            Text::Sent(_) => {
-                if self.file_differs(&now).is_some() && self.read().is_ok() {
-                    return Err(ApplyError::FileEdited { path: path(), number: now.revision.number });
-                }
-                How::Applied
-            }
+            Text::Sent(_) => How::Applied,
             Text::OfRevision(to) => How::RolledBack { to },
         };
+        // Back to what is in force: that is how an edit is thrown away.
+        let discards = how == How::RolledBack { to: now.revision.number };
+        if how != How::Reloaded && !discards && self.read().is_ok_and(|text| text != now.text) {
+            return Err(ApplyError::FileEdited { path: path(), number: now.revision.number });
+        }
         if how != How::Reloaded {
             replace(&self.0.path, &text).map_err(|source| ApplyError::File { path: path(), source })?;
         }

@@ -63,6 +63,11 @@ pub(super) async fn gate(needs: Needs, api: Api, request: Request, next: Next) -
     let caller: Option<Caller> = request.extensions().get::<Option<Caller>>().cloned().flatten();
     let problem = match (needs, &caller) {
         (Needs::Nobody, _) => return next.run(request).await,
+        // Users, tokens and the configuration are of all pairs.
+        (Needs::Role(access::Role::Administrator), Some(caller)) if caller.pairs.is_some() => {
+            let detail = format!("{} is for some pairs only; this is about all of them", caller.who);
+            Problem::new(StatusCode::FORBIDDEN, detail)
+        }
         (Needs::Role(role), Some(caller)) if caller.role >= role => {
             let mut request = request;
             request.extensions_mut().insert(caller.clone());

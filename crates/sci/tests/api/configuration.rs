@@ -99,6 +99,11 @@ fn what_is_wrong_is_said_with_its_line_and_changes_nothing() {
         let other = was.replacen("[pairs.sip]", "[pairs.sip]\nfailback = \"after 10m\"", 1);
         let refused = world.apply(&sent(other, 1, "")).await.unwrap_err();
         assert!(refused.status == 409 && refused.detail.contains("config reload"), "{refused}");
+        // Going back throws an edit away only where that is what was asked for.
+        let back = ApplyConfiguration { revision: Some(1), ..Default::default() };
+        assert_eq!(world.apply(&back).await.unwrap().number, 1);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), was);
+        std::fs::write(&file, &edited).unwrap();
         let reloaded = world.apply(&ApplyConfiguration::default()).await.unwrap();
         assert_eq!((reloaded.number, reloaded.how), (2, How::Reloaded));
         let now: InForce = world.client.get("/configuration", &()).await.unwrap();
@@ -112,7 +117,10 @@ fn what_is_wrong_is_said_with_its_line_and_changes_nothing() {
             1,
         );
         let moved = if edited.contains("[scs]") { edited.replacen("7400", "7410", 1) } else { moved };
-        world.apply(&sent(moved, 2, "")).await.unwrap();
+        world.apply(&sent(moved.clone(), 2, "")).await.unwrap();
+        std::fs::write(&file, &was).unwrap();
+        assert_eq!(world.apply(&back).await.unwrap_err().status, 409, "the edit would be lost");
+        std::fs::write(&file, &moved).unwrap();
         let now: InForce = world.client.get("/configuration", &()).await.unwrap();
         assert_eq!(now.waits_for_restart.len(), 1, "{now:?}");
     });

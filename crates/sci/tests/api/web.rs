@@ -416,6 +416,17 @@ fn tokens_have_a_role_pairs_and_an_end() {
         assert_eq!(browser.send("POST", path, &with(&token2), "{}").await.status, 202);
         let who: Session = browser.send("GET", "/api/v1/session", &with(&token2), "").await.json();
         assert_eq!((who.user.as_str(), who.csrf), ("token drill2", None));
+        let some: MadeToken =
+            make(json!({ "name": "some", "role": "administrator", "days": 1, "pairs": ["sip"] }))
+                .await
+                .json();
+        for (method, path) in [("GET", "/api/v1/configuration/text"), ("GET", "/api/v1/users")] {
+            browser.send(method, path, &with(&some), "").await.refused(403, "for some pairs only");
+        }
+        browser
+            .send("POST", "/api/v1/configuration", &with(&some), "{}")
+            .await
+            .refused(403, "for some pairs only");
         let listed = root.get("/tokens").await.body;
         assert!(!listed.contains(&token.token) && listed.contains("drill2"), "{listed}");
         let gone = root.ask("DELETE", &format!("/tokens/{}", token2.id), Value::Null).await;
