@@ -282,7 +282,7 @@ impl State {
                 next = Some(next.map_or(at, |n| n.min(at)));
             }
         };
-        consider(self.started_at + self.cluster.scs.boot_grace);
+        consider(self.started_at.max(state.since) + self.cluster.scs.boot_grace);
         for host in pair.members.iter().filter_map(|m| self.hosts.get(self.host_of(m)?)) {
             if host.status == HostStatus::AgentDown {
                 consider(host.since + self.agent_grace(pair));
@@ -396,7 +396,8 @@ impl State {
                     | AppStatus::StopPending => true,
                 }
         };
-        let waits = now.since(self.started_at) < self.cluster.scs.boot_grace;
+        let begun = self.pairs.get(name).map_or(self.started_at, |state| self.started_at.max(state.since));
+        let waits = now.since(begun) < self.cluster.scs.boot_grace;
         if waits && !pair.members.iter().all(settled) {
             return;
         }

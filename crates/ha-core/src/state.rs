@@ -185,6 +185,8 @@ impl AppState {
 /// What is wanted of a pair, and what it has been through.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PairState {
+    /// Since when it has been configured.
+    pub since: Micros,
     /// When wanted was compared with known last.
     pub settled_at: Micros,
     pub wanted: Option<AppName>,
@@ -361,8 +363,16 @@ impl State {
         }
         self.pairs.retain(|name, _| cluster.pairs.contains_key(name));
         for (name, pair) in &cluster.pairs {
-            let state = self.pairs.entry(name.clone()).or_default();
+            let new = || PairState { since: now, ..PairState::default() };
+            let state = self.pairs.entry(name.clone()).or_insert_with(new);
             state.promised.by(pair.profile, now);
+            let seats = |cluster: &Cluster, pair: &Pair| {
+                pair.members.each_ref().map(|app| (app.clone(), cluster.host_of(app).cloned()))
+            };
+            // What was told of a lease was told of a seat.
+            if self.file.pairs.get(name).is_some_and(|old| seats(&self.file, old) != seats(&cluster, pair)) {
+                state.leases = [None, None];
+            }
             if state.wanted.as_ref().is_some_and(|w| !pair.members.contains(w)) {
                 state.wanted = None;
                 state.change = None;
