@@ -78,7 +78,10 @@ impl Watch {
         for ((vip, turns), asked) in VIPS.iter().zip(&turns).zip(&asked) {
             if let Some(at_once) = at_once(turns, asked) {
                 let told: String = turns.iter().map(Turn::told).collect();
-                anyhow::bail!("two hosts spoke for {vip} at once at {at_once}:\n{told}");
+                anyhow::bail!(
+                    "two hosts spoke for {vip} at once at {at_once} {}:\n{told}",
+                    netlab::harness::FINAL
+                );
             }
         }
         Ok(turns[0].iter().map(|turn| AGENT_HOSTS[turn.by]).collect())

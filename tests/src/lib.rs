@@ -6,6 +6,7 @@ pub mod alone;
 use anyhow::{Context, bail, ensure};
 use domain::{Epoch, EventId, Micros};
 use ha_core::{Incident, IncidentOutcome};
+use netlab::harness::FINAL;
 use netlab::{Lab, Observation, ProbeSettings, Prober, Takeover};
 use rehearsal::{AGENT_HOSTS, Api, CLIENT, SIP_PORT, Settings, Site, VIP, VIP6};
 use scs::store::LogRow;
@@ -180,7 +181,7 @@ pub fn clean_takeover(what: &str, seen: &Observation, old: &str, new: &str) -> a
     println!("{what}: {old} to {new}, outage {:?}, lost {}", takeover.outage(), seen.lost());
     ensure!(
         takeover.late_answers == 0,
-        "{what}: {} answers of {old} after the first of {new}, for {:?}",
+        "{what}: {} answers of {old} after the first of {new}, for {:?} {FINAL}",
         takeover.late_answers,
         takeover.dual()
     );
