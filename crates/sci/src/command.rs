@@ -567,17 +567,29 @@ pub fn usage_code(mut words: impl Iterator<Item = String>) -> u8 {
 #[must_use]
 pub fn run(command: Command) -> ExitCode {
     let out = Out::new(command.options().json);
+    ExitCode::from(end(command, &out).code())
+}
+
+/// The same, for a program that wants to have what is said instead of having it printed: results and failures in their order.
+#[must_use]
+pub fn run_kept(command: Command) -> (ExitCode, String) {
+    let out = Out::keeping(command.options().json);
+    let exit = end(command, &out);
+    (ExitCode::from(exit.code()), out.into_kept())
+}
+
+/// Carries a verb out and tells why it failed.
+fn end(command: Command, out: &Out) -> Exit {
     let is_plugin = matches!(command, Command::CheckHealth(_));
-    let exit = match run_to_end(command, &out) {
+    match run_to_end(command, out) {
         Ok(exit) => exit,
-        Err(failure) if is_plugin => monitor::cannot_say(&failure, &out),
+        Err(failure) if is_plugin => monitor::cannot_say(&failure, out),
         Err(failure) if failure.is_broken_pipe() => Exit::Done,
         Err(failure) => {
             out.fail(&failure);
             failure.exit()
         }
-    };
-    ExitCode::from(exit.code())
+    }
 }
 
 fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {

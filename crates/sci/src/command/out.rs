@@ -6,19 +6,43 @@ use crate::render::Look;
 use serde::Serialize;
 use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 pub(super) struct Out {
     pub(super) json: bool,
     pub(super) look: Look,
+    /// What was said, where it is kept and not printed.
+    kept: Option<Mutex<String>>,
 }
 
 impl Out {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, look: Look::of_stdout() }
+        Self { json, look: Look::of_stdout(), kept: None }
+    }
+
+    /// One that prints nothing: what it was told is given back by [`Out::into_kept`].
+    pub(super) fn keeping(json: bool) -> Self {
+        Self { kept: Some(Mutex::default()), ..Self::new(json) }
+    }
+
+    /// What was said, results and remarks in their order; nothing where it was printed.
+    pub(super) fn into_kept(self) -> String {
+        self.kept.map(|kept| kept.into_inner().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default()
+    }
+
+    /// Keeps `text` and says so, or leaves it to be printed.
+    fn keeps(&self, text: &str) -> bool {
+        self.kept
+            .as_ref()
+            .map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(text))
+            .is_some()
     }
 
     /// Text that ends with a line break.
     pub(super) fn text(&self, text: &str) -> Result<(), Failure> {
+        if self.keeps(text) {
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         Ok(stdout.flush()?)
@@ -40,6 +64,9 @@ impl Out {
 
     /// A remark that is not the result.
     pub(super) fn remark(&self, text: &str) {
+        if self.keeps(&format!("{text}\n")) {
+            return;
+        }
         // Where standard error is closed, nobody wants remarks.
         let _ = writeln!(io::stderr(), "{text}");
     }

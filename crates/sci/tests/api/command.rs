@@ -2,7 +2,7 @@
 
 use crate::world::{LIMIT, World, app};
 use clap::{CommandFactory, Parser};
-use sci::command::{Command, run, usage_code};
+use sci::command::{Command, run_kept, usage_code};
 use scs::store::IncidentFilter;
 use std::process::ExitCode;
 
@@ -13,9 +13,12 @@ struct Cli {
     command: Command,
 }
 
+/// What it says is shown where the test fails.
 pub fn takeover(arguments: &str, scs: &str) -> ExitCode {
     let words = ["takeover"].into_iter().chain(arguments.split(' ')).chain(["--scs", scs]);
-    run(Cli::try_parse_from(words).unwrap().command)
+    let (code, said) = run_kept(Cli::try_parse_from(words).unwrap().command);
+    println!("$ takeover {arguments}\n{said}");
+    code
 }
 
 #[test]
