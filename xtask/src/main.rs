@@ -2,6 +2,7 @@
 //! of scripts. This file reads the arguments; each command has its module. It needs no more than Cargo and, for
 //! the end-to-end tests, the Debian packages named in `packages.rs`.
 
+mod again;
 mod ci;
 mod deny;
 mod packages;

@@ -1,14 +1,16 @@
 //! `cargo xtask test`: prepares the machine, builds the release binary, runs every test with its output visible,
 //! and ends with one line over all of them.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::again;
 use crate::packages;
 use crate::process::{cargo, search_path, shown};
 use crate::python;
@@ -49,6 +51,9 @@ pub fn print_failures(summary: &Summary) {
     for name in summary.failures() {
         println!("failed: {name}");
     }
+    for name in summary.needed_two() {
+        println!("failed once and then passed: {name}");
+    }
 }
 
 /// A duration for people, in seconds.
@@ -81,6 +86,10 @@ fn executable_named_takeover(message: &str) -> Option<PathBuf> {
 }
 
 fn cargo_test(arguments: &[String], binary: PathBuf) -> Result<Summary> {
+    let tools = python::prepare()?.into_iter().map(|(name, path)| (name, OsString::from(path)));
+    let environment: Vec<_> =
+        tools.chain([("TAKEOVER_BIN", binary.into()), ("PATH", search_path()?)]).collect();
+
     let mut command = cargo();
     command.args(["test", "--no-fail-fast"]);
     match arguments {
@@ -88,27 +97,32 @@ fn cargo_test(arguments: &[String], binary: PathBuf) -> Result<Summary> {
         chosen => command.args(chosen),
     };
     println!("{}", shown(&command));
-    command.envs(python::prepare()?);
-    command
-        // A machine that is shared stands still for half a second now and then, and what it does to a story's times is no
-        // fault of ours. What must never be is not tried again, and each first try is shown.
-        .env("TAKEOVER_TRIES", std::env::var("TAKEOVER_TRIES").unwrap_or_else(|_| "2".to_owned()))
-        .env("TAKEOVER_BIN", binary)
-        .env("PATH", search_path()?)
+    let mut summary = followed(command.envs(environment.clone()))?;
+    again::failed(&mut summary, arguments, &environment)?;
+    Ok(summary)
+}
+
+/// Runs tests, shows what they print and adds it up.
+///
+/// # Errors
+/// When they cannot be started.
+pub fn followed(command: &mut Command) -> Result<Summary> {
+    let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().context("cannot start cargo test")?;
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", shown(command)))?;
     let mut lines = BufReader::new(child.stdout.take().expect("standard output was asked to be piped"));
 
     let mut summary = Summary::default();
     let mut line = Vec::new();
     // By bytes: what a test prints need not be UTF-8.
-    while lines.read_until(b'\n', &mut line).context("cannot read the output of cargo test")? > 0 {
+    while lines.read_until(b'\n', &mut line).context("cannot read the output of a test")? > 0 {
         std::io::stdout().write_all(&line).context("cannot write to standard output")?;
         summary.line(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
-    summary.end(child.wait().context("cannot wait for cargo test")?.success());
+    summary.end(child.wait().context("cannot wait for a test")?.success());
     Ok(summary)
 }
 

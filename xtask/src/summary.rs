@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::again::FINAL;
+
 /// Lines of a failed test's output that are shown once more at the end: the panic comes first.
 const LINES_OF_A_FAILURE: usize = 30;
 
@@ -17,8 +19,14 @@ pub struct Summary {
     skipped: u64,
     /// Names of the tests that failed, in the order in which they did.
     failures: Vec<String>,
+    /// Which of them have seen what must never be.
+    never: Vec<String>,
+    /// Names of those that passed at the second try.
+    passed_again: Vec<String>,
     /// What the failed tests said, as libtest shows it after each binary, its first lines.
     said: Vec<String>,
+    /// The failed test whose words are being shown.
+    speaking: Option<String>,
     /// Lines of the shown test that still belong into `said`.
     listening: usize,
     /// A binary has said `running` and not yet given its result.
@@ -38,7 +46,8 @@ impl Summary {
             self.failed += count(result, "failed");
             self.skipped += count(result, "ignored");
         } else if let Some(test) = line.strip_prefix("test ")
-            && let Some(name) = test.trim_end().strip_suffix(" ... FAILED")
+            && let Some((name, how)) = test.rsplit_once(" ... ")
+            && how.starts_with("FAILED")
         {
             self.failures.push(name.to_owned());
         }
@@ -66,6 +75,26 @@ impl Summary {
         self.failed == 0 && self.passed > 0
     }
 
+    /// The names of the failed tests that may have failed by an accident.
+    pub fn worth_another_try(&self) -> impl Iterator<Item = &str> {
+        self.failures.iter().filter(|name| !self.never.contains(name)).map(String::as_str)
+    }
+
+    /// A test that had failed has passed at its second try.
+    pub fn passed_again(&mut self, name: &str) {
+        let before = self.failures.len();
+        self.failures.retain(|failed| failed != name);
+        let number = before - self.failures.len();
+        self.failed -= number as u64;
+        self.passed += number as u64;
+        self.passed_again.extend(std::iter::repeat_n(name.to_owned(), number));
+    }
+
+    /// The names of the tests that passed at the second try.
+    pub fn needed_two(&self) -> &[String] {
+        &self.passed_again
+    }
+
     /// The names of what failed.
     pub fn failures(&self) -> &[String] {
         &self.failures
@@ -77,10 +106,17 @@ impl Summary {
     }
 
     fn listen(&mut self, line: &str) {
-        if line.starts_with("---- ") && line.ends_with(" ----") {
+        if let Some(speaker) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" ----")) {
             self.listening = LINES_OF_A_FAILURE;
-        } else if line == "failures:" || line.starts_with("test result: ") || line == "stack backtrace:" {
+            self.speaking = Some(speaker.strip_suffix(" stdout").unwrap_or(speaker).to_owned());
+        } else if line.starts_with("test result: ") {
             self.listening = 0;
+            self.speaking = None;
+        } else if line == "failures:" || line == "stack backtrace:" {
+            self.listening = 0;
+        }
+        if line.contains(FINAL) {
+            self.never.extend(self.speaking.take());
         }
         if self.listening > 0 {
             self.listening -= 1;
@@ -161,6 +197,16 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
                       stack backtrace:\n   0: rust_begin_unwind\n\n\nfailures:\n    a\n\n\
                       test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(summary(output, false).said(), ["---- a stdout ----", "panicked at x"]);
+    }
+
+    #[test]
+    fn a_story_that_failed_is_named_and_what_must_never_be_has_no_second_try() {
+        let output = "running 2 tests\ntest late ... FAILED (2.50s)\n---- late ----\nafter 960 ms\nit panicked\n\
+                      test twice ... FAILED (2.50s)\n---- twice ----\n14 answers of host1 (must never be)\n\n\
+                      test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        let summary = summary(output, false);
+        assert_eq!(summary.failures(), ["late", "twice"]);
+        assert_eq!(summary.worth_another_try().collect::<Vec<_>>(), ["late"]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ macro_rules! cases {
     };
 }
 
-/// In what a case says when it fails: this must never be, however busy the machine is, and is not tried again.
+/// In what a case says when it fails: this must never be, however busy the machine is. `cargo xtask test` gives it no second try.
 pub const FINAL: &str = "(must never be)";
 
 /// Runs the cases that the command line selects, one after the other; to be called by `main`, with one thread.
@@ -98,32 +98,15 @@ pub fn run(cases: &[Case]) -> ExitCode {
 
 /// Runs one and tells how it went.
 fn run_case(case: &Case, nocapture: bool) -> bool {
-    let mut tries = tries();
-    loop {
-        print!("test {} ... ", case.name);
-        let started = Instant::now();
-        let outcome = run_enclosed(case, nocapture);
-        let took = started.elapsed().as_secs_f64();
-        tries = tries.saturating_sub(1);
-        match outcome {
-            Ok(()) => {
-                println!("ok ({took:.2}s)");
-                return true;
-            }
-            Err(why) if tries > 0 && !why.contains(FINAL) => {
-                println!("not ok ({took:.2}s), it is tried once more\n---- {} ----\n{why}", case.name);
-            }
-            Err(why) => {
-                println!("FAILED ({took:.2}s)\n---- {} ----\n{why}", case.name);
-                return false;
-            }
-        }
+    print!("test {} ... ", case.name);
+    let started = Instant::now();
+    let outcome = run_enclosed(case, nocapture);
+    let took = started.elapsed().as_secs_f64();
+    match outcome {
+        Ok(()) => println!("ok ({took:.2}s)"),
+        Err(ref why) => println!("FAILED ({took:.2}s)\n---- {} ----\n{why}", case.name),
     }
-}
-
-/// How often a case may be tried: once, unless `TAKEOVER_TRIES` says otherwise.
-fn tries() -> u32 {
-    std::env::var("TAKEOVER_TRIES").ok().and_then(|tries| tries.parse().ok()).unwrap_or(1).clamp(1, 5)
+    outcome.is_ok()
 }
 
 /// Why a case failed, for people, what it printed included.
