@@ -1,13 +1,18 @@
 //! The gate in the kernel: others take it away, and a kernel, or missing rights, that have none.
 
 use crate::faults::What;
-use crate::single::{moves, run, unmoved_by};
+use crate::single::{longest_gap, moves, run, settled, unmoved_by};
 use crate::watch::Watch;
 use anyhow::{Context, ensure};
 use domain::{GateReport, events};
 use e2e::{LIMIT, last_row, ordinary_site, tells, wait_until, whole};
 use netlab::Lab;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use rehearsal::{AGENT_HOSTS, Site, VIP, VIP6};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A lease of profile `normal`, and what a busy machine takes besides.
@@ -62,6 +67,82 @@ pub fn without_one_the_address_goes_with_the_lease(_: &mut Lab) -> anyhow::Resul
     whole(&site, "sip2")
 }
 
+/// Agents without real-time rights beside a fork bomb in a cgroup of its own: whoever serves, at no moment do two, and
+/// when it is over one does.
+pub fn closed_on_time_beside_a_fork_bomb(_: &mut Lab) -> anyhow::Result<()> {
+    renounce(&[CAP_SYS_NICE])?;
+    let site = ordinary_site()?;
+    let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
+    let bomb = ForkBomb::start(&site, AGENT_HOSTS[0])?;
+    wait_until("the bomb to go off", || Ok(bomb.processes()? > ForkBomb::PROCESSES / 2))?;
+    std::thread::sleep(Duration::from_secs(5));
+    let processes = bomb.processes()?;
+    drop(bomb);
+    ensure!(processes > ForkBomb::PROCESSES / 2, "the bomb did not last: {processes} processes");
+    settled(&site)?;
+    let turns = watch.end().with_context(|| site.logs())?;
+    let gap = longest_gap(&prober.observe(begun));
+    println!("beside {processes} processes that fork: the role went {turns:?}, longest gap {gap:?}");
+    Ok(())
+}
+
+/// Processes without end that fork without end, as many as a shell's recursion makes.
+struct ForkBomb {
+    /// Leads a session of its own, as all that the laboratory starts.
+    shell: Child,
+    /// A cgroup of its own, where one can be made.
+    cgroup: Option<PathBuf>,
+}
+
+impl ForkBomb {
+    /// How many: each generation doubles them.
+    const PROCESSES: usize = (1 << 8) - 1;
+    const SCRIPT: &str =
+        "bomb() { if [ $1 -gt 0 ]; then bomb $(($1 - 1)) & bomb $(($1 - 1)) & fi; while :; do (:); done; }
+        bomb 7";
+
+    fn start(site: &Site, host: &str) -> anyhow::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", Self::SCRIPT]).stderr(Stdio::null());
+        let cgroup = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu"]
+            .map(|hierarchy| Path::new(hierarchy).join(format!("takeover-bomb-{}", std::process::id())))
+            .into_iter()
+            .find(|cgroup| fs::create_dir(cgroup).is_ok() && cgroup.join("cgroup.procs").exists());
+        let shell = site.lab.spawn(host, shell)?;
+        if let Some(cgroup) = &cgroup {
+            fs::write(cgroup.join("cgroup.procs"), shell.id().to_string())?;
+        }
+        Ok(Self { shell, cgroup })
+    }
+
+    /// How many there are.
+    fn processes(&self) -> anyhow::Result<usize> {
+        let group = self.shell.id().to_string();
+        let of_the_group = |stat: &String| {
+            // Behind the name in brackets come the state, the parent and the process group (proc(5)).
+            let behind = stat.rsplit(") ").next().unwrap_or_default();
+            behind.split(' ').nth(2) == Some(group.as_str())
+        };
+        let entries = fs::read_dir("/proc")?.flatten();
+        Ok(entries
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter(of_the_group)
+            .count())
+    }
+}
+
+impl Drop for ForkBomb {
+    fn drop(&mut self) {
+        let group = i32::try_from(self.shell.id()).map(Pid::from_raw);
+        let _ = group.map(|group| killpg(group, Signal::SIGKILL));
+        let _ = self.shell.wait();
+        if let Some(cgroup) = &self.cgroup {
+            // Those that have died may still be there for a moment.
+            let _ = wait_until("the bomb's cgroup to be empty", || Ok(fs::remove_dir(cgroup).is_ok()));
+        }
+    }
+}
+
 /// The stated limit: nobody is there to remove it. And the proof that the watch hears two where there are two.
 pub fn without_one_a_stopped_agent_is_two_at_once(_: &mut Lab) -> anyhow::Result<()> {
     let mut site = site_without_gate()?;
@@ -103,14 +184,21 @@ fn site_without_gate() -> anyhow::Result<Site> {
     Ok(site)
 }
 
-/// What this process executes from now on may not use bpf(2), root or not (capabilities(7), "Capability bounding set").
+/// What this process executes from now on may not use bpf(2).
 fn renounce_bpf() -> anyhow::Result<()> {
-    const CAP_SYS_ADMIN: libc::c_ulong = 21;
-    const CAP_PERFMON: libc::c_ulong = 38;
-    const CAP_BPF: libc::c_ulong = 39;
-    for capability in [CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF] {
+    renounce(&[CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF])
+}
+
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_SYS_NICE: libc::c_ulong = 23;
+const CAP_PERFMON: libc::c_ulong = 38;
+const CAP_BPF: libc::c_ulong = 39;
+
+/// What this process executes from now on lacks these, root or not (capabilities(7), "Capability bounding set").
+fn renounce(capabilities: &[libc::c_ulong]) -> anyhow::Result<()> {
+    for capability in capabilities {
         // SAFETY: takes numbers, and reads no memory of ours.
-        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) };
         ensure!(dropped == 0, "capability {capability}: {}", std::io::Error::last_os_error());
     }
     Ok(())

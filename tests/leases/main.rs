@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         gate::flushed_while_not_held,
         gate::without_one_the_address_goes_with_the_lease,
         gate::without_one_a_stopped_agent_is_two_at_once,
+        gate::closed_on_time_beside_a_fork_bomb,
         verification::a_role_change_is_complete_when_the_network_says_so,
         verification::a_stranger_with_the_address_is_told_of,
         verification::a_neighbour_that_was_misled_is_put_right,
