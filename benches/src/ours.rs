@@ -86,6 +86,15 @@ impl Ours {
         Self::start_as(settings)
     }
 
+    /// The same, as it was before there was a gate in the kernel: agents open and close nothing.
+    ///
+    /// # Errors
+    /// What did not come up.
+    pub fn start_without_gate(takeover: &Path) -> anyhow::Result<Self> {
+        let settings = Settings::new(takeover).edit(|cluster| without_limits(&cluster));
+        Self::start_as(Settings { gate: false, ..settings })
+    }
+
     /// The same with settings for its SIP Servers, which `edit` adds to the cluster file.
     ///
     /// # Errors

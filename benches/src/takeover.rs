@@ -19,6 +19,7 @@ const HEALED: &str = "host plugged in again";
 const AGENT_KILLED: &str = "agent killed";
 const NOTHING: &str = "nothing happens";
 const OURS: &str = "takeover";
+const GATELESS: &str = "takeover, no gate";
 const FLOOR: &str = "floor";
 
 /// A contender that fails so often is not measured further.
@@ -132,13 +133,16 @@ impl Bench {
     fn ours(&mut self, binary: &Path, arguments: &Arguments) -> anyhow::Result<Ourselves> {
         let mut ours = Ours::start(binary).context("the installation did not start")?;
         let costs = costs(&ours, arguments.idle_s)?;
-        let (mut killed, mut floor, mut switched) = (Series::default(), Series::default(), Series::default());
+        let mut gateless =
+            Ours::start_without_gate(binary).context("the one without a gate did not start")?;
+        let [mut killed, mut bare, mut floor, mut switched] = [(); 4].map(|()| Series::default());
         let (mut killed_steps, mut switched_steps) = (Vec::<Recorded>::new(), Vec::<Recorded>::new());
         for run in 1..=self.runs {
             progress(OURS, "servers killed", run, self.runs);
             floor.note(self.floor.server_killed().map(|sample| (sample, ())));
             killed_steps.extend(killed.note(ours.server_killed()));
-            if killed.is_hopeless() || floor.is_hopeless() {
+            bare.note(gateless.server_killed());
+            if killed.is_hopeless() || bare.is_hopeless() || floor.is_hopeless() {
                 break;
             }
         }
@@ -149,10 +153,13 @@ impl Bench {
                 break;
             }
         }
+        drop(gateless); // and its processes, before anything rarer is measured
         let floor_samples = floor.samples.clone();
+        let bare = bare.row(KILLED, GATELESS, &mut self.all).over(&floor_samples);
         let mut rows = vec![
             floor.row(KILLED, FLOOR, &mut self.all),
-            with_killed_budgets(killed.row(KILLED, OURS, &mut self.all).over(&floor_samples)),
+            with_killed_budgets(killed.row(KILLED, OURS, &mut self.all).over(&floor_samples), &bare),
+            bare,
             with_switchover_budgets(switched.row(SWITCHED, OURS, &mut self.all)),
         ];
         if !arguments.quick {
@@ -217,8 +224,11 @@ impl Bench {
     }
 }
 
-fn with_killed_budgets(mut row: Row) -> Row {
+fn with_killed_budgets(mut row: Row, without_gate: &Row) -> Row {
+    let median = |row: &Row| row.outage_us.map(|s| s.median as f64);
+    let ratio = median(&row).zip(median(without_gate)).map(|(with, without)| with / without);
     row.budgets = vec![
+        Budget::at_most("no slower than without a gate (medians, 5 % for noise)", ratio, 1.05),
         Budget::at_most("at most 1.5 x the floor (mean)", row.ratio_to_floor, 1.5),
         Budget::at_most("p99 at most 10 ms", row.outage_us.map(|s| s.p99 as f64), 10_000.0),
     ];

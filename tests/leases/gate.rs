@@ -5,11 +5,11 @@ use crate::single::{longest_gap, moves, run, settled, unmoved_by};
 use crate::watch::Watch;
 use anyhow::{Context, ensure};
 use domain::{GateReport, events};
-use e2e::{LIMIT, last_row, ordinary_site, tells, wait_until, whole};
+use e2e::{LIMIT, binary, last_row, ordinary_site, started, tells, wait_until, whole};
 use netlab::Lab;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use rehearsal::{AGENT_HOSTS, Site, VIP, VIP6};
+use rehearsal::{AGENT_HOSTS, Settings, Site, VIP, VIP6};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,8 +70,7 @@ pub fn without_one_the_address_goes_with_the_lease(_: &mut Lab) -> anyhow::Resul
 /// Agents without real-time rights beside a fork bomb in a cgroup of its own: whoever serves, at no moment do two, and
 /// when it is over one does.
 pub fn closed_on_time_beside_a_fork_bomb(_: &mut Lab) -> anyhow::Result<()> {
-    renounce(&[CAP_SYS_NICE])?;
-    let site = ordinary_site()?;
+    let site = started(Settings { real_time: false, ..Settings::new(&binary()?) })?;
     let (watch, prober, begun) = (Watch::start(&site)?, site.prober()?, netlab::now());
     let bomb = ForkBomb::start(&site, AGENT_HOSTS[0])?;
     wait_until("the bomb to go off", || Ok(bomb.processes()? > ForkBomb::PROCESSES / 2))?;
@@ -166,8 +165,7 @@ fn flush_and_see_it_back(site: &Site, host: &str) -> anyhow::Result<()> {
 
 /// An installation whose agents lack the rights to have a gate; and that says so.
 fn site_without_gate() -> anyhow::Result<Site> {
-    renounce_bpf()?;
-    let site = ordinary_site()?;
+    let site = started(Settings { gate: false, ..Settings::new(&binary()?) })?;
     let api = site.api()?;
     let mut lease = None;
     wait_until("both agents to tell of their gates", || {
@@ -182,24 +180,4 @@ fn site_without_gate() -> anyhow::Result<Site> {
     );
     ensure!(lease.guarantee.starts_with("lease only"), "not said to be less: {}", lease.guarantee);
     Ok(site)
-}
-
-/// What this process executes from now on may not use bpf(2).
-fn renounce_bpf() -> anyhow::Result<()> {
-    renounce(&[CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF])
-}
-
-const CAP_SYS_ADMIN: libc::c_ulong = 21;
-const CAP_SYS_NICE: libc::c_ulong = 23;
-const CAP_PERFMON: libc::c_ulong = 38;
-const CAP_BPF: libc::c_ulong = 39;
-
-/// What this process executes from now on lacks these, root or not (capabilities(7), "Capability bounding set").
-fn renounce(capabilities: &[libc::c_ulong]) -> anyhow::Result<()> {
-    for capability in capabilities {
-        // SAFETY: takes numbers, and reads no memory of ours.
-        let dropped = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) };
-        ensure!(dropped == 0, "capability {capability}: {}", std::io::Error::last_os_error());
-    }
-    Ok(())
 }

@@ -47,6 +47,8 @@ pub struct Settings {
     pub state_directory: Option<PathBuf>,
     /// Whether SCS and agents may have real-time scheduling (CAP_SYS_NICE).
     pub real_time: bool,
+    /// Whether agents may use bpf(2), and so have gates in the kernel.
+    pub gate: bool,
     /// An API socket bound before, to be inherited by the SCS.
     pub api_listener: Option<OwnedFd>,
     /// A listening socket, which may be of another network, as the SCS's web port.
@@ -63,6 +65,7 @@ impl Settings {
             management: false,
             state_directory: None,
             real_time: true,
+            gate: true,
             api_listener: None,
             web_listener: None,
         }
@@ -386,8 +389,12 @@ impl Site {
             fs::File::options().create(true).append(true).open(self.files.join(format!("{log}.log")))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if !self.settings.real_time {
-            // SAFETY: between fork and exec one system call is made, and nothing is allocated.
-            unsafe { command.pre_exec(renounce_real_time) };
+            // SAFETY: between fork and exec system calls are made, and nothing is allocated.
+            unsafe { command.pre_exec(|| renounce(&[CAP_SYS_NICE])) };
+        }
+        if !self.settings.gate {
+            // SAFETY: as above.
+            unsafe { command.pre_exec(|| renounce(&[CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF])) };
         }
         Ok(self.lab.spawn(host, command)?)
     }
@@ -411,14 +418,20 @@ fn is_whole(view: &View, primary: &str) -> bool {
     })
 }
 
-/// Root of the laboratory without `CAP_SYS_NICE` from the next exec on (capabilities(7)).
-fn renounce_real_time() -> std::io::Result<()> {
-    const CAP_SYS_NICE: libc::c_ulong = 23;
-    // SAFETY: takes numbers, concerns this process alone.
-    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
+const CAP_SYS_ADMIN: libc::c_ulong = 21;
+const CAP_SYS_NICE: libc::c_ulong = 23;
+const CAP_PERFMON: libc::c_ulong = 38;
+const CAP_BPF: libc::c_ulong = 39;
+
+/// Root of the laboratory without these from the next exec on (capabilities(7), "Capability bounding set").
+fn renounce(capabilities: &[libc::c_ulong]) -> std::io::Result<()> {
+    for capability in capabilities {
+        // SAFETY: takes numbers, concerns this process alone.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
     }
+    Ok(())
 }
 
 /// Clears close-on-exec; for a process that is about to execute a program.
