@@ -36,6 +36,11 @@ const NEEDED: &[Needed] = &[
     Needed { program: "nft", packages: &["nftables"], what_for: "packet filters in the end-to-end tests" },
     Needed { program: "arping", packages: &["iputils-arping"], what_for: "the example VIP control script" },
     Needed {
+        program: "ndptool",
+        packages: &["libndp-tools"],
+        what_for: "the example VIP control script, for IPv6",
+    },
+    Needed {
         program: "chromium",
         packages: &["chromium", "chromium-driver", "fonts-dejavu-core"],
         what_for: "the browser of the console's tests",
