@@ -148,6 +148,8 @@ enum Does {
     Stop,
     Restart,
     SwitchOver,
+    StartSolution,
+    StopSolution,
 }
 
 fn reaction(item: &Field<'_>, names: &Names) -> Option<Reaction> {
@@ -158,6 +160,8 @@ fn reaction(item: &Field<'_>, names: &Names) -> Option<Reaction> {
         ("stop", Does::Stop),
         ("restart", Does::Restart),
         ("switch-over", Does::SwitchOver),
+        ("start-solution", Does::StartSolution),
+        ("stop-solution", Does::StopSolution),
         ("enable-vip", Does::EnableVip),
         ("disable-vip", Does::DisableVip),
         ("disable-vip-on-other", Does::DisableVipOnOther),
@@ -169,6 +173,10 @@ fn reaction(item: &Field<'_>, names: &Names) -> Option<Reaction> {
             .require("application", "application = \"sip1\"")
             .and_then(|field| names.applications.resolve(&field))
     };
+    let solution = || {
+        let field = table.require("solution", "solution = \"office\"");
+        field.and_then(|field| names.solutions.resolve(&field))
+    };
     Some(match does {
         Does::DisableVipOnOther => Reaction::DisableVipOnOther { pair: pair()? },
         Does::EnableVip => Reaction::EnableVip { pair: pair()? },
@@ -177,6 +185,8 @@ fn reaction(item: &Field<'_>, names: &Names) -> Option<Reaction> {
         Does::Stop => Reaction::Stop { app: app()? },
         Does::Restart => Reaction::Restart { app: app()? },
         Does::SwitchOver => Reaction::SwitchOver { pair: pair()? },
+        Does::StartSolution => Reaction::StartSolution { solution: solution()? },
+        Does::StopSolution => Reaction::StopSolution { solution: solution()? },
         Does::Launch => {
             let script = table
                 .require("script", "script = \"my-script\"")
@@ -194,9 +204,10 @@ fn refuse_unused(table: &Table<'_>, does: Does) {
     let used: &[&str] = match does {
         Does::DisableVipOnOther | Does::EnableVip | Does::DisableVip | Does::SwitchOver => &["pair"],
         Does::Start | Does::Stop | Does::Restart => &["application"],
+        Does::StartSolution | Does::StopSolution => &["solution"],
         Does::Launch => &["script", "host"],
     };
-    for key in ["pair", "script", "host", "application"] {
+    for key in ["pair", "script", "host", "application", "solution"] {
         if let Some(field) = table.get(key).filter(|_| !used.contains(&key)) {
             field.key_error(
                 || format!("the reaction has a `{key}` that it does not use"),

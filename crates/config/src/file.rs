@@ -8,7 +8,7 @@ use crate::report::{Report, masked};
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, SCS_WEB, Section};
 use crate::sip_ports::Ports;
 use crate::values::{self, DAY, HOUR, SECOND};
-use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair};
+use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair, solution};
 use domain::{
     AlarmCondition, AppName, Application, Cluster, Host, HostName, ModeControl, Pair, PairName, Reaction,
     Redundancy, Script, ScriptName, ScsSettings, VipControl, WebSettings,
@@ -199,6 +199,7 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
     let pairs = pair::pairs(root, &names, &mut addresses, Ports::new(&hosts, &taken));
+    let solutions = solution::solutions(root, &names);
     let alarm_conditions = condition::conditions(root, &names, &pairs);
     // With errors elsewhere, what these miss may be in what could not be read.
     if !sink.has_errors() {
@@ -210,7 +211,7 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
         .get("cluster")
         .and_then(|field| field.table(&CLUSTER, "[cluster]".to_owned()))
         .map_or_else(|| Some(DEFAULT_NAME.to_owned()), |table| cluster_name(&table));
-    Some(Cluster { name: name?, scs, hosts, applications, pairs, scripts, alarm_conditions })
+    Some(Cluster { name: name?, scs, hosts, applications, pairs, solutions, scripts, alarm_conditions })
 }
 
 fn cluster_name(table: &Table<'_>) -> Option<String> {
@@ -428,7 +429,9 @@ fn warn_of_unused_scripts(
             | Reaction::Start { .. }
             | Reaction::Stop { .. }
             | Reaction::Restart { .. }
-            | Reaction::SwitchOver { .. } => {}
+            | Reaction::SwitchOver { .. }
+            | Reaction::StartSolution { .. }
+            | Reaction::StopSolution { .. } => {}
         }
     }
     for (script, span) in &names.scripts.names {

@@ -18,6 +18,7 @@ mod shipped;
 mod sip;
 mod sip_ports;
 mod size;
+mod solution;
 mod values;
 
 pub use file::{check_cluster, load_cluster, parse_cluster, read_text};

@@ -3,7 +3,7 @@
 
 use crate::reader::{Field, Span, Table, did_you_mean, shown};
 use crate::schema::Section;
-use domain::{AppName, HostName, PairName, ScriptName};
+use domain::{AppName, HostName, PairName, ScriptName, SolutionName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
@@ -68,6 +68,7 @@ pub(crate) struct Names {
     pub(crate) hosts: Known<HostName>,
     pub(crate) applications: Known<AppName>,
     pub(crate) pairs: Known<PairName>,
+    pub(crate) solutions: Known<SolutionName>,
     pub(crate) scripts: Known<ScriptName>,
     /// The host of each application that names one, and where it does.
     pub(crate) host_of: BTreeMap<AppName, (HostName, Span)>,
@@ -82,6 +83,7 @@ impl Names {
             hosts: Known::collect(root, "host", "hosts"),
             applications: Known::collect(root, "application", "applications"),
             pairs: Known::collect(root, "pair", "pairs"),
+            solutions: Known::collect(root, "solution", "solutions"),
             scripts: Known::collect(root, "script", "scripts"),
             host_of: host_of(root),
             cold: cold(root),

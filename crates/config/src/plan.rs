@@ -3,7 +3,7 @@
 
 use domain::{
     AlarmCondition, Application, Cluster, Failback, FlapGuard, GatePolicy, Host, HostName, Pair, PairName,
-    Profile, Redundancy, Script, ScsSettings, SipSettings, Vip, format_duration,
+    Profile, Redundancy, Script, ScsSettings, SipSettings, Solution, Vip, format_duration,
 };
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -19,6 +19,7 @@ const APPLICATION_MOVED: &str = "it is stopped on the old host and is new on the
 const PAIR_REMOVED: &str = "its VIPs are disabled: callers of these addresses are cut off";
 const MEMBERS: &str = "the primary is elected anew among them; service may move";
 const GATE_CLOSES: &str = "takes effect at once; a primary on a host without a gate loses the VIPs";
+const SOLUTION_REMOVED: &str = "its applications go on as they are; an order to it that is under way ends";
 const VIP_REMOVED: &str = "it is disabled: callers of this address are cut off";
 const VIP_ANEW: &str = "it is disabled and enabled anew: a short interruption for its callers";
 const VIP_MOVES: &str =
@@ -89,6 +90,11 @@ pub fn plan(old: &Cluster, new: &Cluster) -> Vec<Change> {
     };
     pairs.compare(&mut changes, &old.pairs, &new.pairs, compare_pair);
     compare_places(&mut changes, old, new);
+    let solutions = Lifecycle { kind: "solution", added: AT_ONCE, removed: SOLUTION_REMOVED };
+    solutions.compare(&mut changes, &old.solutions, &new.solutions, |c, old, new| {
+        let Solution { applications } = old;
+        c.contents("applications", applications, &new.applications, AT_ONCE);
+    });
     let scripts = Lifecycle { kind: "script", added: AT_ONCE, removed: AT_ONCE };
     scripts.compare(&mut changes, &old.scripts, &new.scripts, compare_script);
     let conditions = Lifecycle {

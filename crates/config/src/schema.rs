@@ -21,7 +21,7 @@ macro_rules! sections {
 sections! {
     /// The tables of the cluster file.
     CLUSTER_FILE:
-    ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "scripts" "alarm-conditions"];
+    ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "solutions" "scripts" "alarm-conditions"];
     CLUSTER = "cluster" ["name"];
     SCS = "scs" ["listen" "api-listen" "web" "otlp" "keep" "keep-size" "boot-grace" "agent-grace"];
     SCS_WEB = "scs.web" ["listen" "certificate" "key"];
@@ -53,12 +53,13 @@ sections! {
     SIP_LIMITS = "pairs.NAME.sip.limits" ["calls" "source-rate" "source-burst" "refusals" "silence"];
     SIP_TIMERS = "pairs.NAME.sip.timers" ["ringing" "session-expires" "min-session"];
     SIP_REPLICATION = "pairs.NAME.sip.replication" ["port" "lag"];
+    SOLUTION = "solutions.NAME" ["applications"];
     SCRIPT = "scripts.NAME" ["command" "time-limit"];
     CONDITION = "alarm-conditions.NAME" [
         "category" "detect" "application" "host" "cancel" "clearance-timeout" "reactions" "clearance-reactions"
         "refire" "hidden" "enabled"
     ];
-    REACTION = "alarm-conditions.NAME.reactions" ["do" "pair" "script" "host" "application"];
+    REACTION = "alarm-conditions.NAME.reactions" ["do" "pair" "script" "host" "application" "solution"];
 }
 
 sections! {

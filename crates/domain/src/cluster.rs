@@ -2,7 +2,8 @@
 //! SCS (all of it) and an agent (its part); `config` makes it from a file and checks what a single type cannot.
 
 use crate::{
-    AppName, EventId, HostName, InterfaceName, PairName, ScriptName, SipSettings, VipAddress, format_duration,
+    AppName, EventId, HostName, InterfaceName, PairName, Reaction, ScriptName, SipSettings, Solution,
+    SolutionName, VipAddress, format_duration,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub struct Cluster {
     pub applications: BTreeMap<AppName, Application>,
     /// Pairs by name.
     pub pairs: BTreeMap<PairName, Pair>,
+    /// Solutions by name.
+    #[serde(default)]
+    pub solutions: BTreeMap<SolutionName, Solution>,
     /// The user's scripts by name.
     pub scripts: BTreeMap<ScriptName, Script>,
     /// Alarm Conditions by name: the shipped ones (unless switched off), the user's, and the VIP wiring of each pair.
@@ -519,54 +523,6 @@ pub struct AlarmCondition {
     pub enabled: bool,
 }
 
-/// An Alarm Reaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "do")]
-pub enum Reaction {
-    /// Disables the pair's VIPs on the host of the other member than the one whose event it was.
-    DisableVipOnOther {
-        /// The pair.
-        pair: PairName,
-    },
-    /// Enables the pair's VIPs on the host of the member whose event it was.
-    EnableVip {
-        /// The pair.
-        pair: PairName,
-    },
-    /// Disables the pair's VIPs on the host of the member whose event it was.
-    DisableVip {
-        /// The pair.
-        pair: PairName,
-    },
-    /// Launches a script on a host.
-    Launch {
-        /// The script.
-        script: ScriptName,
-        /// Where; none: on the host that the event is about.
-        host: Option<HostName>,
-    },
-    /// Starts an application.
-    Start {
-        /// The application.
-        app: AppName,
-    },
-    /// Stops an application.
-    Stop {
-        /// The application.
-        app: AppName,
-    },
-    /// Restarts an application.
-    Restart {
-        /// The application.
-        app: AppName,
-    },
-    /// Switches a pair over.
-    SwitchOver {
-        /// The pair.
-        pair: PairName,
-    },
-}
-
 impl Cluster {
     /// The pair that `app` is a member of.
     #[must_use]
@@ -636,6 +592,7 @@ impl Cluster {
             hosts: self.hosts.clone(),
             applications,
             pairs,
+            solutions: BTreeMap::new(),
             scripts: self.scripts.clone(),
             alarm_conditions: BTreeMap::new(),
         }

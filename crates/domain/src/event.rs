@@ -250,6 +250,10 @@ registry! {
     DRILL_SKIPPED = 70 - 319, Standard, "drill skipped";
     DRILL_PASSED = 70 - 320, Standard, "drill passed";
     DRILL_FAILED = 70 - 321, Standard, "drill failed";
+    SOLUTION_START_ORDERED = 70 - 324, Standard, "start of a solution ordered";
+    SOLUTION_STOP_ORDERED = 70 - 325, Standard, "stop of a solution ordered";
+    SOLUTION_ORDER_DONE = 70 - 326, Standard, "solution is as was ordered";
+    SOLUTION_ORDER_FAILED = 70 - 327, Standard, "solution could not be brought to what was ordered";
     CARRIER_LOST = 70 - 401, Standard, "interface of a VIP lost its carrier";
     CARRIER_BACK = 70 - 402, Standard, "interface of a VIP has its carrier back";
     AGENT_STALLED = 70 - 403, Standard, "agent was stalled";

@@ -11,17 +11,19 @@ mod launch;
 mod lease;
 mod mac;
 mod names;
+mod reaction;
 mod report;
 mod sighting;
 mod sip;
 mod sip_assignment;
+mod solution;
 mod standby;
 mod time;
 
 pub use cluster::{
     AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, GatePolicy,
-    Host, Member, ModeControl, OnHang, PEER_PORT, Pair, Probe, ProbeKind, Profile, Reaction, Redundancy,
-    RestartPolicy, Script, ScsSettings, Signal, Vip, VipControl, WebSettings,
+    Host, Member, ModeControl, OnHang, PEER_PORT, Pair, Probe, ProbeKind, Profile, Redundancy, RestartPolicy,
+    Script, ScsSettings, Signal, Vip, VipControl, WebSettings,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
 pub use fact::{Fact, Report};
@@ -30,8 +32,10 @@ pub use launch::{LAUNCH_OUTPUT_LIMIT, Launch, LaunchOutcome, LaunchResult, Launc
 pub use lease::{GateReport, LeaseReport, TakenOver};
 pub use mac::{MacAddress, ParseMacAddressError};
 pub use names::{
-    AppName, HostName, InterfaceName, NameError, PairName, ScriptName, VipAddress, VipAddressError,
+    AppName, HostName, InterfaceName, NameError, PairName, ScriptName, SolutionName, VipAddress,
+    VipAddressError,
 };
+pub use reaction::Reaction;
 pub use report::{
     AppReport, AppStatus, Cause, Epoch, HostFigures, HostStatus, InterfaceReport, PeerReport, RefId, RunMode,
     VipReport,
@@ -43,5 +47,6 @@ pub use sip::{
     logged_calls,
 };
 pub use sip_assignment::{SIP_SETTINGS_VARIABLE, SipAssignment, SipIdentity, SipMember};
+pub use solution::{Solution, SolutionStatus};
 pub use standby::Standby;
 pub use time::{Micros, format_duration, parse_duration};

@@ -117,6 +117,10 @@ name!(
     PairName
 );
 name!(
+    /// A solution: an ordered set of applications.
+    SolutionName
+);
+name!(
     /// A script of the user's, configured under `[scripts.NAME]`.
     ScriptName
 );

@@ -2,9 +2,9 @@
 
 use crate::claims::Ground;
 use crate::state::{PairState, State, Wish};
-use crate::{Claim, Drills, Maintenance};
+use crate::{Claim, Drills, KeptSolution, Maintenance};
 use alarms::{Alarms, Source};
-use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, events};
+use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, SolutionName, events};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,6 +24,8 @@ pub struct Durable {
     pub pairs: BTreeMap<PairName, DurablePair>,
     /// VIPs that others had before.
     pub claims: Vec<Claim>,
+    /// Solutions of which there is something to keep.
+    pub solutions: BTreeMap<SolutionName, KeptSolution>,
     /// What operators ordered of applications.
     pub wishes: BTreeMap<AppName, Wish>,
     /// The modes that were logged last.
@@ -80,6 +82,7 @@ impl State {
         Durable {
             pairs,
             claims: self.claims.clone(),
+            solutions: self.kept_solutions(),
             wishes: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.wish?))).collect(),
             logged: self.apps.iter().filter_map(|(name, a)| Some((name.clone(), a.logged?))).collect(),
             alarms: self.alarms.clone(),
@@ -113,6 +116,7 @@ impl State {
             }
         }
         self.restore_claims(durable.claims, grounds, now);
+        self.restore_solutions(durable.solutions);
         for (app, wish) in durable.wishes {
             if let Some(state) = self.apps.get_mut(&app) {
                 state.wish = Some(wish);

@@ -2,7 +2,7 @@
 //! change, in order.
 
 use crate::state::State;
-use domain::{AppName, Cluster, HostName, Micros, Pair, PairName, VipAddress};
+use domain::{AppName, Cluster, HostName, Micros, Pair, PairName, SolutionName, VipAddress};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The cluster, the other way round. Made anew with each configuration.
@@ -12,6 +12,7 @@ pub(crate) struct Index {
     pair_with: BTreeMap<VipAddress, PairName>,
     pairs_on: BTreeMap<HostName, Vec<PairName>>,
     apps_on: BTreeMap<HostName, Vec<AppName>>,
+    solution_of: BTreeMap<AppName, SolutionName>,
 }
 
 impl Index {
@@ -32,7 +33,15 @@ impl Index {
                 index.pairs_on.entry(host.clone()).or_default().push(name.clone());
             }
         }
+        for (name, solution) in &cluster.solutions {
+            index.solution_of.extend(solution.applications.iter().map(|app| (app.clone(), name.clone())));
+        }
         index
+    }
+
+    /// The solution that this application is a part of.
+    pub fn solution_of(&self, app: &AppName) -> Option<&SolutionName> {
+        self.solution_of.get(app)
     }
 
     /// The pair that has this VIP.

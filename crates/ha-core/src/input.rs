@@ -4,8 +4,8 @@ use crate::{DrillPlan, Incident, Plan};
 use alarms::{ActiveAlarm, Ending};
 use domain::{
     Answer, AppName, AppReport, Cluster, Epoch, EventId, HostName, Instruction, InterfaceReport, Launch,
-    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, Standby, TakenOver,
-    VipAddress, VipReport, VipSighting,
+    LaunchResult, LaunchWhat, LeaseReport, LogEvent, Micros, PairName, RunMode, SolutionName, Standby,
+    TakenOver, VipAddress, VipReport, VipSighting,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -99,6 +99,18 @@ pub enum OperatorOrder {
         pair: PairName,
         /// The drill's number.
         number: u64,
+    },
+    /// Start the applications of a solution, one after the other.
+    StartSolution {
+        /// The solution.
+        solution: SolutionName,
+    },
+    /// Stop them, in the opposite order.
+    StopSolution {
+        /// The solution.
+        solution: SolutionName,
+        /// Let each finish what is in hand first.
+        graceful: bool,
     },
     /// Clear an active alarm.
     ClearAlarm {

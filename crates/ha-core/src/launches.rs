@@ -325,6 +325,15 @@ impl State {
                 let order = crate::OperatorOrder::Restart { app: app.clone(), graceful: false };
                 self.react_order(order, condition, now, out);
             }
+            Reaction::StartSolution { solution } => {
+                let order = crate::OperatorOrder::StartSolution { solution: solution.clone() };
+                self.react_order(order, condition, now, out);
+            }
+            Reaction::StopSolution { solution } => {
+                let order =
+                    crate::OperatorOrder::StopSolution { solution: solution.clone(), graceful: false };
+                self.react_order(order, condition, now, out);
+            }
             Reaction::SwitchOver { pair } => {
                 let order = crate::OperatorOrder::SwitchOver {
                     pair: pair.clone(),

@@ -44,6 +44,7 @@ mod pairs;
 mod promised;
 mod reconfigure;
 mod sightings;
+mod solutions;
 mod standby;
 mod state;
 mod step;
@@ -61,6 +62,7 @@ pub use input::{Action, By, Input, LaunchRequest, Lost, OperatorOrder, OrderId, 
 pub use leases::LeaseView;
 pub use maintenance::Maintenance;
 pub use orders::{Check, Plan};
+pub use solutions::{KeptSolution, SolutionOrder, SolutionPart, SolutionVerb, SolutionView};
 pub use standby::StandbyView;
 pub use state::{State, Wish};
 pub use step::{run, step};

@@ -2,7 +2,7 @@
 
 use crate::incidents::{Begin, IncidentKind};
 use crate::state::{State, Wish};
-use crate::{Action, By, OperatorOrder, OrderOutcome};
+use crate::{Action, By, OperatorOrder, OrderOutcome, SolutionVerb};
 use domain::{AppName, AppStatus, Cause, LogEvent, Micros, Order, PairName, Redundancy, RunMode, events};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -169,6 +169,12 @@ impl State {
             OperatorOrder::EndMaintenance { pair } => self.end_maintenance(pair, by, now, out),
             OperatorOrder::ScheduleDrill { pair, plan } => self.schedule_drill(pair, plan, by, now, out),
             OperatorOrder::RemoveDrill { pair, number } => self.remove_drill(pair, *number, by, now, out),
+            OperatorOrder::StartSolution { solution } => {
+                self.order_solution(solution, SolutionVerb::Start, by, now, out)
+            }
+            OperatorOrder::StopSolution { solution, graceful } => {
+                self.order_solution(solution, SolutionVerb::Stop { graceful: *graceful }, by, now, out)
+            }
             OperatorOrder::ClearAlarm { number } => {
                 let cluster = Arc::clone(&self.cluster);
                 let happened = self.alarms.clear(&cluster.alarm_conditions, *number, &by.who, &by.reason);
@@ -247,7 +253,13 @@ impl State {
         self.open_incident(name, begin, now, out)
     }
 
-    fn start(&mut self, app: &AppName, by: &By, now: Micros, out: &mut Vec<Action>) -> OrderOutcome {
+    pub(crate) fn start(
+        &mut self,
+        app: &AppName,
+        by: &By,
+        now: Micros,
+        out: &mut Vec<Action>,
+    ) -> OrderOutcome {
         if let Some(why) = self.cannot_be_instructed(app) {
             return refused(why);
         }
@@ -268,7 +280,7 @@ impl State {
         accepted(format!("{app} is {status} already"))
     }
 
-    fn stop(
+    pub(crate) fn stop(
         &mut self,
         app: &AppName,
         graceful: bool,

@@ -30,6 +30,7 @@ impl State {
         for name in ended {
             self.close_incident(&name, IncidentOutcome::Reconfigured, now, out);
         }
+        let over = self.lapses_gone(&cluster, now);
         self.configure(cluster, now);
         let cluster = Arc::clone(&self.cluster);
         // First: an agent refuses what it is told of an application that it has not heard of.
@@ -41,6 +42,9 @@ impl State {
             Source::Cluster => true,
         });
         self.handle_alarms(ended, now, out);
+        for event in over {
+            self.log(event, out);
+        }
         self.changed = true;
         self.log(LogEvent::new(events::CONFIG_APPLIED, now).because(what), out);
     }

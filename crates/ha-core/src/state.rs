@@ -7,6 +7,7 @@ use crate::index::{Deadlines, Index};
 use crate::leases::LetGo;
 use crate::promised::Promised;
 use crate::sightings::{Observer, Sighting};
+use crate::solutions::SolutionState;
 use crate::verify::{Doubt, Verification};
 use crate::watch::Watch;
 use crate::{Durable, Lost, StandbyView};
@@ -14,7 +15,7 @@ use alarms::Alarms;
 use domain::{
     AppName, AppReport, AppStatus, Cause, Cluster, Epoch, HostName, HostStatus, InterfaceName,
     InterfaceReport, Launch, LaunchWhat, LeaseReport, MacAddress, Micros, Order, Pair, PairName, RefId,
-    RunMode, VipAddress,
+    RunMode, SolutionName, VipAddress,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ pub struct State {
     pub(crate) hosts: BTreeMap<HostName, HostState>,
     pub(crate) apps: BTreeMap<AppName, AppState>,
     pub(crate) pairs: BTreeMap<PairName, PairState>,
+    pub(crate) solutions: BTreeMap<SolutionName, SolutionState>,
     pub(crate) vips: BTreeMap<(HostName, VipAddress), VipState>,
     /// The newest sighting of each VIP by each observer.
     pub(crate) sightings: BTreeMap<(VipAddress, Observer), Sighting>,
@@ -54,6 +56,8 @@ pub struct State {
     pub(crate) deadlines: Deadlines,
     /// Pairs that this step must settle.
     pub(crate) touched: BTreeSet<PairName>,
+    /// Solutions that this step must look at.
+    pub(crate) touched_solutions: BTreeSet<SolutionName>,
     /// Pairs that were settled since the caller asked last ([`State::take_settled`]).
     pub(crate) settled: BTreeSet<PairName>,
     /// Pairs whose open incident has new steps, to be recorded when the actions that matter are out.
@@ -295,6 +299,7 @@ impl State {
             hosts: BTreeMap::new(),
             apps: BTreeMap::new(),
             pairs: BTreeMap::new(),
+            solutions: BTreeMap::new(),
             vips: BTreeMap::new(),
             sightings: BTreeMap::new(),
             seen_by_scs: BTreeSet::new(),
@@ -307,6 +312,7 @@ impl State {
             changed: false,
             deadlines: Deadlines::default(),
             touched: BTreeSet::new(),
+            touched_solutions: BTreeSet::new(),
             settled: BTreeSet::new(),
             noted: BTreeSet::new(),
             unfinished: BTreeSet::new(),
@@ -380,6 +386,7 @@ impl State {
         }
         self.outstanding.retain(|_, o| cluster.host_of(&o.app) == Some(&o.host));
         self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
+        self.configure_solutions(&cluster, now);
         self.file = Arc::new(cluster);
         self.claim(before, now);
         self.put_in_force();
@@ -438,6 +445,9 @@ impl State {
 
     pub(crate) fn touch_host(&mut self, host: &HostName) {
         self.touched.extend(self.index.pairs_on(host).iter().cloned());
+        for app in self.index.apps_on(host).to_vec() {
+            self.touch_solutions_of(&app);
+        }
     }
 
     pub(crate) fn touch_app(&mut self, app: &AppName) {
@@ -445,6 +455,7 @@ impl State {
             let name = name.clone();
             self.touched.insert(name);
         }
+        self.touch_solutions_of(app);
     }
 
     pub(crate) fn host_of(&self, app: &AppName) -> Option<&HostName> {

@@ -79,6 +79,7 @@ pub fn step(state: &mut State, input: Input, now: Micros) -> Vec<Action> {
         state.settle(&name, now, &mut out);
         state.settled.insert(name);
     }
+    state.see_to_solutions(now, &mut out);
     out
 }
 
@@ -101,6 +102,7 @@ impl State {
             .chain(launches)
             .chain(self.alarms.next_deadline())
             .chain(self.claim_deadline())
+            .chain(self.solution_deadline())
             .min()
     }
 

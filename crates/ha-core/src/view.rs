@@ -1,7 +1,7 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
 use crate::state::State;
-use crate::{Drill, LeaseView, Maintenance, StandbyView};
+use crate::{Drill, LeaseView, Maintenance, SolutionView, StandbyView};
 use alarms::ActiveAlarm;
 use domain::{
     AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
@@ -24,6 +24,9 @@ pub struct View {
     pub hosts: Vec<HostView>,
     /// Applications by name.
     pub applications: Vec<AppView>,
+    /// Solutions by name.
+    #[serde(default)]
+    pub solutions: Vec<SolutionView>,
     /// Active alarms that are not hidden, oldest first.
     pub alarms: Vec<ActiveAlarm>,
 }
@@ -213,6 +216,7 @@ impl State {
                 })
                 .collect(),
             applications: self.apps.keys().filter_map(|name| self.app_view(name)).collect(),
+            solutions: self.solution_views(),
             alarms: self.alarms.active().filter(|a| !a.hidden).cloned().collect(),
         }
     }

@@ -54,6 +54,8 @@ impl State {
                 .filter(|((vip, observer), _)| vips.contains(vip) && is_known(observer, &cluster))
                 .map(|(of, seen)| (of.clone(), seen.clone()))
                 .collect(),
+            solutions: BTreeMap::new(),
+            touched_solutions: BTreeSet::new(),
             seen_by_scs: self.seen_by_scs.intersection(&vips).copied().collect(),
             scs_asks: self.scs_asks.intersection(&vips).copied().collect(),
             outstanding: self
@@ -119,6 +121,7 @@ fn cluster_of(cluster: &Cluster, name: &PairName, pair: &Pair) -> Cluster {
         scs: cluster.scs.clone(),
         alarm_conditions: conditions.map(|(name, condition)| (name.clone(), condition.clone())).collect(),
         pairs: BTreeMap::from([(name.clone(), pair.clone())]),
+        solutions: BTreeMap::new(),
         scripts: cluster.scripts.clone(),
         applications,
         hosts,

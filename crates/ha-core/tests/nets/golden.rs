@@ -182,6 +182,16 @@ impl goldenscript::Runner for Script {
                 let order = OperatorOrder::RemoveDrill { pair: pair("sip"), number: word()?.parse()? };
                 forget(world.order(order, "alice", "enough"));
             }
+            "start-solution" => {
+                let order = OperatorOrder::StartSolution { solution: word()?.parse()? };
+                forget(world.order(order, "alice", "done"));
+            }
+            // "stop-solution office", "stop-solution office gracefully"
+            "stop-solution" => {
+                let (solution, graceful) = (word()?.parse()?, word().is_ok());
+                forget(world.order(OperatorOrder::StopSolution { solution, graceful }, "alice", "new disks"));
+            }
+            "solutions" => return solutions(world),
             "status" => return status(world),
             unknown => return Err(format!("unknown command {unknown}").into()),
         }
@@ -201,6 +211,7 @@ fn file(name: &str) -> Result<&'static str, Box<dyn Error>> {
         "old-hosts" => include_str!("world/old_hosts.toml"),
         "new-hosts" => include_str!("world/new_hosts.toml"),
         "one-pair" => include_str!("world/one_pair.toml"),
+        "solution" => include_str!("world/solution.toml"),
         name => return Err(format!("there is no file {name}").into()),
     })
 }
@@ -209,6 +220,7 @@ fn file(name: &str) -> Result<&'static str, Box<dyn Error>> {
 fn edited(edits: &[String]) -> Result<String, Box<dyn Error>> {
     let mut toml = match edits.first().map(String::as_str) {
         Some("scripted") => include_str!("world/scripted.toml").to_owned(),
+        Some("solution") => include_str!("world/solution.toml").to_owned(),
         Some("two-pairs") => include_str!("world/two_pairs.toml").to_owned(),
         Some("old-hosts") => include_str!("world/old_hosts.toml").to_owned(),
         Some("cold") => include_str!("world/cold.toml").to_owned(),
@@ -305,6 +317,19 @@ fn status(world: &World) -> Result<String, Box<dyn Error>> {
     Ok(text)
 }
 
+fn solutions(world: &World) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    for s in world.core.view(world.now).solutions {
+        let why = if s.reason.is_empty() { String::new() } else { format!(": {}", s.reason) };
+        writeln!(text, "{} is {}{why}", s.name, s.status)?;
+        if let Some(order) = s.order {
+            let at = order.at.map_or("the whole".to_owned(), |app| app.to_string());
+            writeln!(text, "  {:?} by {}, waits for {at}", order.what, order.by)?;
+        }
+    }
+    Ok(text)
+}
+
 fn run(name: &str) {
     let path = format!("{}/tests/nets/scripts/{name}", env!("CARGO_MANIFEST_DIR"));
     if let Err(e) = goldenscript::run(&mut Script { world: None }, &path) {
@@ -328,6 +353,8 @@ macro_rules! scripts {
 }
 
 scripts! {
+    solution_is_stopped_and_started_in_order solution_lapses_unplanned solution_order_that_cannot_be_carried_out
+    solution_order_survives_the_scs
     workflow_1_manual_switchover
     workflow_2_primary_server_failure
     workflow_3_primary_server_disconnected

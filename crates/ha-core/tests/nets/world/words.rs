@@ -21,6 +21,8 @@ pub fn brief_order(order: &OperatorOrder) -> String {
         OperatorOrder::EndMaintenance { pair } => format!("end the maintenance of {pair}"),
         OperatorOrder::ScheduleDrill { pair, .. } => format!("drill of {pair}"),
         OperatorOrder::RemoveDrill { pair, number } => format!("no drill {number} of {pair}"),
+        OperatorOrder::StartSolution { solution } => format!("start solution {solution}"),
+        OperatorOrder::StopSolution { solution, .. } => format!("stop solution {solution}"),
         OperatorOrder::ClearAlarm { number } => format!("clear alarm {number}"),
     }
 }
