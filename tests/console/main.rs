@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         looking::certificates_of_hosts,
         operating::switchover_with_the_keyboard,
         operating::maintenance_is_seen_everywhere,
+        operating::a_pair_is_frozen_and_unfrozen,
         operating::a_drill_is_scheduled,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,

@@ -250,6 +250,8 @@ registry! {
     DRILL_SKIPPED = 70 - 319, Standard, "drill skipped";
     DRILL_PASSED = 70 - 320, Standard, "drill passed";
     DRILL_FAILED = 70 - 321, Standard, "drill failed";
+    FROZEN_BY_HAND = 70 - 322, Standard, "pair frozen by hand, nothing fails over";
+    UNFROZEN_BY_HAND = 70 - 323, Standard, "pair no longer frozen by hand";
     CARRIER_LOST = 70 - 401, Standard, "interface of a VIP lost its carrier";
     CARRIER_BACK = 70 - 402, Standard, "interface of a VIP has its carrier back";
     AGENT_STALLED = 70 - 403, Standard, "agent was stalled";

@@ -348,8 +348,8 @@ impl State {
         if let Some(maintenance) = &state.maintenance {
             return Err(format!("{name} is in maintenance by {}", maintenance.by));
         }
-        if state.frozen {
-            return Err(format!("{name} is frozen until an operator acknowledges"));
+        if let Some(frozen) = state.frozen_how() {
+            return Err(format!("{name} is {frozen}"));
         }
         if state.held.is_some_and(|until| until > now) {
             return Err(format!("failover of {name} is held back because it flapped"));

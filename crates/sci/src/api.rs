@@ -9,6 +9,7 @@
 //! | `GET /pairs/{pair}/consequences` | | [`Consequences`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
+//! | `POST /pairs/{pair}/freeze`, `unfreeze` | [`Because`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance` | [`Maintain`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance/end` | [`Because`] | [`Accepted`] |
 //! | `GET /pairs/{pair}/drills` | | [`Drills`] |

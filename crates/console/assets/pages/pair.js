@@ -55,12 +55,20 @@ export function open(main, [name]) {
     };
     const endMaintenance = () => ask({ title: `End the maintenance of ${name}`, text: "Everything is as it was before.", verb: "End it",
       act: (reason) => post(path("pairs", name, "maintenance", "end"), { reason }) });
+    const freeze = () => ask({ title: `Freeze ${name}`, verb: "Freeze",
+      text: "Nobody takes over when its primary fails, and nothing goes back by itself, until somebody unfreezes it. A planned switchover stays possible. Agents that reach no SCS know nothing of it.",
+      act: (reason) => post(path("pairs", name, "freeze"), { reason }) });
+    const unfreeze = () => ask({ title: `Unfreeze ${name}`, text: "Automatic failover of this pair is on again.", verb: "Unfreeze",
+      act: (reason) => post(path("pairs", name, "unfreeze"), { reason }) });
     return h("div", { class: "actions" },
       h("button", { type: "button", class: "main", onclick: () => switchOver(name, steps) }, "Switch over"),
       pair.maintenance
         ? h("button", { type: "button", onclick: endMaintenance }, "End maintenance")
         : h("button", { type: "button", onclick: maintain }, "Maintenance"),
-      pair.frozen && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
+      pair.freeze
+        ? h("button", { type: "button", onclick: unfreeze }, "Unfreeze")
+        : h("button", { type: "button", onclick: freeze }, "Freeze"),
+      pair.frozen && !pair.freeze && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
       pair.shows_calls && h("a", { href: `#/calls/${encodeURIComponent(name)}` }, "Calls"));
   }
 }

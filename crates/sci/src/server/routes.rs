@@ -116,6 +116,16 @@ fn endpoints(api: &Api) -> Routes {
         )
         .at(
             OPERATOR,
+            "/pairs/{pair}/freeze",
+            orders::<Because, Accepted, _, _>(order::freeze, "Nothing of a pair moves by itself any more"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/unfreeze",
+            orders::<Because, Accepted, _, _>(order::unfreeze, "Ends a freeze by hand"),
+        )
+        .at(
+            OPERATOR,
             "/pairs/{pair}/maintenance",
             orders::<Maintain, Accepted, _, _>(order::maintain, "Somebody works on a pair for a while"),
         )
