@@ -367,7 +367,11 @@ impl State {
             Source::Host(host) => hosts.contains(&host),
             Source::Cluster => false,
         };
-        if let Some(alarm) = self.alarms.active().find(|alarm| !alarm.hidden && is_ours(&alarm.source)) {
+        // That the last drill failed is a reason to practise again, and only one that passes ends that alarm.
+        let barring = |alarm: &&alarms::ActiveAlarm| {
+            !alarm.hidden && alarm.event != events::DRILL_FAILED && is_ours(&alarm.source)
+        };
+        if let Some(alarm) = self.alarms.active().find(barring) {
             return Err(format!("alarm {} is active: {}: {}", alarm.number, alarm.condition, alarm.source));
         }
         let plan = self.plan_switchover(name, None, now)?;

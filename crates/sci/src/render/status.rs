@@ -1,5 +1,6 @@
 //! `takeover status`: each pair with its members and VIPs, what is wrong, what would happen next; hosts; alarms.
 
+use super::drills::drill_line;
 use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
 use crate::api::Status;
@@ -111,6 +112,10 @@ fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
     }
     if !pair.next.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "next:"), clean(&pair.next));
+    }
+    let drills = drill_line(&pair.drills, look);
+    if !drills.is_empty() {
+        let _ = writeln!(out, "  {} {drills}", look.paint(Paint::Dim, "drills:"));
     }
     out
 }

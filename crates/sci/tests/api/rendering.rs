@@ -6,8 +6,9 @@ use domain::{
     Profile, Redundancy, RunMode, Standby, events,
 };
 use ha_core::{
-    AppView, Check, Freeze, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView,
-    Maintenance, MemberView, PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
+    AppView, Check, Drill, DrillResult, DrillRun, Freeze, HostView, Incident, IncidentId, IncidentKind,
+    IncidentOutcome, LeaseView, Maintenance, MemberView, PairView, Phase, Plan, StandbyView, Step, View,
+    VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
 use sci::api::{AgentCertificate, CallLine, CallPage, FiguresAt, Status};
@@ -243,6 +244,35 @@ fn a_frozen_pair_says_by_whom_and_why() {
     assert!(text.contains("Pair sip  frozen"), "{text}");
     assert!(text.contains("! frozen by ann since "), "{text}");
     assert!(text.contains(": data in doubt\n"), "{text}");
+}
+
+#[test]
+fn drills_are_told_by_the_next_and_the_last_one() {
+    let drill = |number, at, result: Option<(DrillResult, &str)>| Drill {
+        number,
+        at,
+        every_days: Some(7),
+        back: false,
+        by: "ann".to_owned(),
+        reason: String::new(),
+        last: result.map(|(result, text)| DrillRun {
+            at: NOON - seconds(60 * number),
+            result,
+            text: text.to_owned(),
+            incident: None,
+        }),
+    };
+    let mut status = well();
+    status.view.pairs[0].drills = vec![
+        drill(1, None, Some((DrillResult::Failed, "sip2 stays\nprimary"))),
+        drill(2, Some(NOON + seconds(7_200)), Some((DrillResult::Passed, "sip2 serves"))),
+        drill(3, Some(NOON + seconds(3_600)), None),
+    ];
+    let text = render::status(&status, &PLAIN);
+    let expected =
+        "  drills: drill 3 at 2026-01-31 13:00:00; last drill 1 at 2026-01-31 11:59:00 FAILED: sip2 stays";
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("\nprimary"), "{text}");
 }
 
 fn maintenance() -> Maintenance {
