@@ -146,6 +146,9 @@ async function start() {
       await new Promise((resolve) => setTimeout(resolve, 1_500));
     }
   }
+  const after = sessionStorage.getItem("after-login");
+  sessionStorage.removeItem("after-login");
+  if (who() && after && !location.hash) history.replaceState(null, "", after);
   await route();
 }
 
