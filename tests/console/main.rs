@@ -9,6 +9,7 @@ mod looking;
 mod office;
 mod operating;
 mod pictures;
+mod provider;
 mod users;
 
 use std::process::ExitCode;
@@ -18,10 +19,12 @@ fn main() -> ExitCode {
         users::the_first_administrator_makes_the_others,
         users::a_viewer_is_offered_no_orders,
         users::a_session_that_ended,
+        provider::somebody_signs_in_by_it,
         looking::log_by_filters,
         looking::certificates_of_hosts,
         operating::switchover_with_the_keyboard,
         operating::maintenance_is_seen_everywhere,
+        operating::a_pair_is_frozen_and_unfrozen,
         operating::a_drill_is_scheduled,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,

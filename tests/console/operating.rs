@@ -38,6 +38,32 @@ pub fn switchover_with_the_keyboard(_: &mut Lab) -> anyhow::Result<()> {
     browser.said_nothing()
 }
 
+/// Somebody freezes a pair: every page says so, and nobody takes over, until somebody unfreezes it.
+pub fn a_pair_is_frozen_and_unfrozen(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("olga", "operator", DESKTOP)?;
+    browser.open("pair/sip")?;
+    browser.click("Freeze")?;
+    browser.see("Nobody takes over when its primary fails")?;
+    browser.tab_to("reason")?;
+    browser.keys("data in doubt")?;
+    browser.press(Key::Enter)?;
+    browser.open("hosts")?;
+    browser.see("sip is frozen since")?;
+    browser.see("by olga: data in doubt")?;
+    let status = site.command(&["status"])?.output()?;
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    ensure!(status.contains("frozen by olga"), "{status}");
+    browser.open("pair/sip")?;
+    browser.see("nothing: frozen by olga")?;
+    browser.click("Unfreeze")?;
+    browser.keys("checked")?;
+    browser.press(Key::Enter)?;
+    let over = "return !document.body.innerText.includes('sip is frozen since')";
+    browser.wait("the banner to be gone", over, &[])?;
+    browser.said_nothing()
+}
+
 /// Somebody works on a pair: every page says so until it is over.
 pub fn maintenance_is_seen_everywhere(_: &mut Lab) -> anyhow::Result<()> {
     let site = Office::open()?;

@@ -2,6 +2,7 @@
 //! stories themselves are in `workflows` and `faults`.
 
 pub mod alone;
+pub mod loopback;
 
 use anyhow::{Context, bail, ensure};
 use domain::{Epoch, EventId, Micros};

@@ -1,5 +1,6 @@
 //! Tools of the tests that Debian has no package of, from PyPI into a directory of their own below the target directory:
-//! Schemathesis tries the API against its own document, axe-core looks for what keeps people out of the console's pages.
+//! Schemathesis tries the API against its own document, axe-core looks for what keeps people out of the console's pages, and an
+//! identity provider is there to log in by.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use crate::packages;
 use crate::process::{find_program, shown, succeeds};
 
 /// What the tests were written for. The second brings the script of axe-core.
-const TOOLS: [&str; 2] = ["schemathesis==4.32.5", "axe-core-python==0.1.0"];
+const TOOLS: [&str; 3] = ["schemathesis==4.32.5", "axe-core-python==0.1.0", "oidc-provider-mock==0.3.4"];
 
 /// Where tests look for a tool, and where it is.
 pub type Tool = (&'static str, PathBuf);
@@ -28,15 +29,18 @@ pub fn prepare() -> Result<Vec<Tool>> {
     Ok(found(&directory))
 }
 
-/// Both, or none.
+/// All, or none.
 fn found(directory: &Path) -> Vec<Tool> {
-    let schemathesis = directory.join("bin/schemathesis");
+    let [schemathesis, provider] =
+        ["schemathesis", "oidc-provider-mock"].map(|program| directory.join("bin").join(program));
     let libraries = std::fs::read_dir(directory.join("lib")).into_iter().flatten().flatten();
     let axe = libraries
         .map(|python| python.path().join("site-packages/axe_core_python/axe.min.js"))
         .find(|script| script.exists());
     match axe {
-        Some(axe) if schemathesis.exists() => vec![("SCHEMATHESIS", schemathesis), ("AXE", axe)],
+        Some(axe) if schemathesis.exists() && provider.exists() => {
+            vec![("SCHEMATHESIS", schemathesis), ("AXE", axe), ("OIDC_PROVIDER", provider)]
+        }
         Some(_) | None => Vec::new(),
     }
 }
@@ -46,7 +50,7 @@ fn install(directory: &Path) -> Result<bool> {
         eprintln!("warning: there is no python3, so neither the API nor the console can be examined");
         return Ok(false);
     };
-    println!("python: installing {} into {}", TOOLS.join(" and "), directory.display());
+    println!("python: installing {} into {}", TOOLS.join(", "), directory.display());
     let mut environment = Command::new(&python);
     environment.args(["-m", "venv", "--clear"]).arg(directory);
     // Debian has a part of it in a package of its own.

@@ -87,6 +87,18 @@ pub struct Session {
     pub begun: Micros,
     /// When it was used last, to the minute.
     pub used: Micros,
+    /// Of somebody whom an identity provider knows; none: of a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<Vouched>,
+}
+
+/// What an identity provider's word is worth, at the time of the login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vouched {
+    /// What that one may do, for as long as the session lasts.
+    pub role: Role,
+    /// Stands for the settings by which it was so; under others the session counts no more.
+    pub settings: String,
 }
 
 /// Who may use the interface.
@@ -294,15 +306,41 @@ impl Accounts {
     /// [`Refusal::NoUser`].
     pub fn log_in(&mut self, name: &Name, secret: &Secret, now: Micros) -> Result<Session, Refusal> {
         self.password_of(name).ok_or_else(|| Refusal::NoUser(name.clone()))?;
+        let session = Session { user: name.clone(), begun: now, used: now, vouched: None };
+        Ok(self.begin(session, secret, now))
+    }
+
+    /// Begins the session of somebody whom an identity provider knows by that name, which says nothing of a user of the same
+    /// name here.
+    pub fn let_in(&mut self, name: &Name, vouched: Vouched, secret: &Secret, now: Micros) -> Session {
+        let session = Session { user: name.clone(), begun: now, used: now, vouched: Some(vouched) };
+        self.begin(session, secret, now)
+    }
+
+    /// Ends sessions that began by an identity provider's word under other settings than these. Returns how many.
+    pub fn end_vouched_but(&mut self, settings: Option<&str>) -> usize {
+        let before = self.sessions.len();
+        self.sessions.retain(|_, session| {
+            session.vouched.as_ref().is_none_or(|vouched| Some(vouched.settings.as_str()) == settings)
+        });
+        before - self.sessions.len()
+    }
+
+    /// Whether a session began by an identity provider's word.
+    #[must_use]
+    pub fn is_vouched(&self, secret: &Secret) -> bool {
+        self.sessions.get(&secret.digest()).is_some_and(|session| session.vouched.is_some())
+    }
+
+    fn begin(&mut self, session: Session, secret: &Secret, now: Micros) -> Session {
         self.sessions.retain(|_, session| session.lives(now));
         if self.sessions.len() >= MAX_SESSIONS {
             let idlest =
                 self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(digest, _)| *digest);
             idlest.map(|digest| self.sessions.remove(&digest));
         }
-        let session = Session { user: name.clone(), begun: now, used: now };
         self.sessions.insert(secret.digest(), session.clone());
-        Ok(session)
+        session
     }
 
     /// Ends a session. Returns whose it was.
@@ -315,8 +353,11 @@ impl Accounts {
     pub fn session(&mut self, secret: &Secret, now: Micros) -> Option<(Name, Role, bool)> {
         let digest = secret.digest();
         let session = self.sessions.get_mut(&digest)?;
-        let user = self.users.get(&session.user).filter(|user| !user.disabled);
-        let Some(user) = user.filter(|_| session.lives(now)) else {
+        let role = match &session.vouched {
+            Some(vouched) => Some(vouched.role),
+            None => self.users.get(&session.user).filter(|user| !user.disabled).map(|user| user.role),
+        };
+        let Some(role) = role.filter(|_| session.lives(now)) else {
             self.sessions.remove(&digest);
             return None;
         };
@@ -324,7 +365,7 @@ impl Accounts {
         if noted {
             session.used = now;
         }
-        Some((session.user.clone(), user.role, noted))
+        Some((session.user.clone(), role, noted))
     }
 
     /// Makes a token.
@@ -394,7 +435,7 @@ impl Accounts {
     }
 
     fn end_sessions_of(&mut self, name: &Name) {
-        self.sessions.retain(|_, session| session.user != *name);
+        self.sessions.retain(|_, session| session.user != *name || session.vouched.is_some());
     }
 }
 

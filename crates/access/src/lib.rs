@@ -13,7 +13,7 @@ mod secret;
 
 pub use accounts::{
     Accounts, Grant, Link, MAX_LINKS, MAX_SESSIONS, MAX_TOKENS, MAX_USERS, Refusal, Session, Token, TokenId,
-    User,
+    User, Vouched,
 };
 pub use guard::{Guard, Locked};
 pub use password::{MAX_PASSWORD, MIN_PASSWORD, PasswordError, PasswordHash};

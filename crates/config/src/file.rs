@@ -8,7 +8,9 @@ use crate::report::{Report, masked};
 use crate::schema::{CLUSTER, HOST, ROOT, SCRIPT, SCS, SCS_WEB, Section};
 use crate::sip_ports::Ports;
 use crate::values::{self, DAY, HOUR, SECOND};
-use crate::{Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, pair, solution};
+use crate::{
+    Checked, DEFAULT_PEER_PORT, DEFAULT_PORT, MAX_FILE, application, condition, oidc, pair, solution,
+};
 use domain::{
     AlarmCondition, AppName, Application, Cluster, Host, HostName, ModeControl, Pair, PairName, Reaction,
     Redundancy, Script, ScriptName, ScsSettings, VipControl, WebSettings,
@@ -249,6 +251,7 @@ fn scs(table: &Table<'_>) -> ScsSettings {
     ScsSettings {
         listen,
         api_listen,
+        oidc: oidc::oidc(table, web.is_some()),
         web,
         otlp: table.get("otlp").and_then(|field| values::socket_address(&field, "127.0.0.1:4318")),
         keep: table.duration("keep", HOUR..=3_650 * DAY, default.keep),
@@ -285,7 +288,8 @@ fn web(field: &Field<'_>, taken: &[(&str, &[SocketAddr])]) -> Option<WebSettings
             return None;
         }
     };
-    Some(WebSettings { listen: listen?, certificate })
+    let address = table.get("address").and_then(|field| oidc::web_address(&field));
+    Some(WebSettings { listen: listen?, certificate, address })
 }
 
 /// A port of the SCS that nothing else of the SCS has.

@@ -9,6 +9,7 @@ mod condition;
 mod file;
 mod host_file;
 mod names;
+mod oidc;
 mod pair;
 mod plan;
 mod reader;

@@ -192,11 +192,12 @@ impl Comparison<'_> {
 // consequence is thought of.
 
 fn compare_scs(c: &mut Comparison<'_>, old: &ScsSettings, new: &ScsSettings) {
-    let ScsSettings { listen, api_listen, web, otlp, keep, keep_bytes, boot_grace, agent_grace } = old;
+    let ScsSettings { listen, api_listen, web, oidc, otlp, keep, keep_bytes, boot_grace, agent_grace } = old;
     c.contents("listen", listen, &new.listen, SCS_RESTART);
     c.contents("api-listen", api_listen, &new.api_listen, SCS_RESTART);
     let deleted = "takes effect at the next clean-up; records beyond it are deleted for good";
     c.contents("web", web, &new.web, SCS_RESTART);
+    c.contents("oidc", oidc, &new.oidc, SCS_RESTART);
     c.contents("otlp", otlp, &new.otlp, SCS_RESTART);
     c.durations("keep", *keep, new.keep, deleted);
     c.values("keep-size", &crate::format_size(*keep_bytes), &crate::format_size(new.keep_bytes), deleted);

@@ -23,8 +23,12 @@ sections! {
     CLUSTER_FILE:
     ROOT = "" ["cluster" "scs" "hosts" "applications" "pairs" "solutions" "scripts" "alarm-conditions"];
     CLUSTER = "cluster" ["name"];
-    SCS = "scs" ["listen" "api-listen" "web" "otlp" "keep" "keep-size" "boot-grace" "agent-grace"];
-    SCS_WEB = "scs.web" ["listen" "certificate" "key"];
+    SCS = "scs" ["listen" "api-listen" "web" "oidc" "otlp" "keep" "keep-size" "boot-grace" "agent-grace"];
+    SCS_WEB = "scs.web" ["listen" "certificate" "key" "address"];
+    SCS_OIDC = "scs.oidc" [
+        "name" "issuer" "client-id" "client-secret-file" "ca" "scopes" "user-claim" "groups-claim" "roles" "password-login"
+    ];
+    SCS_OIDC_ROLES = "scs.oidc.roles" ["viewer" "operator" "administrator"];
     HOST = "hosts.NAME" ["address" "peer-address"];
     APPLICATION = "applications.NAME" [
         "host" "command" "directory" "environment" "user" "mode-control" "autostart" "restart" "notify" "start-limit"

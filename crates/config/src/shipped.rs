@@ -43,6 +43,10 @@ const SHIPPED: &[Row] = &[
     ("flapping", Category::Major, events::FLAPPING, &[events::STABLE_AGAIN]),
     // While it is active nothing fails over: only an operator's acknowledgement ends it.
     ("pair-frozen", Category::Critical, events::PAIR_FROZEN, &[events::PAIR_THAWED]),
+    // Whoever freezes a pair means it; this is so that nobody forgets it.
+    ("pair-frozen-by-hand", Category::Major, events::FROZEN_BY_HAND, &[events::UNFROZEN_BY_HAND]),
+    // The backup did not serve, or service could not come back: found on a quiet night. The next drill that passes ends it.
+    ("drill-failed", Category::Major, events::DRILL_FAILED, &[events::DRILL_PASSED]),
     ("script-failed", Category::Major, events::SCRIPT_FAILED, &[events::SCRIPT_SUCCEEDED]),
     // An agent of the right release is back in normal condition; one of the wrong release raises it again.
     ("release-drift", Category::Minor, events::RELEASE_DRIFT, &[events::HOST_NORMAL]),

@@ -100,6 +100,9 @@ function banners() {
     live.isStale() && who() && h("div", { class: "banner bad", "data-key": "lost" },
       "The SCS does not answer. What is shown here is what was so when it last did. Trying again. Takeovers do not need this page, ",
       "nor the SCS."),
+    (live.status?.pairs ?? []).filter((pair) => pair.freeze).map((pair) => h("div", { class: "banner bad", "data-key": `freeze ${pair.name}` },
+      `${pair.name} is frozen since `, when(pair.freeze.since), `, by ${pair.freeze.by}`, pair.freeze.reason ? `: ${pair.freeze.reason}` : "",
+      ". Nobody takes over when its primary fails, until it is unfrozen.")),
     (live.status?.pairs ?? []).filter((pair) => pair.maintenance).map((pair) => h("div", { class: "banner", "data-key": `maintenance ${pair.name}` },
       `${pair.name} is in maintenance until `, when(pair.maintenance.until), `, by ${pair.maintenance.by}`,
       pair.maintenance.reason ? `: ${pair.maintenance.reason}` : "", ". Failback and the flap count are held; a primary that fails is replaced all the same.")));
@@ -143,6 +146,9 @@ async function start() {
       await new Promise((resolve) => setTimeout(resolve, 1_500));
     }
   }
+  const after = sessionStorage.getItem("after-login");
+  sessionStorage.removeItem("after-login");
+  if (who() && after && !location.hash) history.replaceState(null, "", after);
   await route();
 }
 

@@ -6,7 +6,7 @@ use crate::{
     SolutionName, VipAddress, format_duration,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -44,6 +44,9 @@ pub struct ScsSettings {
     /// Where browsers and programs with a token reach the API; none: nowhere.
     #[serde(default)]
     pub web: Option<WebSettings>,
+    /// Who else says who somebody is, for logins at the web port; none: passwords alone.
+    #[serde(default)]
+    pub oidc: Option<OidcSettings>,
     /// Where an OpenTelemetry collector takes traces by OTLP over HTTP; none: nowhere.
     #[serde(default)]
     pub otlp: Option<SocketAddr>,
@@ -64,6 +67,38 @@ pub struct WebSettings {
     pub listen: SocketAddr,
     /// Certificate (PEM, its chain behind it) and private key of the user's own; none: the SCS's, of the built-in authority.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// How browsers reach it, `https://scs.example.com:7443`; none: by `listen`.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+
+/// An identity provider (OpenID Connect Core 1.0), and what its groups may do here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OidcSettings {
+    /// What people call it.
+    pub name: String,
+    /// Its issuer identifier: a URL with `https`, or with `http` of the SCS's own machine.
+    pub issuer: String,
+    /// As what the SCS is known there.
+    pub client_id: String,
+    /// File with the secret that goes with it; none: a client without one (RFC 6749, section 2.1), by PKCE alone.
+    pub client_secret_file: Option<PathBuf>,
+    /// Authorities (PEM) that its certificate may be of; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
+    /// The claim with the name that a person is shown and audited by.
+    pub user_claim: String,
+    /// The claim with the person's groups.
+    pub groups_claim: String,
+    /// Groups that may look.
+    pub viewers: BTreeSet<String>,
+    /// Groups that may give orders.
+    pub operators: BTreeSet<String>,
+    /// Groups that may change configuration, users and tokens.
+    pub administrators: BTreeSet<String>,
+    /// Whether users may log in with passwords, too.
+    pub password_login: bool,
 }
 
 impl Default for ScsSettings {
@@ -72,6 +107,7 @@ impl Default for ScsSettings {
             listen: Vec::new(),
             api_listen: None,
             web: None,
+            oidc: None,
             otlp: None,
             keep: Duration::from_secs(90 * 86_400),
             keep_bytes: 1 << 30,

@@ -250,6 +250,8 @@ registry! {
     DRILL_SKIPPED = 70 - 319, Standard, "drill skipped";
     DRILL_PASSED = 70 - 320, Standard, "drill passed";
     DRILL_FAILED = 70 - 321, Standard, "drill failed";
+    FROZEN_BY_HAND = 70 - 322, Standard, "pair frozen by hand, nothing fails over";
+    UNFROZEN_BY_HAND = 70 - 323, Standard, "pair no longer frozen by hand";
     SOLUTION_START_ORDERED = 70 - 324, Standard, "start of a solution ordered";
     SOLUTION_STOP_ORDERED = 70 - 325, Standard, "stop of a solution ordered";
     SOLUTION_ORDER_DONE = 70 - 326, Standard, "solution is as was ordered";

@@ -22,8 +22,8 @@ mod time;
 
 pub use cluster::{
     AlarmCondition, Application, Category, Cluster, Detect, DetectSource, Failback, FlapGuard, GatePolicy,
-    Host, Member, ModeControl, OnHang, PEER_PORT, Pair, Probe, ProbeKind, Profile, Redundancy, RestartPolicy,
-    Script, ScsSettings, Signal, Vip, VipControl, WebSettings,
+    Host, Member, ModeControl, OidcSettings, OnHang, PEER_PORT, Pair, Probe, ProbeKind, Profile, Redundancy,
+    RestartPolicy, Script, ScsSettings, Signal, Vip, VipControl, WebSettings,
 };
 pub use event::{EventId, EventKind, Level, LogEvent, ParseEventIdError, REGISTRY, events};
 pub use fact::{Fact, Report};

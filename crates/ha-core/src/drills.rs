@@ -348,8 +348,8 @@ impl State {
         if let Some(maintenance) = &state.maintenance {
             return Err(format!("{name} is in maintenance by {}", maintenance.by));
         }
-        if state.frozen {
-            return Err(format!("{name} is frozen until an operator acknowledges"));
+        if let Some(frozen) = state.frozen_how() {
+            return Err(format!("{name} is {frozen}"));
         }
         if state.held.is_some_and(|until| until > now) {
             return Err(format!("failover of {name} is held back because it flapped"));
@@ -367,7 +367,11 @@ impl State {
             Source::Host(host) => hosts.contains(&host),
             Source::Cluster => false,
         };
-        if let Some(alarm) = self.alarms.active().find(|alarm| !alarm.hidden && is_ours(&alarm.source)) {
+        // That the last drill failed is a reason to practise again, and only one that passes ends that alarm.
+        let barring = |alarm: &&alarms::ActiveAlarm| {
+            !alarm.hidden && alarm.event != events::DRILL_FAILED && is_ours(&alarm.source)
+        };
+        if let Some(alarm) = self.alarms.active().find(barring) {
             return Err(format!("alarm {} is active: {}: {}", alarm.number, alarm.condition, alarm.source));
         }
         let plan = self.plan_switchover(name, None, now)?;

@@ -2,7 +2,7 @@
 
 use crate::claims::Ground;
 use crate::state::{PairState, State, Wish};
-use crate::{Claim, Drills, KeptSolution, Maintenance};
+use crate::{Claim, Drills, Freeze, KeptSolution, Maintenance};
 use alarms::{Alarms, Source};
 use domain::{AppName, Epoch, HostName, Micros, PairName, RunMode, SolutionName, events};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,8 @@ pub struct DurablePair {
     pub reason: String,
     /// Whether it waits for an operator's acknowledgement.
     pub frozen: bool,
+    /// Whether somebody froze it.
+    pub freeze: Option<Freeze>,
     /// Whether it was reported as flapping.
     pub flapping: bool,
     /// Failovers within the flap guard's window.
@@ -108,6 +110,7 @@ impl State {
                 state.promised.before(promise, now);
                 state.reason = kept.reason;
                 state.frozen = kept.frozen;
+                state.freeze = kept.freeze;
                 state.flapping = kept.flapping;
                 state.maintenance = kept.maintenance;
                 state.drills = kept.drills;
@@ -155,6 +158,7 @@ fn kept(p: &PairState) -> DurablePair {
         promise_us: u64::try_from(p.promised.longest().as_micros()).unwrap_or(u64::MAX),
         reason: p.reason.clone(),
         frozen: p.frozen,
+        freeze: p.freeze.clone(),
         flapping: p.flapping,
         failovers: p.failovers.iter().copied().collect(),
         maintenance: p.maintenance.clone(),

@@ -320,8 +320,8 @@ impl State {
         let Some(holder) = &state.wanted else {
             return "the first member that becomes ready will be primary".to_owned();
         };
-        if state.frozen {
-            return "nothing: frozen until an operator acknowledges".to_owned();
+        if let Some(frozen) = state.frozen_how() {
+            return format!("nothing: {frozen}");
         }
         if let Some(until) = state.held.filter(|until| *until > now) {
             return format!("failover held back for another {} s", until.since(now).as_secs() + 1);
@@ -521,9 +521,8 @@ impl State {
     ) -> bool {
         let guard = pair.flap_guard;
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
-        if state.frozen {
-            state.reason =
-                format!("{why}; nothing is done: the pair is frozen until an operator acknowledges");
+        if let Some(frozen) = state.frozen_how() {
+            state.reason = format!("{why}; nothing is done: the pair is {frozen}");
             return false;
         }
         let moves = u32::try_from(state.failovers.len()).unwrap_or(u32::MAX);
@@ -586,6 +585,7 @@ impl State {
         let ready = holder != first
             && pair.failback != Failback::Never
             && !self.in_maintenance(name)
+            && self.pairs[name].freeze.is_none()
             && self.ready(pair, first, now).is_ok();
         let state = self.pairs.get_mut(name).expect("the caller looked the pair up");
         if !ready {

@@ -187,7 +187,7 @@ impl Scene<'_> {
             next,
         };
         let then = &world.state.pairs[self.name];
-        told.text = words::text(self, &told, &then.reason, then.frozen);
+        told.text = words::text(self, &told, &then.reason, then.frozen_how().is_some());
         told
     }
 

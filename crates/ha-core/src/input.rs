@@ -74,6 +74,16 @@ pub enum OperatorOrder {
         /// The pair.
         pair: PairName,
     },
+    /// Nothing moves by itself until somebody ends it.
+    Freeze {
+        /// The pair.
+        pair: PairName,
+    },
+    /// Ends that.
+    Unfreeze {
+        /// The pair.
+        pair: PairName,
+    },
     /// Somebody works on a pair for a while.
     Maintain {
         /// The pair.

@@ -165,6 +165,8 @@ impl State {
             OperatorOrder::Stop { app, graceful } => self.stop(app, *graceful, false, by, now, out),
             OperatorOrder::Restart { app, graceful } => self.stop(app, *graceful, true, by, now, out),
             OperatorOrder::Acknowledge { pair } => self.acknowledge(pair, by, now, out),
+            OperatorOrder::Freeze { pair } => self.freeze(pair, by, now, out),
+            OperatorOrder::Unfreeze { pair } => self.unfreeze(pair, by, now, out),
             OperatorOrder::Maintain { pair, lasts } => self.maintain(pair, *lasts, by, now, out),
             OperatorOrder::EndMaintenance { pair } => self.end_maintenance(pair, by, now, out),
             OperatorOrder::ScheduleDrill { pair, plan } => self.schedule_drill(pair, plan, by, now, out),
@@ -381,22 +383,32 @@ impl State {
         };
         if !state.frozen && state.held.is_none() {
             // One thing at a time: who thaws a pair says nothing about hosts.
+            let by_hand = state.freeze.as_ref().map(|freeze| freeze.by.clone());
             return match self.end_claims(name) {
                 Some(hosts) => {
                     accepted(format!("{name} gets its VIPs: {hosts} are taken to be switched off"))
                 }
-                None => refused(format!("{name} is not frozen, there is nothing to acknowledge")),
+                None => refused(match by_hand {
+                    Some(by) => format!("{name} was frozen by {by}; `takeover unfreeze {name}` ends that"),
+                    None => format!("{name} is not frozen, there is nothing to acknowledge"),
+                }),
             };
         }
         state.frozen = false;
         state.held = None;
+        let by_hand = state.freeze.as_ref().map(|freeze| freeze.by.clone());
         state.failovers.clear();
         self.changed = true;
         self.touched.insert(name.clone());
         let about = self.cluster.pairs[name].members[0].clone();
-        let event = LogEvent::new(events::PAIR_THAWED, now).because(name).of(&about).with("pair", name);
+        let still = by_hand.as_ref().map_or(String::new(), |by| format!(", but it stays frozen by {by}"));
+        let event = LogEvent::new(events::PAIR_THAWED, now).because(format!("{name}{still}"));
+        let event = event.of(&about).with("pair", name);
         self.log(event.with("by", &by.who).with("reason", &by.reason), out);
-        accepted(format!("{name} fails over by itself again"))
+        accepted(match by_hand {
+            Some(by) => format!("{name} stays frozen by {by}; `takeover unfreeze {name}` ends that too"),
+            None => format!("{name} fails over by itself again"),
+        })
     }
 
     fn cannot_be_instructed(&self, app: &AppName) -> Option<String> {

@@ -213,7 +213,10 @@ pub(crate) struct PairState {
     pub incident: Option<Incident>,
     /// When service moved by itself, newest last, within the flap guard's window.
     pub failovers: VecDeque<Micros>,
+    /// By the flap guard.
     pub frozen: bool,
+    /// By hand.
+    pub freeze: Option<crate::Freeze>,
     pub flapping: bool,
     pub maintenance: Option<crate::Maintenance>,
     pub drills: crate::Drills,

@@ -1,7 +1,7 @@
 //! What an operator sees: the state of everything as plain values, made on demand. Nothing here feeds back.
 
 use crate::state::State;
-use crate::{Drill, LeaseView, Maintenance, SolutionView, StandbyView};
+use crate::{Drill, Freeze, LeaseView, Maintenance, SolutionView, StandbyView};
 use alarms::ActiveAlarm;
 use domain::{
     AppName, AppStatus, Epoch, Failback, HostName, HostStatus, InterfaceName, MacAddress, Micros, PairName,
@@ -54,8 +54,11 @@ pub struct PairView {
     pub trouble: Vec<String>,
     /// What the product will do next by itself, in words.
     pub next: String,
-    /// Whether it is frozen until an operator acknowledges.
+    /// Whether nothing moves by itself until an operator says so: frozen by the flap guard, or by hand.
     pub frozen: bool,
+    /// By whom it was frozen and why; none where only the flap guard did, or nobody.
+    #[serde(default)]
+    pub freeze: Option<Freeze>,
     /// Whether somebody works on it.
     #[serde(default)]
     pub maintenance: Option<Maintenance>,
@@ -240,7 +243,8 @@ impl State {
             reason: state.reason.clone(),
             trouble: self.trouble(name, now),
             next: self.what_is_next(name, now),
-            frozen: state.frozen,
+            frozen: state.frozen_how().is_some(),
+            freeze: state.freeze.clone(),
             maintenance: state.maintenance.clone(),
             drills: state.drills.listed().to_vec(),
             incident: state.incident.as_ref().map(|i| i.id.0),

@@ -9,6 +9,7 @@
 //! | `GET /pairs/{pair}/consequences` | | [`Consequences`] |
 //! | `POST /pairs/{pair}/switchover` | [`SwitchOver`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/acknowledge` | [`Because`] | [`Accepted`] |
+//! | `POST /pairs/{pair}/freeze`, `unfreeze` | [`Because`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance` | [`Maintain`] | [`Accepted`] |
 //! | `POST /pairs/{pair}/maintenance/end` | [`Because`] | [`Accepted`] |
 //! | `GET /pairs/{pair}/drills` | | [`Drills`] |
@@ -34,6 +35,8 @@
 //! | `POST /configuration` | [`ApplyConfiguration`] | [`Revision`](scs::configuration::Revision) |
 //! | `GET /audit` | `before`, `limit` | [`Audit`] |
 //! | `GET /audit/verdict` | | [`AuditVerdict`](scs::store::AuditVerdict) |
+//! | `GET /login` | | [`LoginWays`] |
+//! | `GET /oidc/login`, `GET /oidc/callback` | what the identity provider says | on to there, and back |
 //! | `GET /session` | | [`Session`] |
 //! | `POST /session` | [`Login`] | [`Session`], and the cookie |
 //! | `DELETE /session` | | [`Done`] |
@@ -61,8 +64,8 @@ mod accounts;
 mod configuration;
 
 pub use accounts::{
-    CSRF_HEADER, Done, LinkCode, LinkUse, Login, MadeToken, NewLink, NewRole, NewToken, NewUser, Session,
-    SetPassword, TokenLine, Tokens, UserLine, Users,
+    CSRF_HEADER, Done, LinkCode, LinkUse, Login, LoginWays, MadeToken, NewLink, NewRole, NewToken, NewUser,
+    Session, SetPassword, TokenLine, Tokens, UserLine, Users,
 };
 
 pub use configuration::{

@@ -6,6 +6,7 @@ mod calls;
 mod configuration;
 mod drill;
 mod foresee;
+mod freeze;
 mod history;
 mod maintenance;
 mod monitor;
@@ -67,7 +68,16 @@ pub enum Command {
     /// Acknowledge a pair that was frozen because it flapped: it fails over by itself again
     #[command(after_long_help = help("
   takeover acknowledge sip --reason \"bad cable replaced\""))]
-    Acknowledge(Acknowledge),
+    Acknowledge(freeze::Thaw),
+    /// Freeze a pair: nobody takes over and nothing goes back by itself, until somebody unfreezes it
+    #[command(after_long_help = help("
+  takeover freeze sip --reason \"the backup's data are in doubt\"
+  A planned switchover stays possible. To work on a pair and keep failover: takeover maintenance PAIR"))]
+    Freeze(freeze::Freeze),
+    /// Unfreeze a pair that was frozen by hand: it fails over by itself again
+    #[command(after_long_help = help("
+  takeover unfreeze sip --reason \"checked\""))]
+    Unfreeze(freeze::Thaw),
     /// Say that somebody works on a pair for a while: no failback by itself, failovers are not counted
     #[command(after_long_help = help("
   takeover maintenance sip --for 2h --reason \"new cables\"
@@ -294,19 +304,6 @@ pub struct Stop {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
-    /// Where the SCS is and how to answer.
-    #[command(flatten)]
-    pub options: Options,
-}
-
-/// Arguments of `acknowledge`.
-#[derive(Debug, Clone, Args)]
-pub struct Acknowledge {
-    /// The pair
-    pub pair: PairName,
-    /// Why, for the log and the audit
-    #[arg(long, value_name = "TEXT", default_value_t, hide_default_value = true)]
-    pub reason: String,
     /// Where the SCS is and how to answer.
     #[command(flatten)]
     pub options: Options,
@@ -640,7 +637,9 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
             Command::Restart(args) => order::stop(&client, args, "restart", out).await,
             Command::Maintenance(args) => maintenance::run(&client, args, out).await,
             Command::Drill(args) => drill::run(&client, args, out).await,
-            Command::Acknowledge(args) => order::acknowledge(&client, args, out).await,
+            Command::Acknowledge(args) => freeze::thaw(&client, args, "acknowledge", out).await,
+            Command::Freeze(args) => freeze::freeze(&client, args, out).await,
+            Command::Unfreeze(args) => freeze::thaw(&client, args, "unfreeze", out).await,
         }
     })
 }
@@ -652,7 +651,8 @@ impl Command {
             Command::Switchover(args) => &args.options,
             Command::Start(args) => &args.options,
             Command::Stop(args) | Command::Restart(args) => &args.options,
-            Command::Acknowledge(args) => &args.options,
+            Command::Acknowledge(args) | Command::Unfreeze(args) => &args.options,
+            Command::Freeze(args) => &args.options,
             Command::Maintenance(args) => &args.options,
             Command::Drill(args) => args.options(),
             Command::Alarms(Alarms { verb: Some(AlarmVerb::Clear { options, .. }), .. }) => options,

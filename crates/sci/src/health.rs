@@ -5,7 +5,7 @@ use crate::api::Status;
 use crate::render::clean;
 use alarms::Source;
 use domain::{Category, GateReport, HostStatus, PairName, RunMode};
-use ha_core::{LeaseView, MemberView, PairView, VipView};
+use ha_core::{Freeze, LeaseView, MemberView, PairView, VipView};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 
@@ -157,7 +157,12 @@ fn problems(pair: &PairView) -> Vec<Problem> {
         say(verdict, text);
     }
     if pair.frozen {
-        let text = "frozen after flapping, no automatic failover until `takeover acknowledge`".to_owned();
+        let text = match &pair.freeze {
+            Some(Freeze { by, .. }) => {
+                format!("frozen by {}, no automatic failover until `takeover unfreeze`", clean(by))
+            }
+            None => "frozen after flapping, no automatic failover until `takeover acknowledge`".to_owned(),
+        };
         say(Verdict::Warning, text);
     }
     for member in &pair.members {

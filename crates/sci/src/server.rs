@@ -14,6 +14,7 @@ mod listen;
 mod live;
 mod manners;
 mod metrics;
+mod oidc;
 mod openapi;
 mod orders;
 mod patient;
@@ -23,10 +24,12 @@ mod traces;
 
 pub use door::DoorError;
 pub use listen::{BindError, bind_unix};
+pub use oidc::OidcError;
 
 use access::Secret;
 use control_link::Identity;
 use control_link::web::Tls;
+use domain::OidcSettings;
 use door::Door;
 use live::Hub;
 use manners::Orders;
@@ -52,6 +55,8 @@ pub struct Listeners {
     pub web: Option<(TcpListener, Tls)>,
     /// How the web port's address is written, for links: `https://scs.example.com:7443`.
     pub web_address: Option<String>,
+    /// Who else says who somebody is, for logins at the web port.
+    pub oidc: Option<OidcSettings>,
 }
 
 /// Why the API cannot be served.
@@ -63,6 +68,9 @@ pub enum ServeError {
     /// Who may use it is not known.
     #[error(transparent)]
     Door(#[from] DoorError),
+    /// Nobody could log in by the identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The figures' names are not as they must be.
     #[error("the figures cannot be counted")]
     Metrics(#[from] prometheus::Error),
@@ -74,6 +82,8 @@ pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     first_link: Option<Secret>,
+    /// Ends with it.
+    _errands: Option<oidc::Errands>,
 }
 
 impl Server {
@@ -110,8 +120,18 @@ pub fn serve(
         .max_blocking_threads(QUERY_THREADS)
         .build()?;
     let door = Door::open(handle.store())?;
-    let first_link = if listeners.web.is_some() { door.first_link(routes::wall_clock()) } else { None };
-    let Listeners { unix, tls, web, web_address } = listeners;
+    let passwords = listeners.oidc.as_ref().is_none_or(|oidc| oidc.password_login);
+    let first_link =
+        if listeners.web.is_some() && passwords { door.first_link(routes::wall_clock()) } else { None };
+    let Listeners { unix, tls, web, web_address, oidc } = listeners;
+    let (oidc, errands) = match oidc.zip(web_address.clone()) {
+        Some((settings, web_address)) => {
+            let (oidc, errands) = oidc::Oidc::new(settings, &web_address)?;
+            (Some(oidc), Some(errands))
+        }
+        None => (None, None),
+    };
+    door.end_vouched_but(oidc.as_ref().map(oidc::Oidc::fingerprint));
     unix.set_nonblocking(true)?;
     let context = runtime.enter();
     let unix = tokio::net::UnixListener::from_std(unix)?;
@@ -144,6 +164,7 @@ pub fn serve(
         orders: Orders::default(),
         counters,
         web_address: web_address.map(Into::into),
+        oidc,
     });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("api".to_owned()).spawn(move || {
@@ -160,5 +181,5 @@ pub fn serve(
         // Queries that still run end by their own time limit; nobody waits for their answer.
         runtime.shutdown_background();
     })?;
-    Ok(Server { stop: Some(stop), thread: Some(thread), first_link })
+    Ok(Server { stop: Some(stop), thread: Some(thread), first_link, _errands: errands })
 }

@@ -74,12 +74,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ),
         (None, None) => None,
     };
-    let web_address = web.as_ref().map(address_for_browsers).transpose()?;
+    let configured = cluster.scs.web.as_ref().and_then(|web| web.address.clone());
+    let web_address = match (&web, configured) {
+        (Some(_), Some(address)) => Some(address),
+        (Some(listener), None) => Some(address_for_browsers(listener)?),
+        (None, _) => None,
+    };
     let web = match web {
         Some(listener) => Some((listener, tls_for_browsers(cluster.scs.web.as_ref(), &identity)?)),
         None => None,
     };
     let otlp = cluster.scs.otlp;
+    let oidc = cluster.scs.oidc.clone();
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
     let scs = scs::start(scs::Options {
@@ -96,7 +102,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .context("cannot write to the journal")?;
     }
     let tls = tls.map(|listener| (listener, identity));
-    let listeners = sci::server::Listeners { unix, tls, web, web_address: web_address.clone() };
+    let listeners = sci::server::Listeners { unix, tls, web, web_address: web_address.clone(), oidc };
     let release = env!("CARGO_PKG_VERSION");
     let api = sci::server::serve(scs.handle().clone(), listeners, otlp, release)?;
     if let Some(secret) = api.first_link() {

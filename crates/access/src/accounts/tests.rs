@@ -168,3 +168,27 @@ fn sessions_are_bounded_and_the_idlest_gives_way() {
         accounts.session(&numbered(1), at(1)).is_some() && accounts.session(&numbered(most), at(1)).is_some()
     );
 }
+
+#[test]
+fn whom_a_provider_knows_is_no_user_of_that_name() {
+    let mut accounts = accounts();
+    let root = name("root");
+    let vouched = |settings: &str| Vouched { role: Role::Viewer, settings: settings.to_owned() };
+    accounts.let_in(&root, vouched("these"), &secret(40), at(0));
+    accounts.let_in(&root, vouched("others"), &secret(41), at(0));
+    accounts.log_in(&root, &secret(42), at(0)).unwrap();
+    assert_eq!(accounts.session(&secret(40), at(1)), Some((root.clone(), Role::Viewer, false)));
+    assert!(accounts.is_vouched(&secret(40)) && !accounts.is_vouched(&secret(42)));
+    let kept = serde_json::to_string(&accounts).unwrap();
+    assert_eq!(serde_json::from_str::<Accounts>(&kept).unwrap(), accounts);
+    assert_eq!(accounts.end_vouched_but(Some("these")), 1);
+    assert!(accounts.session(&secret(41), at(1)).is_none(), "what it was let in by counts no more");
+    let link = secret(43);
+    accounts.password_link(&root, &link, at(1)).unwrap();
+    accounts.use_link(&link, None, hash(), at(1)).unwrap();
+    assert!(accounts.session(&secret(42), at(2)).is_none(), "another password ends the user's sessions");
+    assert!(accounts.session(&secret(40), at(2)).is_some(), "and not those of the provider's root");
+    assert!(accounts.session(&secret(40), at(3_602)).is_none(), "unused for an hour");
+    accounts.let_in(&root, vouched("these"), &secret(44), at(4_000));
+    assert_eq!(accounts.end_vouched_but(None), 1);
+}

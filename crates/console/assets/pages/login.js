@@ -1,12 +1,33 @@
 // Logging in; and, by a one-time link, choosing a password: the first administrator's, or that of a user.
 
-import { hasEnded, logIn, post } from "../api.js";
+import { get, hasEnded, logIn, post } from "../api.js";
 import { h, label, problemBox, show, when } from "../ui.js";
 
 /** @param {HTMLElement} main @param {string[]} parts of the address @param {() => Promise<void>} loggedIn */
 export async function open(main, parts, loggedIn) {
   if (parts[0] === "password") await byLink(main, parts[1] ?? "", loggedIn);
-  else byPassword(main, loggedIn);
+  else await byAnyWay(main, loggedIn);
+}
+
+/** By the identity provider, where there is one, and by a password, where that is not switched off. */
+async function byAnyWay(main, loggedIn) {
+  let ways = { provider: null, passwords: true };
+  try {
+    ways = await get("/login");
+  } catch {
+    // What does not answer will say so when somebody tries.
+  }
+  if (ways.passwords) byPassword(main, loggedIn);
+  else {
+    document.title = "Log in - Takeover";
+    main.replaceChildren(h("div", { class: "card login" }, h("h1", null, "Takeover"), hasEnded() && h("p", { class: "dim" }, h("b", null, "The session has ended."))));
+  }
+  if (ways.provider === null) return;
+  // A link, because the browser goes away and comes back: to the front page, which goes on where this was (`after-login` in app.js).
+  const go = h("a", { class: "main", href: "/api/v1/oidc/login" }, `Sign in with ${ways.provider}`);
+  go.onclick = () => sessionStorage.setItem("after-login", location.hash);
+  main.querySelector("h1").after(h("p", null, go));
+  if (!ways.passwords) go.focus();
 }
 
 function byPassword(main, loggedIn) {

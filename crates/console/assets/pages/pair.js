@@ -24,7 +24,7 @@ export function open(main, [name]) {
       pair.trouble.map((trouble) => h("p", { class: "bad-text" }, `! ${trouble}`)),
       pairDrawing(pair, hosts),
       h("div", { class: "live" }, facts([
-        ["Why", pair.reason], ["Next", pair.next],
+        ["Why", pair.reason], ["Next", pair.next], ["Drills", drillsText(pair.drills)],
         ["Lease", pair.lease && [leaseText(pair.lease), ", ", pair.lease.told && age(pair.lease.told, 15)]],
         ["Guarantee", pair.lease?.guarantee],
         ["Kind", `${pair.redundancy} standby, profile ${pair.profile}, failback ${pair.failback}, epoch ${pair.epoch}`],
@@ -55,14 +55,31 @@ export function open(main, [name]) {
     };
     const endMaintenance = () => ask({ title: `End the maintenance of ${name}`, text: "Everything is as it was before.", verb: "End it",
       act: (reason) => post(path("pairs", name, "maintenance", "end"), { reason }) });
+    const freeze = () => ask({ title: `Freeze ${name}`, verb: "Freeze",
+      text: "Nobody takes over when its primary fails, and nothing goes back by itself, until somebody unfreezes it. A planned switchover stays possible. Agents that reach no SCS know nothing of it.",
+      act: (reason) => post(path("pairs", name, "freeze"), { reason }) });
+    const unfreeze = () => ask({ title: `Unfreeze ${name}`, text: "Automatic failover of this pair is on again.", verb: "Unfreeze",
+      act: (reason) => post(path("pairs", name, "unfreeze"), { reason }) });
     return h("div", { class: "actions" },
       h("button", { type: "button", class: "main", onclick: () => switchOver(name, steps) }, "Switch over"),
       pair.maintenance
         ? h("button", { type: "button", onclick: endMaintenance }, "End maintenance")
         : h("button", { type: "button", onclick: maintain }, "Maintenance"),
-      pair.frozen && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
+      pair.freeze
+        ? h("button", { type: "button", onclick: unfreeze }, "Unfreeze")
+        : h("button", { type: "button", onclick: freeze }, "Freeze"),
+      pair.frozen && !pair.freeze && h("button", { type: "button", onclick: acknowledge }, "Acknowledge"),
       pair.shows_calls && h("a", { href: `#/calls/${encodeURIComponent(name)}` }, "Calls"));
   }
+}
+
+/** When a drill is run next, and what came of the last one; nothing where there are none. */
+function drillsText(drills) {
+  const next = drills.filter((drill) => drill.at !== null).sort((a, b) => a.at - b.at)[0];
+  const last = drills.filter((drill) => drill.last !== null).sort((a, b) => b.last.at - a.last.at)[0];
+  if (!next && !last) return null;
+  return [next && [`drill ${next.number} at `, when(next.at)], next && last && "; ",
+    last && [`last drill ${last.number} at `, when(last.last.at), ` ${last.last.result}: ${last.last.text}`]];
 }
 
 function seen(vip) {

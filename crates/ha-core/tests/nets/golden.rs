@@ -162,6 +162,13 @@ impl goldenscript::Runner for Script {
                 let name = word().map_or_else(|_| pair("sip"), |name| pair(&name));
                 forget(world.order(OperatorOrder::Acknowledge { pair: name }, "alice", "checked"))
             }
+            "freeze" => {
+                let why = "its data are in doubt";
+                forget(world.order(OperatorOrder::Freeze { pair: pair("sip") }, "alice", why));
+            }
+            "unfreeze" => {
+                forget(world.order(OperatorOrder::Unfreeze { pair: pair("sip") }, "alice", "checked"));
+            }
             "maintain" => {
                 let order = OperatorOrder::Maintain { pair: pair("sip"), lasts: parse_duration(&word()?)? };
                 forget(world.order(order, "alice", "new cables"));
@@ -302,6 +309,10 @@ fn status(world: &World) -> Result<String, Box<dyn Error>> {
         for trouble in p.trouble {
             writeln!(text, "  trouble: {trouble}")?;
         }
+        if let Some(freeze) = p.freeze {
+            let since = world.now.since(freeze.since).as_secs();
+            writeln!(text, "  frozen by {} for {since} s: {}", freeze.by, freeze.reason)?;
+        }
         if let Some(maintenance) = p.maintenance {
             let left = maintenance.until.since(world.now).as_secs();
             writeln!(text, "  maintenance by {}, {left} s left: {}", maintenance.by, maintenance.reason)?;
@@ -409,6 +420,8 @@ scripts! {
     vip_that_moves_to_another_pair_is_withheld
     vip_of_a_replaced_pair_is_withheld
     inquiry_that_fails_is_asked_again_after_a_pause
+    frozen_by_hand_and_unfrozen
+    frozen_by_hand_and_by_the_flap_guard
     maintenance_holds_failback_and_the_flap_count
     maintenance_survives_the_scs_and_ends_by_itself
     drill_there_and_back

@@ -23,6 +23,15 @@ pub struct Session {
     pub csrf: Option<String>,
 }
 
+/// `GET /login`: how one can log in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LoginWays {
+    /// What the identity provider is called, where there is one: `GET /oidc/login` goes on there.
+    pub provider: Option<String>,
+    /// Whether users may log in with passwords.
+    pub passwords: bool,
+}
+
 /// `POST /session`: a login.
 #[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

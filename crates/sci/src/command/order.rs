@@ -1,7 +1,7 @@
 //! Verbs that order something.
 
 use super::out::Out;
-use super::{Acknowledge, Exit, Failure, Start, Stop, Switchover};
+use super::{Exit, Failure, Start, Stop, Switchover};
 use crate::api::{self, Accepted, Because, live};
 use crate::client::{Client, ClientError, Events};
 use crate::render;
@@ -161,10 +161,6 @@ async fn describe(client: &Client, name: &AppName) -> Result<String, Failure> {
         }
         None => name.to_string(),
     })
-}
-
-pub(super) async fn acknowledge(client: &Client, args: Acknowledge, out: &Out) -> Result<Exit, Failure> {
-    post(client, &format!("/pairs/{}/acknowledge", args.pair), &Because { reason: args.reason }, out).await
 }
 
 pub(super) async fn clear_alarm(

@@ -3,7 +3,7 @@
 use super::table::{Table, cell, number, painted};
 use super::{Look, Paint, clean};
 use crate::api::Drills;
-use ha_core::DrillResult;
+use ha_core::{Drill, DrillResult};
 
 /// The drills of these pairs, by pair and number.
 #[must_use]
@@ -31,16 +31,39 @@ pub fn drills(all: &[Drills], look: &Look) -> String {
             last.map_or_else(
                 || cell(""),
                 |last| {
-                    let (word, paint) = match last.result {
-                        DrillResult::UnderWay => ("under way", Paint::Warning),
-                        DrillResult::Passed => ("passed", Paint::Good),
-                        DrillResult::Failed => ("FAILED", Paint::Bad),
-                        DrillResult::Skipped => ("skipped", Paint::Warning),
-                    };
+                    let (word, paint) = said(last.result);
                     painted(format!("{word}: {}", clean(&last.text)), paint)
                 },
             ),
         ]);
     }
     table.show(look, "")
+}
+
+/// Of a pair's drills in one line: when one is run next, and what came of the last one; empty where there are none.
+#[must_use]
+pub fn drill_line(drills: &[Drill], look: &Look) -> String {
+    let mut parts = Vec::new();
+    let next = drills.iter().filter_map(|drill| Some((drill.at?, drill.number))).min();
+    if let Some((at, number)) = next {
+        parts.push(format!("drill {number} at {}", look.time(at)));
+    }
+    let run = |drill: &Drill| drill.last.clone().map(|run| (run.at, drill.number, run));
+    if let Some((at, number, run)) =
+        drills.iter().filter_map(run).max_by_key(|(at, number, _)| (*at, *number))
+    {
+        let (word, paint) = said(run.result);
+        let text = look.paint(paint, &format!("{word}: {}", clean(&run.text)));
+        parts.push(format!("last drill {number} at {} {text}", look.time(at)));
+    }
+    parts.join("; ")
+}
+
+fn said(result: DrillResult) -> (&'static str, Paint) {
+    match result {
+        DrillResult::UnderWay => ("under way", Paint::Warning),
+        DrillResult::Passed => ("passed", Paint::Good),
+        DrillResult::Failed => ("FAILED", Paint::Bad),
+        DrillResult::Skipped => ("skipped", Paint::Warning),
+    }
 }

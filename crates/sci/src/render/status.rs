@@ -1,10 +1,11 @@
 //! `takeover status`: each pair with its members and VIPs, what is wrong, what would happen next; hosts; alarms.
 
+use super::drills::drill_line;
 use super::table::{Cell, Table, cell, painted};
 use super::{Look, Paint, alarms, clean, hosts, roughly};
 use crate::api::Status;
 use domain::{AppStatus, HostStatus, Micros, RunMode};
-use ha_core::{AppView, LeaseView, Maintenance, MemberView, PairView, StandbyView, View, VipView};
+use ha_core::{AppView, Freeze, LeaseView, Maintenance, MemberView, PairView, StandbyView, View, VipView};
 use scs::store::AlarmRecord;
 use std::fmt::Write as _;
 
@@ -59,6 +60,8 @@ fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
         look.paint(Paint::Bad, "TROUBLE")
     } else if let Some(incident) = pair.incident {
         look.paint(Paint::Warning, &format!("incident {incident} under way"))
+    } else if pair.frozen {
+        look.paint(Paint::Warning, "frozen")
     } else {
         look.paint(Paint::Good, "ok")
     };
@@ -70,6 +73,11 @@ fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
     );
     for trouble in &pair.trouble {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Bad, "!"), clean(trouble));
+    }
+    if let Some(Freeze { since, by, reason }) = &pair.freeze {
+        let reason = if reason.is_empty() { String::new() } else { format!(": {}", clean(reason)) };
+        let text = format!("frozen by {} since {}{reason}", clean(by), look.time(*since));
+        let _ = writeln!(out, "  {} {}", look.paint(Paint::Bad, "!"), text);
     }
     if let Some(Maintenance { until, by, reason, .. }) = &pair.maintenance {
         let left = roughly(until.since(view.at));
@@ -104,6 +112,10 @@ fn show_pair(pair: &PairView, view: &View, look: &Look) -> String {
     }
     if !pair.next.is_empty() {
         let _ = writeln!(out, "  {} {}", look.paint(Paint::Dim, "next:"), clean(&pair.next));
+    }
+    let drills = drill_line(&pair.drills, look);
+    if !drills.is_empty() {
+        let _ = writeln!(out, "  {} {drills}", look.paint(Paint::Dim, "drills:"));
     }
     out
 }

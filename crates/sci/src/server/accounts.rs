@@ -41,6 +41,10 @@ pub(super) async fn log_in(State(api): State<Api>, Extension(peer): Extension<Pe
         Ok(whence) => whence,
         Err(problem) => return problem.into_response(),
     };
+    if let Some(oidc) = api.oidc.as_ref().filter(|oidc| !oidc.settings().password_login) {
+        let detail = format!("logins by password are switched off; sign in with {}", oidc.settings().name);
+        return Problem::new(StatusCode::FORBIDDEN, detail).into_response();
+    }
     let now = wall_clock();
     let begun = api.door.log_in(&user, password, source, now).await;
     let result = match &begun {
@@ -56,8 +60,7 @@ pub(super) async fn log_in(State(api): State<Api>, Extension(peer): Extension<Pe
                 return Problem::new(StatusCode::UNAUTHORIZED, "the session ended at once; try again")
                     .into_response();
             };
-            let session =
-                Session { user: name.to_string(), role, pairs: None, csrf: Some(csrf(&secret).reveal()) };
+            let session = Session { user: name, role, pairs: None, csrf: Some(csrf(&secret).reveal()) };
             (AppendHeaders([(header::SET_COOKIE, set_cookie(Some(&secret)))]), Json(session)).into_response()
         }
         Err(denied) => {
@@ -297,7 +300,7 @@ fn user_name(text: &str) -> Result<Name, Problem> {
 }
 
 /// From where a login comes. Those who are known already need none.
-fn whence(peer: &Peer) -> Result<(String, IpAddr), Problem> {
+pub(super) fn whence(peer: &Peer) -> Result<(String, IpAddr), Problem> {
     match peer {
         Peer::Stranger(address) => Ok((address.to_string(), address.ip())),
         Peer::Known { who, .. } => {

@@ -136,7 +136,7 @@ fn stranger(door: &Door, address: SocketAddr, request: &Request) -> Result<Optio
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
     }
-    Ok(Some(Caller { who: name.to_string(), from, role, pairs: None, proof: Proof::Session(secret) }))
+    Ok(Some(Caller { who: name, from, role, pairs: None, proof: Proof::Session(secret) }))
 }
 
 /// What a page must send with its orders: whoever cannot read our pages cannot know it.
@@ -151,10 +151,15 @@ pub(super) fn set_cookie(session: Option<&Secret>) -> String {
 }
 
 fn cookie(headers: &HeaderMap) -> Option<Secret> {
+    cookie_named(headers, COOKIE)
+}
+
+/// The secret in a cookie of ours.
+pub(super) fn cookie_named(headers: &HeaderMap, name: &str) -> Option<Secret> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     lines
         .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .filter_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
         .find_map(|value| value.parse().ok())
 }
 

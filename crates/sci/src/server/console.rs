@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use console::Asset;
 
 /// What goes out with each file: scripts and styles from here alone, nothing inline, no frame around it, no type guessed.
-const HEADERS: [(HeaderName, &str); 5] = [
+pub(super) const HEADERS: [(HeaderName, &str); 5] = [
     // Heeded where the page came by TLS (RFC 6797).
     (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
     (

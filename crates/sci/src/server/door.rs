@@ -2,7 +2,7 @@
 //! passwords), which is done on threads where nobody waits for it.
 
 use crate::api::Problem;
-use access::{Accounts, Guard, Locked, Name, PasswordHash, Refusal, Role, Secret, Token};
+use access::{Accounts, Guard, Locked, Name, PasswordHash, Refusal, Role, Secret, Token, Vouched};
 use axum::http::StatusCode;
 use domain::{Micros, PairName};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -180,14 +180,32 @@ impl Door {
         }
     }
 
-    /// Whom a session is of, and what that one may do.
-    pub(super) fn session(&self, secret: &Secret, now: Micros) -> Option<(Name, Role)> {
+    /// Whom a session is of, as log and audit have it, and what that one may do.
+    pub(super) fn session(&self, secret: &Secret, now: Micros) -> Option<(String, Role)> {
         let mut inner = self.lock();
+        let vouched = inner.accounts.is_vouched(secret);
         let (name, role, noted) = inner.accounts.session(secret, now)?;
         if noted {
             self.keep(&inner.accounts);
         }
-        Some((name, role))
+        Some((if vouched { by_provider(&name) } else { name.to_string() }, role))
+    }
+
+    /// Begins a session of somebody whom the identity provider knows.
+    pub(super) fn let_in(&self, name: &Name, vouched: Vouched, now: Micros) -> Option<Secret> {
+        let secret = Secret::new(random()?);
+        let mut inner = self.lock();
+        inner.accounts.let_in(name, vouched, &secret, now);
+        self.keep(&inner.accounts);
+        Some(secret)
+    }
+
+    /// Ends sessions that began by an identity provider under other settings.
+    pub(super) fn end_vouched_but(&self, settings: Option<&str>) {
+        let mut inner = self.lock();
+        if inner.accounts.end_vouched_but(settings) > 0 {
+            self.keep(&inner.accounts);
+        }
     }
 
     /// Whether a caller is still let in, who reads on for hours.
@@ -333,6 +351,11 @@ impl From<Refusal> for Problem {
         };
         Problem::new(status, refusal.to_string())
     }
+}
+
+/// How somebody is called whom the identity provider knows: no user has a name with a space.
+pub(super) fn by_provider(name: &Name) -> String {
+    format!("sso {name}")
 }
 
 fn random<const N: usize>() -> Option<[u8; N]> {

@@ -138,7 +138,7 @@ fn of_pairs(gauges: &Gauges, view: &View) -> prometheus::Result<()> {
         gauges.gauge("takeover_pair_troubles", "What is wrong with a pair, how many things.", &["pair"])?;
     let frozen = gauges.gauge(
         "takeover_pair_frozen",
-        "Whether a pair waits for an operator's acknowledgement.",
+        "Whether a pair is frozen, by the flap guard or by hand: nothing fails over.",
         &["pair"],
     )?;
     let epoch =

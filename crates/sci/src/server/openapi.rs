@@ -30,6 +30,8 @@ enum Answer {
     Json(u16, Shape),
     Events,
     Page,
+    /// Goes on elsewhere; where it does not, a page says why.
+    Elsewhere,
 }
 
 /// `GET` with a query `Q` (`()`: none), answered with an `A`.
@@ -61,6 +63,14 @@ pub(super) fn shows<Q: JsonSchema, H: Handler<T, Api>, T: 'static>(
     summary: &'static str,
 ) -> Operation {
     Operation { answer: Answer::Page, ..reads::<Q, (), H, T>(handler, summary) }
+}
+
+/// `GET` by a browser that is sent on elsewhere.
+pub(super) fn goes_on<Q: JsonSchema, H: Handler<T, Api>, T: 'static>(
+    handler: H,
+    summary: &'static str,
+) -> Operation {
+    Operation { answer: Answer::Elsewhere, ..reads::<Q, (), H, T>(handler, summary) }
 }
 
 /// `POST` of a `B`, answered with 200 and an `A`.
@@ -162,9 +172,16 @@ impl Document {
             Answer::Events => {
                 (200, json!({ "description": "live events", "content": { "text/event-stream": {} } }))
             }
+            Answer::Elsewhere => (303, json!({ "description": "it goes on elsewhere" })),
             Answer::Page => {
                 (200, json!({ "description": "a page", "content": { "text/plain": {}, "text/html": {} } }))
             }
+        };
+        // What a person is told there is a page.
+        let problem = match operation.answer {
+            Answer::Elsewhere => json!({ "description": "not done; the page says why, and what to do",
+                "content": { "text/html": {}, "application/problem+json": { "schema": shape::<Problem>(generator) } } }),
+            Answer::Json(..) | Answer::Events | Answer::Page => problem,
         };
         let who = match needs {
             Needs::Nobody => "Needs no login.".to_owned(),

@@ -45,6 +45,28 @@ pub(super) async fn acknowledge(
     carry_out(api, caller, format!("acknowledge {pair}"), order).await
 }
 
+pub(super) async fn freeze(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(pair): Path<String>,
+    body: Body,
+) -> Response {
+    let order = named("pair", &pair)
+        .and_then(|pair| Ok((OperatorOrder::Freeze { pair }, parse::<Because>(body)?.reason)));
+    carry_out(api, caller, format!("freeze {pair}"), order).await
+}
+
+pub(super) async fn unfreeze(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(pair): Path<String>,
+    body: Body,
+) -> Response {
+    let order = named("pair", &pair)
+        .and_then(|pair| Ok((OperatorOrder::Unfreeze { pair }, parse::<Because>(body)?.reason)));
+    carry_out(api, caller, format!("unfreeze {pair}"), order).await
+}
+
 pub(super) async fn maintain(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -164,6 +186,8 @@ fn in_scope(caller: &Caller, order: &OperatorOrder, view: &View) -> bool {
     let pair: Option<&PairName> = match order {
         OperatorOrder::SwitchOver { pair, .. }
         | OperatorOrder::Acknowledge { pair }
+        | OperatorOrder::Freeze { pair }
+        | OperatorOrder::Unfreeze { pair }
         | OperatorOrder::Maintain { pair, .. }
         | OperatorOrder::EndMaintenance { pair }
         | OperatorOrder::ScheduleDrill { pair, .. }

@@ -5,13 +5,14 @@ use super::door::Door;
 use super::live::Hub;
 use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
-use super::openapi::{Document, Operation, orders, reads, removes, revokes, shows, streams, takes};
+use super::oidc::{self, Oidc};
+use super::openapi::{Document, Operation, goes_on, orders, reads, removes, revokes, shows, streams, takes};
 use super::{accounts, calls, configuration, console, drills, foresight, history, live, orders as order};
 use crate::api::{
     Accepted, AgentCertificate, Alarms, ApplyConfiguration, Audit, AuditLine, Because, CallLine, CallPage,
     CallTrace, ConfigurationText, Consequences, Done, Drills, FiguresAt, Hosts, Incidents, LinkCode, LinkUse,
-    Login, MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewDrill, NewLink, NewRole, NewToken, NewUser,
-    PREFIX, PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver,
+    Login, LoginWays, MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewDrill, NewLink, NewRole, NewToken,
+    NewUser, PREFIX, PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver,
     TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
@@ -53,6 +54,8 @@ pub(super) struct Api {
     pub(super) counters: Counters,
     /// How the web port's address is written.
     pub(super) web_address: Option<Arc<str>>,
+    /// Who else says who somebody is.
+    pub(super) oidc: Option<Oidc>,
 }
 
 pub(super) type Answer<T> = Result<Json<T>, Problem>;
@@ -113,6 +116,16 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/pairs/{pair}/acknowledge",
             orders::<Because, Accepted, _, _>(order::acknowledge, "A frozen pair fails over by itself again"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/freeze",
+            orders::<Because, Accepted, _, _>(order::freeze, "Nothing of a pair moves by itself any more"),
+        )
+        .at(
+            OPERATOR,
+            "/pairs/{pair}/unfreeze",
+            orders::<Because, Accepted, _, _>(order::unfreeze, "Ends a freeze by hand"),
         )
         .at(
             OPERATOR,
@@ -254,6 +267,17 @@ fn endpoints(api: &Api) -> Routes {
         )
         .at(VIEWER, "/session", reads::<(), Session, _, _>(accounts::session, "Who is asking"))
         .at(NOBODY, "/session", takes::<Login, Session, _, _>(accounts::log_in, "Logs in, at the web port"))
+        .at(NOBODY, "/login", reads::<(), LoginWays, _, _>(oidc::ways, "How one can log in"))
+        .at(
+            NOBODY,
+            "/oidc/login",
+            goes_on::<(), _, _>(oidc::begin, "Goes on at the identity provider, for browsers at the web port"),
+        )
+        .at(
+            NOBODY,
+            "/oidc/callback",
+            goes_on::<oidc::Outcome, _, _>(oidc::end, "Where the identity provider sends browsers back to"),
+        )
         .at(VIEWER, "/session", removes::<Done, _, _>(accounts::log_out, "Logs out"))
         .at(
             NOBODY,

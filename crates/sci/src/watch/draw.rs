@@ -148,6 +148,7 @@ fn verdict(pair: &PairView) -> (String, Style) {
     match pair.incident {
         _ if !pair.trouble.is_empty() => ("TROUBLE".to_owned(), bad()),
         Some(incident) => (format!("incident {incident}"), warning()),
+        None if pair.frozen => ("frozen".to_owned(), warning()),
         None if pair.maintenance.is_some() => ("maintenance".to_owned(), warning()),
         None => ("ok".to_owned(), good()),
     }
@@ -201,6 +202,11 @@ fn pair_lines<'a>(screen: &Screen, status: &Status) -> Vec<Line<'a>> {
         Span::raw(format!("  {} standby, profile {}, epoch {}", pair.redundancy, pair.profile, pair.epoch)),
     ])];
     lines.extend(pair.trouble.iter().map(|text| Line::styled(format!("! {}", clean(text)), bad())));
+    if let Some(freeze) = &pair.freeze {
+        let (by, reason) = (clean(&freeze.by), clean(&freeze.reason));
+        lines
+            .push(Line::styled(format!("frozen by {by} {} ago: {reason}", ago(status, freeze.since)), bad()));
+    }
     if let Some(maintenance) = &pair.maintenance {
         let left = maintenance.until.since(status.view.at).as_secs().div_ceil(60);
         let (by, reason) = (clean(&maintenance.by), clean(&maintenance.reason));

@@ -6,6 +6,7 @@ mod calls;
 mod command;
 mod configuration;
 mod console;
+mod oidc;
 mod operate;
 mod orders;
 mod refusals;

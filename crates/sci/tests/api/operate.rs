@@ -215,6 +215,25 @@ fn a_maintenance_from_order_to_end() {
 }
 
 #[test]
+fn a_freeze_from_order_to_end() {
+    let world = World::new();
+    let scs = format!("unix:{}", world.socket.display());
+    assert_eq!(takeover("freeze sip --yes --reason doubt", &scs), ExitCode::SUCCESS);
+    world.until("sip is frozen", |view| view.pairs[0].frozen);
+    let told = world.handle.view().pairs[0].freeze.clone().unwrap();
+    assert_eq!(told.reason, "doubt");
+    assert_eq!(takeover("acknowledge sip", &scs), ExitCode::from(1), "that is for the flap guard's");
+    assert_eq!(takeover("unfreeze sip --reason checked", &scs), ExitCode::SUCCESS);
+    world.until("it has ended", |view| !view.pairs[0].frozen);
+    assert_eq!(takeover("unfreeze sip", &scs), ExitCode::from(1), "it is not frozen any more");
+    assert_eq!(takeover("freeze pbx --yes", &scs), ExitCode::from(1), "no such pair");
+    let audit: Vec<_> = world.audit().into_iter().map(|record| (record.what, record.reason)).collect();
+    for (what, reason) in [("freeze sip", "doubt"), ("unfreeze sip", "checked")] {
+        assert!(audit.contains(&(what.to_owned(), reason.to_owned())), "{audit:?}");
+    }
+}
+
+#[test]
 fn a_drill_from_order_to_removal() {
     let world = World::new();
     let scs = format!("unix:{}", world.socket.display());

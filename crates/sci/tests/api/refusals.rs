@@ -47,6 +47,8 @@ fn every_refusal_is_a_problem_that_says_what_to_do() {
         ("POST", "/api/v1/pairs/other/switchover", json, "{}", 409, "sip"),
         ("POST", "/api/v1/pairs/%2e%2e%2f/switchover", json, "{}", 400, "name of a pair"),
         ("POST", "/api/v1/pairs/sip/acknowledge", json, "{}", 409, "not frozen"),
+        ("POST", "/api/v1/pairs/sip/unfreeze", json, "{}", 409, "not frozen"),
+        ("POST", "/api/v1/pairs/other/freeze", json, "{}", 409, "no pair"),
         ("POST", "/api/v1/applications/sip9/stop", json, "{}", 409, "sip1, sip2"),
         ("POST", "/api/v1/applications/sip1/stop", json, r#"{"gracefull":true}"#, 422, "gracefull"),
         ("POST", "/api/v1/alarms/one/clear", json, "{}", 400, "number of an alarm"),

@@ -6,8 +6,9 @@ use domain::{
     Profile, Redundancy, RunMode, Standby, events,
 };
 use ha_core::{
-    AppView, Check, HostView, Incident, IncidentId, IncidentKind, IncidentOutcome, LeaseView, Maintenance,
-    MemberView, PairView, Phase, Plan, StandbyView, Step, View, VipPlace, VipView,
+    AppView, Check, Drill, DrillResult, DrillRun, Freeze, HostView, Incident, IncidentId, IncidentKind,
+    IncidentOutcome, LeaseView, Maintenance, MemberView, PairView, Phase, Plan, StandbyView, Step, View,
+    VipPlace, VipView,
 };
 use jiff::tz::TimeZone;
 use sci::api::{AgentCertificate, CallLine, CallPage, FiguresAt, Status};
@@ -70,6 +71,7 @@ fn pair() -> PairView {
         trouble: Vec::new(),
         next: "if sip1 fails, sip2 takes over".to_owned(),
         frozen: false,
+        freeze: None,
         maintenance: None,
         drills: Vec::new(),
         incident: None,
@@ -230,6 +232,49 @@ fn a_cluster_that_is_well() {
     golden("status-well.txt", &render::status(&well(), &PLAIN));
 }
 
+fn freeze() -> Freeze {
+    Freeze { since: NOON - seconds(60), by: "ann".to_owned(), reason: "data in doubt".to_owned() }
+}
+
+#[test]
+fn a_frozen_pair_says_by_whom_and_why() {
+    let mut status = well();
+    (status.view.pairs[0].frozen, status.view.pairs[0].freeze) = (true, Some(freeze()));
+    let text = render::status(&status, &PLAIN);
+    assert!(text.contains("Pair sip  frozen"), "{text}");
+    assert!(text.contains("! frozen by ann since "), "{text}");
+    assert!(text.contains(": data in doubt\n"), "{text}");
+}
+
+#[test]
+fn drills_are_told_by_the_next_and_the_last_one() {
+    let drill = |number, at, result: Option<(DrillResult, &str)>| Drill {
+        number,
+        at,
+        every_days: Some(7),
+        back: false,
+        by: "ann".to_owned(),
+        reason: String::new(),
+        last: result.map(|(result, text)| DrillRun {
+            at: NOON - seconds(60 * number),
+            result,
+            text: text.to_owned(),
+            incident: None,
+        }),
+    };
+    let mut status = well();
+    status.view.pairs[0].drills = vec![
+        drill(1, None, Some((DrillResult::Failed, "sip2 stays\nprimary"))),
+        drill(2, Some(NOON + seconds(7_200)), Some((DrillResult::Passed, "sip2 serves"))),
+        drill(3, Some(NOON + seconds(3_600)), None),
+    ];
+    let text = render::status(&status, &PLAIN);
+    let expected =
+        "  drills: drill 3 at 2026-01-31 13:00:00; last drill 1 at 2026-01-31 11:59:00 FAILED: sip2 stays";
+    assert!(text.contains(expected), "{text}");
+    assert!(!text.contains("\nprimary"), "{text}");
+}
+
 fn maintenance() -> Maintenance {
     Maintenance {
         since: NOON - seconds(60),
@@ -308,7 +353,7 @@ fn a_cluster_in_trouble() {
 #[test]
 fn what_monitoring_is_told() {
     type Change = fn(&mut Status);
-    let cases: [(&str, Change); 16] = [
+    let cases: [(&str, Change); 17] = [
         ("all is well", |_| {}),
         ("no primary", |s| s.view.pairs[0].members[0].mode = Some(RunMode::Backup)),
         ("the primary is out of sight", |s| s.view.pairs[0].members[0].current = false),
@@ -325,6 +370,10 @@ fn what_monitoring_is_told() {
         ("no backing", |s| s.view.pairs[0].lease.as_mut().unwrap().backing = 0),
         ("backup not ready", |s| s.view.pairs[0].members[1].ready = Err("it is | stopped\n".to_owned())),
         ("frozen", |s| s.view.pairs[0].frozen = true),
+        ("frozen by hand", |s| {
+            s.view.pairs[0].frozen = true;
+            s.view.pairs[0].freeze = Some(freeze());
+        }),
         ("alarms of each category", |s| {
             let of = |category| ActiveAlarm { category, ..alarm() };
             s.view.alarms = [Category::Minor, Category::Major, Category::Critical].map(of).into();

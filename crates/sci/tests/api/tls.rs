@@ -83,7 +83,7 @@ fn a_client_talks_to_no_impostor() {
     let tls = Some((listener, identity(directory, Role::Agent, "host1")));
     let _impostor = sci::server::serve(
         world.handle.clone(),
-        sci::server::Listeners { unix, tls, web: None, web_address: None },
+        sci::server::Listeners { unix, tls, web: None, web_address: None, oidc: None },
         None,
         "0",
     )

@@ -1,8 +1,9 @@
 //! The web port: nobody gets in without a login or a token, roles and scopes hold, orders of other pages are refused, and what
 //! was tried is in the audit.
 
-use crate::world::{LIMIT, World};
+use crate::world::{LIMIT, Ports, World};
 use control_link::{Identity, Role, ca, web};
+use domain::OidcSettings;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sci::api::{Audit, MadeToken, NewLink, Problem, Session, Users, Version};
 use sci::client::{Client, Credentials, Target};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use std::fs::Permissions;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,28 +25,28 @@ use tokio_rustls::rustls::ClientConfig;
 const PASSWORD: &str = "correct horse battery";
 
 /// The web port of a world, and a browser's memory.
-struct Browser {
+pub struct Browser {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
-    cookie: Option<String>,
-    csrf: Option<String>,
+    pub cookie: Option<String>,
+    pub csrf: Option<String>,
 }
 
 /// An answer.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn json<T: DeserializeOwned>(&self) -> T {
+    pub fn json<T: DeserializeOwned>(&self) -> T {
         serde_json::from_str(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, self.body))
     }
 
     /// The refusal, with what it says.
-    fn refused(&self, status: u16, says: &str) {
+    pub fn refused(&self, status: u16, says: &str) {
         let problem: Problem = self.json();
         assert_eq!((self.status, problem.status), (status, status), "{problem}");
         assert!(problem.detail.contains(says), "{problem} does not say {says:?}");
@@ -53,24 +55,33 @@ impl Answer {
 
 fn world() -> (World, Browser) {
     let mut browser = None;
-    let world = World::with(|directory| {
-        ca::init(&directory.join("ca"), "test").unwrap();
-        let name = ["127.0.0.1".to_owned()];
-        let issued =
-            ca::issue_for(&directory.join("ca"), Role::Scs, "scs", &name, &directory.join("scs")).unwrap();
-        let identity = Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let tls = web::client(&issued.ca).unwrap();
-        browser = Some(Browser { address, tls, cookie: None, csrf: None });
-        (None, Some((listener, web::server_of(&identity))))
-    });
+    let world = World::with(|directory| web_port(directory, &mut browser));
     (world, browser.unwrap())
+}
+
+/// The same with logins by an identity provider.
+pub fn world_with(oidc: OidcSettings) -> (World, Browser) {
+    let mut browser = None;
+    let world = World::with_provider(|directory| web_port(directory, &mut browser), oidc);
+    (world, browser.unwrap())
+}
+
+fn web_port(directory: &Path, browser: &mut Option<Browser>) -> Ports {
+    ca::init(&directory.join("ca"), "test").unwrap();
+    let name = ["127.0.0.1".to_owned()];
+    let issued =
+        ca::issue_for(&directory.join("ca"), Role::Scs, "scs", &name, &directory.join("scs")).unwrap();
+    let identity = Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = web::client(&issued.ca).unwrap();
+    *browser = Some(Browser { address, tls, cookie: None, csrf: None });
+    (None, Some((listener, web::server_of(&identity))))
 }
 
 impl Browser {
     /// Another one, which has logged in nowhere.
-    fn another(&self) -> Self {
+    pub fn another(&self) -> Self {
         Self { address: self.address, tls: self.tls.clone(), cookie: None, csrf: None }
     }
 
@@ -81,7 +92,7 @@ impl Browser {
     }
 
     /// Sends `head` (lines, each with its end) behind the request line, and `body`; all that comes back.
-    async fn send(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
+    pub async fn send(&self, method: &str, path: &str, head: &str, body: &str) -> Answer {
         let mut stream = self.connect().await;
         let length =
             if method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -98,7 +109,7 @@ impl Browser {
     }
 
     /// As a page does it: with the cookie, and its value with orders.
-    async fn ask(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub async fn ask(&self, method: &str, path: &str, body: Value) -> Answer {
         let cookie =
             self.cookie.as_ref().map(|cookie| format!("Cookie: a=b; {cookie}\r\n")).unwrap_or_default();
         let csrf = self.csrf.as_ref().filter(|_| method != "GET");
@@ -108,11 +119,11 @@ impl Browser {
         self.send(method, &format!("/api/v1{path}"), &head, &body).await
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, Value::Null).await
     }
 
-    async fn log_in(&mut self, user: &str, password: &str) -> Answer {
+    pub async fn log_in(&mut self, user: &str, password: &str) -> Answer {
         let answer = self.ask("POST", "/session", json!({ "user": user, "password": password })).await;
         if answer.status == 200 {
             let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
@@ -135,7 +146,7 @@ impl Browser {
 }
 
 /// The first administrator, logged in.
-async fn root(world: &World, browser: &Browser) -> Browser {
+pub async fn root(world: &World, browser: &Browser) -> Browser {
     browser.enter("root", world.first_link.as_ref().unwrap()).await
 }
 
@@ -150,7 +161,7 @@ async fn user(root: &Browser, name: &str, role: &str) -> Browser {
     root.enter(name, link.path.strip_prefix("/#/password/").unwrap()).await
 }
 
-fn told(records: &[AuditRecord]) -> Vec<String> {
+pub fn told(records: &[AuditRecord]) -> Vec<String> {
     records.iter().map(|record| format!("{}: {}: {}", record.who, record.what, record.result)).collect()
 }
 
@@ -471,7 +482,7 @@ fn what_was_made_is_there_after_a_restart() {
     assert!(kept.contains("root") && !kept.contains(secret) && !kept.contains(PASSWORD));
     // The next server reads the same store.
     let unix = sci::server::bind_unix(&world.directory.path().join("again.sock")).unwrap();
-    let listeners = sci::server::Listeners { unix, tls: None, web: None, web_address: None };
+    let listeners = sci::server::Listeners { unix, tls: None, web: None, web_address: None, oidc: None };
     let again = sci::server::serve(world.handle.clone(), listeners, None, "0").unwrap();
     assert!(again.first_link().is_none(), "there is an administrator");
 }

@@ -6,8 +6,8 @@ use control_link::Identity;
 use control_link::web::Tls;
 use domain::{
     Answer, AnswerOutcome, AppName, AppReport, AppStatus, Cluster, Epoch, HostName, Instruction,
-    InterfaceReport, Launch, LaunchOutcome, LaunchResult, LaunchWhat, MacAddress, Micros, Order, PairName,
-    RunMode, SeenHolder, VipReport, VipSighting, VipVerb,
+    InterfaceReport, Launch, LaunchOutcome, LaunchResult, LaunchWhat, MacAddress, Micros, OidcSettings,
+    Order, PairName, RunMode, SeenHolder, VipReport, VipSighting, VipVerb,
 };
 use ha_core::{Action, Durable, Input, Lost, OrderId, OrderOutcome, Record, State};
 use sci::client::{Client, Target};
@@ -83,15 +83,24 @@ impl World {
 
     /// A world with the ports that `ports` gives for the directory of the world.
     pub fn with(ports: impl FnOnce(&std::path::Path) -> Ports) -> Self {
-        Self::build(ports, None)
+        Self::build(ports, None, None)
     }
 
     /// A world that sends traces to this collector.
     pub fn traced(collector: SocketAddr) -> Self {
-        Self::build(|_| (None, None), Some(collector))
+        Self::build(|_| (None, None), Some(collector), None)
     }
 
-    fn build(ports: impl FnOnce(&std::path::Path) -> Ports, collector: Option<SocketAddr>) -> Self {
+    /// A world whose web port has logins by an identity provider.
+    pub fn with_provider(ports: impl FnOnce(&std::path::Path) -> Ports, oidc: OidcSettings) -> Self {
+        Self::build(ports, None, Some(oidc))
+    }
+
+    fn build(
+        ports: impl FnOnce(&std::path::Path) -> Ports,
+        collector: Option<SocketAddr>,
+        oidc: Option<OidcSettings>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let retention = Retention { keep: Duration::from_secs(86_400), keep_bytes: 1 << 30 };
         let store = Store::open(&directory.path().join("takeover.db"), retention, |_| {}).unwrap();
@@ -114,6 +123,7 @@ impl World {
             tls,
             web,
             web_address: Some("https://scs:7443".to_owned()),
+            oidc,
         };
         let server = Some(serve(handle.clone(), listeners, collector, "0.1.0").unwrap());
         let client = Client::new(Target::Unix(socket.clone()));

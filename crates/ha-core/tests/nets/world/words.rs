@@ -17,6 +17,8 @@ pub fn brief_order(order: &OperatorOrder) -> String {
         OperatorOrder::Stop { app, .. } => format!("stop {app}"),
         OperatorOrder::Restart { app, .. } => format!("restart {app}"),
         OperatorOrder::Acknowledge { pair } => format!("acknowledge {pair}"),
+        OperatorOrder::Freeze { pair } => format!("freeze {pair}"),
+        OperatorOrder::Unfreeze { pair } => format!("unfreeze {pair}"),
         OperatorOrder::Maintain { pair, .. } => format!("maintenance of {pair}"),
         OperatorOrder::EndMaintenance { pair } => format!("end the maintenance of {pair}"),
         OperatorOrder::ScheduleDrill { pair, .. } => format!("drill of {pair}"),
