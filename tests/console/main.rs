@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         operating::maintenance_is_seen_everywhere,
         operating::a_pair_is_frozen_and_unfrozen,
         operating::a_drill_is_scheduled,
+        operating::a_solution_is_stopped_and_started,
         operating::a_failure_appears_by_itself,
         operating::scs_lost_and_back,
         configuring::an_error_is_shown_at_its_line_and_a_change_is_applied_and_undone,

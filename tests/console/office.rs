@@ -8,6 +8,8 @@ use rehearsal::{AGENT_HOSTS, Settings, Site};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::{Deref, DerefMut};
 
+/// What the installation has beside the ordinary one: both servers as a solution.
+const OFFICE: &str = "\n[solutions.office]\napplications = [\"sip1\", \"sip2\"]\n";
 /// Everybody's password.
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -25,7 +27,7 @@ impl Office {
     pub fn open() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let mut settings = Settings::new(&binary()?);
+        let mut settings = Settings::new(&binary()?).edit(|cluster| cluster + OFFICE);
         settings.web_listener = Some(listener.into());
         Ok(Self { site: started(settings)?, address })
     }

@@ -169,3 +169,27 @@ pub fn scs_lost_and_back(_: &mut Lab) -> anyhow::Result<()> {
     browser.wait("the page to recover", back, &[])?;
     browser.said_nothing()
 }
+
+/// Both servers are stopped and started as one; the page says so by itself.
+pub fn a_solution_is_stopped_and_started(_: &mut Lab) -> anyhow::Result<()> {
+    let site = Office::open()?;
+    let browser = site.browser_of("olga", "operator", DESKTOP)?;
+    browser.open("solutions")?;
+    browser.see("in the order in which they are started")?;
+    browser.click("Stop office")?;
+    browser.see("callers of these servers are cut off")?;
+    browser.tab_to("reason")?;
+    browser.keys("new disks")?;
+    browser.press(Key::Enter)?;
+    browser.see("all of it is stopped")?;
+    browser.click("Start office")?;
+    browser.keys("done")?;
+    browser.press(Key::Enter)?;
+    browser.wait(
+        "it to be started",
+        "return document.querySelector('main h2')?.innerText.includes('started')",
+        &[],
+    )?;
+    e2e::whole(&site, "sip1")?;
+    browser.said_nothing()
+}

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// Pages with something that they show when they are there.
-const PAGES: [(&str, &str, &str); 12] = [
+const PAGES: [(&str, &str, &str); 13] = [
     ("overview", "", "all pairs are well"),
     ("pair", "pair/sip", "Who was primary"),
     ("incidents", "incidents", "manual switchover"),
@@ -20,6 +20,7 @@ const PAGES: [(&str, &str, &str); 12] = [
     ("log", "log", "00-05150"),
     ("hosts", "hosts", "host2"),
     ("applications", "applications", "sip2"),
+    ("solutions", "solutions", "office"),
     ("times", "times", "Median"),
     ("configuration", "configuration", "Revision 1"),
     ("audit", "audit", "add user"),

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         store::a_full_disk_delays_nothing,
         orders::a_stop_by_order_is_no_failure,
         orders::graceful_stop_and_restart,
+        orders::a_solution_in_its_order,
         drills::there_and_back,
         drills::skipped_where_a_pre_check_fails,
         refusals::files_with_errors,

@@ -38,7 +38,8 @@ fn applications(
             item.error(
                 || format!("{app} belongs to a solution already"),
                 |f| {
-                    let help = "an application belongs to one solution at most, and once: start and stop would not have one order";
+                    let help =
+                        "an application belongs to one solution at most: otherwise it would have two orders";
                     f.label("the second time").related(first, "the first time").help(help.to_owned())
                 },
             );

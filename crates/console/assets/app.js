@@ -17,6 +17,7 @@ const PAGES = {
   log: ["Log", "viewer", () => import("./pages/log.js")],
   hosts: ["Hosts", "viewer", () => import("./pages/hosts.js")],
   applications: ["Applications", "viewer", () => import("./pages/applications.js")],
+  solutions: ["Solutions", "viewer", () => import("./pages/solutions.js")],
   calls: ["Calls", "viewer", () => import("./pages/calls.js")],
   times: ["Takeover times", "viewer", () => import("./pages/times.js")],
   configuration: ["Configuration", "viewer", () => import("./pages/configuration.js")],

@@ -49,6 +49,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     "pages/configuration.js" SCRIPT,
     "pages/hosts.js" SCRIPT,
     "pages/applications.js" SCRIPT,
+    "pages/solutions.js" SCRIPT,
     "pages/calls.js" SCRIPT,
     "pages/times.js" SCRIPT,
     "pages/login.js" SCRIPT,

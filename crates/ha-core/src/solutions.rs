@@ -1,5 +1,5 @@
 //! Solutions: how an ordered set of applications is, whether it lapsed without anybody's doing, and orders to start or stop
-//! all of it, one application after the other. A pair gives service with one member, so that the loss of a backup is no news here.
+//! all of it, one application after the other. A pair gives service with one member: the loss of a backup is no news here.
 
 use crate::state::State;
 use crate::{Action, By, OrderOutcome};

@@ -20,6 +20,10 @@
 //! | `GET /pairs/{pair}/calls/{call}/trace` | `app`; a key or a Call-ID | [`CallTrace`] |
 //! | `POST /applications/{app}/start` | [`Because`] | [`Accepted`] |
 //! | `POST /applications/{app}/stop`, `restart` | [`Stop`] | [`Accepted`] |
+//! | `GET /solutions` | | [`Solutions`] |
+//! | `GET /solutions/{solution}` | | [`SolutionView`] |
+//! | `POST /solutions/{solution}/start` | [`Because`] | [`Accepted`] |
+//! | `POST /solutions/{solution}/stop` | [`Stop`] | [`Accepted`] |
 //! | `GET /alarms` | `history`, `limit` | [`Alarms`] |
 //! | `POST /alarms/{number}/clear` | [`Because`] | [`Accepted`] |
 //! | `GET /log` | [`LogFilter`](scs::store::LogFilter) | [`LogPage`](scs::store::LogPage) |
@@ -73,7 +77,7 @@ pub use configuration::{
 };
 
 use domain::{AppName, HostFigures, HostName, Micros, PairName};
-use ha_core::{Consequence, Drill, HostView, Incident, IncidentKind, Plan, View};
+use ha_core::{Consequence, Drill, HostView, Incident, IncidentKind, Plan, SolutionView, View};
 use scs::configuration::Outlook;
 use scs::store::{AlarmRecord, AuditRecord};
 use serde::{Deserialize, Serialize};
@@ -361,7 +365,16 @@ pub struct Drills {
     pub drills: Vec<Drill>,
 }
 
-/// `POST /applications/{app}/stop` and `restart`.
+/// `GET /solutions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Solutions {
+    /// When this was so.
+    pub at: Micros,
+    /// By name.
+    pub solutions: Vec<SolutionView>,
+}
+
+/// `POST /applications/{app}/stop` and `restart`, and `/solutions/{solution}/stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stop {

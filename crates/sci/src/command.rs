@@ -13,6 +13,7 @@ mod monitor;
 mod order;
 mod out;
 mod show;
+mod solutions;
 mod time;
 mod watch;
 
@@ -89,6 +90,13 @@ pub enum Command {
   takeover drill add sip --at \"sun 03:00\" --every 7d --back --reason \"weekly practice\"
   takeover drill remove sip 1"))]
     Drill(drill::Drill),
+    /// List solutions, show, start or stop one: an ordered set of applications
+    #[command(after_long_help = help("
+  takeover solutions
+  takeover solutions show office
+  takeover solutions stop office --graceful --reason \"new disks\"
+  takeover solutions start office"))]
+    Solutions(solutions::Solutions),
     /// List alarms, or clear one
     #[command(after_long_help = help("
   takeover alarms                  the active ones
@@ -637,6 +645,7 @@ fn run_to_end(command: Command, out: &Out) -> Result<Exit, Failure> {
             Command::Restart(args) => order::stop(&client, args, "restart", out).await,
             Command::Maintenance(args) => maintenance::run(&client, args, out).await,
             Command::Drill(args) => drill::run(&client, args, out).await,
+            Command::Solutions(args) => solutions::run(&client, args, out).await,
             Command::Acknowledge(args) => freeze::thaw(&client, args, "acknowledge", out).await,
             Command::Freeze(args) => freeze::freeze(&client, args, out).await,
             Command::Unfreeze(args) => freeze::thaw(&client, args, "unfreeze", out).await,
@@ -655,6 +664,7 @@ impl Command {
             Command::Freeze(args) => &args.options,
             Command::Maintenance(args) => &args.options,
             Command::Drill(args) => args.options(),
+            Command::Solutions(args) => args.options(),
             Command::Alarms(Alarms { verb: Some(AlarmVerb::Clear { options, .. }), .. }) => options,
             Command::Alarms(args) => &args.options,
             Command::Log(args) => &args.options,

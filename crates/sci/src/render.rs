@@ -12,6 +12,7 @@ mod incident;
 mod log;
 mod plan;
 pub mod report;
+mod solutions;
 mod status;
 mod table;
 mod times;
@@ -26,6 +27,7 @@ pub use hosts::hosts;
 pub use incident::{incident, incidents, outcome_line, step_line};
 pub use log::{log, log_line};
 pub use plan::plan;
+pub use solutions::{solution, solutions};
 pub use status::{is_in_trouble, status};
 pub use times::takeover_times;
 

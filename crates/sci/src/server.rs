@@ -20,6 +20,7 @@ mod orders;
 mod patient;
 mod problem;
 mod routes;
+mod solutions;
 mod traces;
 
 pub use door::DoorError;

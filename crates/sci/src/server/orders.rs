@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::{PairName, format_duration};
-use ha_core::{By, OperatorOrder, OrderOutcome, View};
+use ha_core::{By, OperatorOrder, OrderOutcome, SolutionPart, View};
 use scs::handle::Handle;
 use scs::store::{AuditRecord, StoreItem};
 use std::time::Duration;
@@ -183,6 +183,12 @@ pub(super) async fn carry_out(
 /// Whether the order is to a pair that its caller may give orders to.
 fn in_scope(caller: &Caller, order: &OperatorOrder, view: &View) -> bool {
     let Some(pairs) = &caller.pairs else { return true };
+    // All of what it would do must be theirs to do.
+    if let OperatorOrder::StartSolution { solution } | OperatorOrder::StopSolution { solution, .. } = order {
+        let found = view.solutions.iter().find(|found| found.name == *solution);
+        let theirs = |part: &SolutionPart| part.pair.as_ref().is_some_and(|pair| pairs.contains(pair));
+        return found.is_some_and(|found| found.applications.iter().all(theirs));
+    }
     let pair: Option<&PairName> = match order {
         OperatorOrder::SwitchOver { pair, .. }
         | OperatorOrder::Acknowledge { pair }
@@ -198,8 +204,10 @@ fn in_scope(caller: &Caller, order: &OperatorOrder, view: &View) -> bool {
             let has = |pair: &&ha_core::PairView| pair.members.iter().any(|member| member.app == *app);
             view.pairs.iter().find(has).map(|pair| &pair.name)
         }
-        // An alarm may be about anything.
-        OperatorOrder::ClearAlarm { .. } => None,
+        // An alarm may be about anything; solutions are above.
+        OperatorOrder::ClearAlarm { .. }
+        | OperatorOrder::StartSolution { .. }
+        | OperatorOrder::StopSolution { .. } => None,
     };
     pair.is_some_and(|pair| pairs.contains(pair))
 }

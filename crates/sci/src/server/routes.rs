@@ -7,13 +7,15 @@ use super::manners::{self, Orders};
 use super::metrics::{self, Counters};
 use super::oidc::{self, Oidc};
 use super::openapi::{Document, Operation, goes_on, orders, reads, removes, revokes, shows, streams, takes};
-use super::{accounts, calls, configuration, console, drills, foresight, history, live, orders as order};
+use super::{
+    accounts, calls, configuration, console, drills, foresight, history, live, orders as order, solutions,
+};
 use crate::api::{
     Accepted, AgentCertificate, Alarms, ApplyConfiguration, Audit, AuditLine, Because, CallLine, CallPage,
     CallTrace, ConfigurationText, Consequences, Done, Drills, FiguresAt, Hosts, Incidents, LinkCode, LinkUse,
     Login, LoginWays, MAX_BODY, MAX_CONFIGURATION, MadeToken, Maintain, NewDrill, NewLink, NewRole, NewToken,
-    NewUser, PREFIX, PlanConfiguration, Problem, Revisions, Session, SetPassword, Status, Stop, SwitchOver,
-    TakeoverTimesOf, Tokens, Users, Version,
+    NewUser, PREFIX, PlanConfiguration, Problem, Revisions, Session, SetPassword, Solutions, Status, Stop,
+    SwitchOver, TakeoverTimesOf, Tokens, Users, Version,
 };
 use access::Role;
 use axum::body::Bytes;
@@ -26,7 +28,7 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use control_link::Certificate;
 use domain::{AppName, Micros, NameError, PairName};
-use ha_core::{Incident, Plan};
+use ha_core::{Incident, Plan, SolutionView};
 use scs::configuration::{InForce, Outlook, Revision};
 use scs::handle::Handle;
 use scs::store::{AuditVerdict, IncidentFilter, LogFilter, LogPage, QueryError, Store};
@@ -181,6 +183,25 @@ fn endpoints(api: &Api) -> Routes {
             OPERATOR,
             "/applications/{app}/restart",
             orders::<Stop, Accepted, _, _>(order::restart, "Stops and starts an application"),
+        )
+        .at(VIEWER, "/solutions", reads::<(), Solutions, _, _>(solutions::solutions, "Solutions"))
+        .at(
+            VIEWER,
+            "/solutions/{solution}",
+            reads::<(), SolutionView, _, _>(solutions::solution, "One solution"),
+        )
+        .at(
+            OPERATOR,
+            "/solutions/{solution}/start",
+            orders::<Because, Accepted, _, _>(
+                solutions::start,
+                "Starts the applications of a solution, one after the other",
+            ),
+        )
+        .at(
+            OPERATOR,
+            "/solutions/{solution}/stop",
+            orders::<Stop, Accepted, _, _>(solutions::stop, "Stops them, in the opposite order; never a failure"),
         )
         .at(
             VIEWER,

@@ -11,6 +11,7 @@ mod operate;
 mod orders;
 mod refusals;
 mod rendering;
+mod solutions;
 mod tls;
 mod traces;
 mod watching;

@@ -156,6 +156,7 @@ pub fn well() -> Status {
             pairs: vec![pair()],
             hosts: vec![host("host1", HostStatus::Up), host("host2", HostStatus::Up)],
             applications: Vec::new(),
+            solutions: Vec::new(),
             alarms: Vec::new(),
         },
         figures: BTreeMap::from([("host1".parse().unwrap(), fresh), ("host2".parse().unwrap(), other)]),

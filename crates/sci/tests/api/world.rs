@@ -26,7 +26,10 @@ use tokio::sync::oneshot;
 /// Longest that a test waits for anything.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-const CLUSTER: &str = include_str!("../../../../packaging/examples/minimal.toml");
+const CLUSTER: &str = concat!(
+    include_str!("../../../../packaging/examples/minimal.toml"),
+    "\n[solutions.office]\napplications = [\"sip1\", \"sip2\"]\n"
+);
 
 /// A cluster that runs until it is dropped.
 pub struct World {
