@@ -5,7 +5,7 @@ use super::routes::Api;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use domain::{Category, HostFigures, HostName, HostStatus, Micros, RunMode};
+use domain::{Category, HostFigures, HostName, HostStatus, Micros, RunMode, SolutionStatus};
 use ha_core::{Incident, IncidentOutcome, PairView, View};
 use prometheus::core::Collector;
 use prometheus::{
@@ -90,6 +90,7 @@ fn gather(release: &str, view: &View, figures: &Figures, counters: &Counters) ->
     gauges.registry.register(Box::new(counters.duration.clone()))?;
     of_the_scs(&gauges, release, view)?;
     of_pairs(&gauges, view)?;
+    of_solutions(&gauges, view)?;
     of_hosts(&gauges, view, figures)?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&gauges.registry.gather(), &mut text)?;
@@ -124,6 +125,19 @@ fn of_the_scs(gauges: &Gauges, release: &str, view: &View) -> prometheus::Result
     for category in [Category::Critical, Category::Major, Category::Minor] {
         let count = view.alarms.iter().filter(|alarm| alarm.category == category).count();
         alarms.with_label_values(&[&category.to_string()]).set(number(count));
+    }
+    Ok(())
+}
+
+fn of_solutions(gauges: &Gauges, view: &View) -> prometheus::Result<()> {
+    let started = gauges.gauge(
+        "takeover_solution_started",
+        "Whether all of a solution gives service.",
+        &["solution"],
+    )?;
+    for solution in &view.solutions {
+        let is_started = solution.status == SolutionStatus::Started;
+        started.with_label_values(&[solution.name.as_str()]).set(if is_started { 1.0 } else { 0.0 });
     }
     Ok(())
 }
