@@ -7,6 +7,9 @@
 //! gives none either: the other cannot hold for longer than the last promise counts. Where the pair goes on with the same
 //! hosts, and has lost the VIP only, promises go on, and either of them may hold with the old list of VIPs: both have to
 //! have taken the new configuration.
+//!
+//! A claim that one of them has ended is kept, withholding nothing, until the other has heard as well: where the pair comes back
+//! meanwhile, promises are given in its name again, also to the one that still has the old list.
 
 use crate::Action;
 use crate::state::State;
@@ -14,7 +17,11 @@ use domain::{Cluster, HostName, LogEvent, Micros, Pair, PairName, VipAddress, ev
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Most claims that are kept for a host that has not heard and may never come back; the oldest go first.
+const MOST_ENDED: usize = 10_000;
 
 /// What a pair's lease was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +54,9 @@ pub struct Claim {
     /// When nobody can hold it any more.
     #[serde(skip)]
     over_at: Option<Micros>,
+    /// Nobody can, as long as the pair does not come back.
+    #[serde(default)]
+    ended: bool,
 }
 
 impl Claim {
@@ -87,14 +97,31 @@ impl State {
         })
     }
 
-    /// Takes in what pairs had before the configuration of the file.
-    pub(crate) fn claim(&mut self, before: impl IntoIterator<Item = Ground>, now: Micros) {
+    /// Takes in what pairs had before the configuration of the file; `old` is the one before it.
+    pub(crate) fn claim(&mut self, before: impl IntoIterator<Item = Ground>, old: &Cluster, now: Micros) {
+        for claim in &mut self.claims {
+            match (claim.goes_on(old), claim.goes_on(&self.file)) {
+                (true, true) | (false, false) => {}
+                // Who had taken the list without the VIP gave promises all the same, and does until it hears of this.
+                (true, false) => (claim.since, claim.told, claim.over_at) = (now, [false; 2], None),
+                // Promises are given again, also to one that has not heard.
+                (false, true) => (claim.over_at, claim.ended) = (None, false),
+            }
+        }
         for Ground { pair, hosts, vips, promise } in before {
             let promise_us = u64::try_from(promise.as_micros()).unwrap_or(u64::MAX);
             for vip in vips {
                 let (pair, hosts) = (pair.clone(), hosts.clone());
-                let claim =
-                    Claim { vip, pair, hosts, promise_us, since: now, told: [false; 2], over_at: None };
+                let claim = Claim {
+                    vip,
+                    pair,
+                    hosts,
+                    promise_us,
+                    since: now,
+                    told: [false; 2],
+                    over_at: None,
+                    ended: false,
+                };
                 let known = |c: &Claim| c.vip == vip && c.pair == claim.pair && same(&c.hosts, &claim.hosts);
                 if !self.claims.iter().any(known) {
                     self.claims.push(claim);
@@ -116,7 +143,8 @@ impl State {
     /// Goes on with the claims of the run before.
     pub(crate) fn restore_claims(&mut self, claims: Vec<Claim>, before: Vec<Ground>, now: Micros) {
         self.claims = claims.into_iter().map(|claim| Claim { since: now, ..claim }).collect();
-        self.claim(before, now);
+        let file = Arc::clone(&self.file);
+        self.claim(before, &file, now);
         if !self.claims.is_empty() {
             self.put_in_force();
         }
@@ -147,11 +175,24 @@ impl State {
             }
             let enough =
                 if claim.goes_on(&self.file) { claim.told == [true; 2] } else { claim.told != [false; 2] };
-            if enough && claim.over_at.is_none() {
+            if enough && claim.over_at.is_none() && !claim.ended {
                 claim.over_at = Some(now + claim.promise());
             }
         }
-        self.claims.retain(|claim| claim.over_at.is_none_or(|at| now < at));
+        let mut changed = false;
+        for claim in self.claims.iter_mut().filter(|claim| claim.over_at.is_some_and(|at| at <= now)) {
+            changed |= !std::mem::replace(&mut claim.ended, true);
+            claim.over_at = None;
+        }
+        let before = self.claims.len();
+        self.claims.retain(|claim| !(claim.ended && claim.told == [true; 2]));
+        let mut too_many = self.claims.iter().filter(|claim| claim.ended).count().saturating_sub(MOST_ENDED);
+        self.claims.retain(|claim| {
+            let goes = claim.ended && too_many > 0;
+            too_many -= usize::from(goes);
+            !goes
+        });
+        self.changed |= changed || self.claims.len() != before;
         let withheld = self.withheld_now();
         if withheld == self.withheld {
             return;
@@ -183,7 +224,7 @@ impl State {
     pub(crate) fn why_withheld<'s>(&'s self, name: &'s PairName) -> impl Iterator<Item = String> + 's {
         let vips: BTreeSet<IpAddr> =
             self.withheld.get(name).into_iter().flatten().map(|vip| vip.address).collect();
-        let claims = self.claims.iter().filter(move |claim| vips.contains(&claim.vip));
+        let claims = self.claims.iter().filter(move |claim| !claim.ended && vips.contains(&claim.vip));
         claims.map(|claim| claim.why(name, &self.file))
     }
 
@@ -207,7 +248,8 @@ impl State {
 
     fn withheld_now(&self) -> BTreeMap<PairName, BTreeSet<VipAddress>> {
         let mut withheld: BTreeMap<PairName, BTreeSet<VipAddress>> = BTreeMap::new();
-        let claimed: BTreeSet<IpAddr> = self.claims.iter().map(|claim| claim.vip).collect();
+        let claimed: BTreeSet<IpAddr> =
+            self.claims.iter().filter(|claim| !claim.ended).map(|claim| claim.vip).collect();
         for (name, pair) in &self.file.pairs {
             let vips: BTreeSet<_> = pair
                 .vips

@@ -390,8 +390,8 @@ impl State {
         self.outstanding.retain(|_, o| cluster.host_of(&o.app) == Some(&o.host));
         self.launches.retain(|_, l| cluster.hosts.contains_key(&l.host));
         self.configure_solutions(&cluster, now);
-        self.file = Arc::new(cluster);
-        self.claim(before, now);
+        let old = std::mem::replace(&mut self.file, Arc::new(cluster));
+        self.claim(before, &old, now);
         self.put_in_force();
     }
 

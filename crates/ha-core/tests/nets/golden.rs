@@ -215,6 +215,7 @@ fn file(name: &str) -> Result<&'static str, Box<dyn Error>> {
     Ok(match name {
         "one-vip-more" => include_str!("world/one_vip_more.toml"),
         "vip-moved" => include_str!("world/vip_moved.toml"),
+        "pair-gone" => include_str!("world/vip_moved_pair_gone.toml"),
         "old-hosts" => include_str!("world/old_hosts.toml"),
         "new-hosts" => include_str!("world/new_hosts.toml"),
         "one-pair" => include_str!("world/one_pair.toml"),
@@ -364,6 +365,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    vip_withheld_and_then_the_pair_is_gone vip_of_a_pair_that_is_gone_and_comes_back
     solution_is_stopped_and_started_in_order solution_lapses_unplanned solution_order_that_cannot_be_carried_out
     solution_order_survives_the_scs
     workflow_1_manual_switchover
