@@ -57,6 +57,7 @@ impl CoreLoop {
             self.forget_session(token);
         }
         self.taken.remove(host);
+        self.questions.lost(host);
         self.outbox.handle().forget_figures(host);
     }
 }

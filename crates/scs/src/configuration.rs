@@ -17,9 +17,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What reports call a configuration that has no name.
 pub const NAME: &str = "cluster.toml";
+
+/// How long two texts are compared at the most; a coarser comparison is shown then.
+const DIFF_LIMIT: Duration = Duration::from_millis(500);
 
 /// A configuration that was put in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -64,6 +68,8 @@ pub struct Proposal {
     pub text: Text,
     /// The revision that it was made from; none: whichever is in force.
     pub base: Option<u64>,
+    /// The digest of the text that was looked at ([`Outlook::digest`]); none: whatever it is by now.
+    pub digest: Option<String>,
     /// By whom.
     pub who: String,
     /// Why; may be empty.
@@ -86,6 +92,9 @@ pub enum Text {
 pub struct Outlook {
     /// The revision in force, to which it is compared.
     pub base: u64,
+    /// The digest of the proposed text (SHA-256): with it, what is applied is what was looked at.
+    #[serde(default)]
+    pub digest: String,
     /// Errors found in it; with any, it cannot be applied, and there are no changes.
     pub errors: usize,
     /// What is wrong with it or worth a second look, by position.
@@ -139,6 +148,9 @@ pub enum ApplyError {
         /// What is in force.
         number: u64,
     },
+    /// It is another text than the one that was looked at.
+    #[error("the file has changed since it was looked at; look at what it says now, and apply that")]
+    Moved,
     /// There is no such revision.
     #[error("there is no revision {0}; see `takeover config history`")]
     Unknown(u64),
@@ -253,7 +265,7 @@ impl Configuration {
     /// # Errors
     /// [`ApplyError::Unknown`], [`ApplyError::Store`].
     pub fn text_of(&self, revision: u64, store: &Store) -> Result<String, ApplyError> {
-        self.resolve(&Text::OfRevision(revision), store)
+        self.resolve(&Text::OfRevision(revision), &self.now(), store)
     }
 
     /// What a proposal would do; `name` is what a report calls it.
@@ -261,8 +273,9 @@ impl Configuration {
     /// # Errors
     /// [`ApplyError::Unknown`], [`ApplyError::Store`], and [`ApplyError::File`] where the file cannot be read.
     pub fn outlook(&self, text: &Text, name: &str, store: &Store) -> Result<Outlook, ApplyError> {
-        let text = self.resolve(text, store)?;
-        Ok(self.now().outlook(&text, name).0)
+        let now = self.now();
+        let text = self.resolve(text, &now, store)?;
+        Ok(now.outlook(&text, name).0)
     }
 
     /// Puts a configuration in force: it is written to the cluster file, then everybody concerned is told. The number of the
@@ -271,11 +284,15 @@ impl Configuration {
     /// # Errors
     /// [`ApplyError`]; nothing has changed.
     pub fn apply(&self, proposal: Proposal, handle: &Handle, at: Micros) -> Result<Revision, ApplyError> {
-        let Proposal { text: source, base, who, reason } = proposal;
-        let text = self.resolve(&source, handle.store())?;
+        let Proposal { text: source, base, digest, who, reason } = proposal;
         let mut now = self.now();
+        // Not before it is our turn: what the file says until then may be what another has just replaced.
+        let text = self.resolve(&source, &now, handle.store())?;
         if let Some(base) = base.filter(|base| *base != now.revision.number) {
             return Err(ApplyError::Outdated { base, now: Box::new(now.revision.clone()) });
+        }
+        if digest.is_some_and(|digest| digest != digest_of(&text)) {
+            return Err(ApplyError::Moved);
         }
         let (outlook, cluster) = now.outlook(&text, NAME);
         let Some(cluster) = cluster else { return Err(ApplyError::Invalid(Box::new(outlook))) };
@@ -287,8 +304,13 @@ impl Configuration {
         };
         // Back to what is in force: that is how an edit is thrown away.
         let discards = how == How::RolledBack { to: now.revision.number };
-        if how != How::Reloaded && !discards && self.read().is_ok_and(|text| text != now.text) {
-            return Err(ApplyError::FileEdited { path: path(), number: now.revision.number });
+        if how != How::Reloaded && !discards {
+            let edited = ApplyError::FileEdited { path: path(), number: now.revision.number };
+            match self.read() {
+                Ok(text) if text == now.text => {}
+                // One that cannot be read is somebody's, too.
+                Ok(_) | Err(_) => return Err(edited),
+            }
         }
         if how != How::Reloaded {
             replace(&self.0.path, &text).map_err(|source| ApplyError::File { path: path(), source })?;
@@ -298,7 +320,14 @@ impl Configuration {
         }
         let number = now.revision.number + 1;
         let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        handle.apply(cluster.clone(), format!("revision {number} by {who}{why}"))?;
+        if let Err(gone) = handle.apply(cluster.clone(), format!("revision {number} by {who}{why}")) {
+            // What is not in force must not come with the next start.
+            if how != How::Reloaded {
+                replace(&self.0.path, &now.text)
+                    .map_err(|source| ApplyError::File { path: path(), source })?;
+            }
+            return Err(gone.into());
+        }
         let digest = digest_of(&text);
         let revision = Revision { number, at, who, how, reason, digest, changes: outlook.changes };
         handle.store().write(StoreItem::Configuration(Box::new(revision.clone()), text.clone()));
@@ -306,19 +335,15 @@ impl Configuration {
         Ok(revision)
     }
 
-    fn resolve(&self, text: &Text, store: &Store) -> Result<String, ApplyError> {
+    fn resolve(&self, text: &Text, now: &Now, store: &Store) -> Result<String, ApplyError> {
         match text {
             Text::Sent(text) => Ok(text.clone()),
             Text::OfTheFile => self.read().map_err(|report| ApplyError::File {
                 path: self.0.path.display().to_string(),
                 source: io::Error::other(report.render(false)),
             }),
+            Text::OfRevision(number) if now.revision.number == *number => Ok(now.text.clone()),
             Text::OfRevision(number) => {
-                let now = self.now();
-                if now.revision.number == *number {
-                    return Ok(now.text.clone());
-                }
-                drop(now);
                 let found = store.revision(*number)?;
                 found.map(|(_, text)| text).ok_or(ApplyError::Unknown(*number))
             }
@@ -351,11 +376,13 @@ impl Now {
             Err(report) => (*report, None),
         };
         let changes = cluster.as_ref().map(|new| config::plan(&self.cluster, new)).unwrap_or_default();
-        let diff = similar::TextDiff::from_lines(self.text.as_str(), text);
+        let mut compare = similar::TextDiff::configure();
+        let diff = compare.timeout(DIFF_LIMIT).diff_lines(self.text.as_str(), text);
         let names = (format!("revision {}", self.revision.number), "proposed".to_owned());
         let diff = diff.unified_diff().context_radius(3).header(&names.0, &names.1).to_string();
         let outlook = Outlook {
             base: self.revision.number,
+            digest: digest_of(text),
             errors: report.errors,
             report: if report.diagnostics.is_empty() { String::new() } else { report.render(false) },
             diagnostics: report.diagnostics,
@@ -389,12 +416,17 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&beside, &path)?;
-        path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+        std::fs::rename(&beside, &path)
     }();
     if written.is_err() {
         // What is left of it is of no use to anybody.
         let _ = std::fs::remove_file(&beside);
+        return written;
     }
-    written
+    // It is there, whatever comes of this: only a crash of the machine might undo it.
+    let directory = path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all());
+    if let Err(e) = directory {
+        eprintln!("takeover scs: {} may not be on the disk yet: {e}", path.display());
+    }
+    Ok(())
 }

@@ -86,7 +86,7 @@ pub(crate) struct CoreLoop {
     acknowledge_due: Option<Micros>,
     release: &'static str,
     random: SystemRandom,
-    questions: Questions,
+    pub(crate) questions: Questions,
     pub(crate) observer: Observer,
     /// Inquiries that the observer did not take.
     pub(crate) unasked: Vec<VipAddress>,

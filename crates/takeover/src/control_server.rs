@@ -139,8 +139,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Puts the cluster file in force as it is now. Without a terminal, what is wrong with it is said in the journal.
 fn reload(handle: &Handle) {
-    let proposal =
-        Proposal { text: Text::OfTheFile, base: None, who: "SIGHUP".to_owned(), reason: String::new() };
+    let proposal = Proposal {
+        text: Text::OfTheFile,
+        base: None,
+        digest: None,
+        who: "SIGHUP".to_owned(),
+        reason: String::new(),
+    };
     match handle.configuration().apply(proposal, handle, wall_clock()) {
         Ok(revision) => eprintln!("takeover scs: configuration revision {} is in force", revision.number),
         Err(ApplyError::Invalid(outlook)) => {

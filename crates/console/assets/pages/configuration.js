@@ -60,7 +60,7 @@ export async function open(main) {
     const outlook = await look(body);
     if (!outlook) return;
     const applied = await ask({ title, verb, text: planned(outlook),
-      act: (reason) => post("/configuration", { ...body, base: outlook.base, reason }) });
+      act: (reason) => post("/configuration", { ...body, base: outlook.base, digest: outlook.digest, reason }) });
     if (!applied) return;
     now = await get("/configuration");
     inForce = (await get("/configuration/text")).text;

@@ -51,6 +51,9 @@ pub struct ApplyConfiguration {
     /// The revision that it was made from: refused where another is in force by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<u64>,
+    /// The digest of the text that was looked at, as its plan tells: refused where it is another by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// Why, for the history and the audit.
     #[serde(default)]
     pub reason: String,

@@ -177,7 +177,9 @@ async fn change(client: &Client, what: PlanConfiguration, how: How, out: &Out) -
         out.confirm(&format!("Apply this?{warning}"))?;
     }
     let PlanConfiguration { text, revision, name: _ } = what;
-    let body = ApplyConfiguration { text, revision, base: Some(outlook.base), reason: how.reason };
+    // None from an SCS of an earlier release.
+    let digest = Some(outlook.digest).filter(|digest| !digest.is_empty());
+    let body = ApplyConfiguration { text, revision, base: Some(outlook.base), digest, reason: how.reason };
     let applied: Revision = client.post("/configuration", &body).await?;
     if out.json {
         out.json(&applied)?;

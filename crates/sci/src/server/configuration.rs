@@ -56,11 +56,11 @@ pub(super) async fn apply(
     body: Body,
 ) -> Answer<Revision> {
     let proposal = || -> Result<Proposal, Problem> {
-        let ApplyConfiguration { text, revision, base, reason } = parse(body)?;
+        let ApplyConfiguration { text, revision, base, digest, reason } = parse(body)?;
         if reason.len() > MAX_REASON {
             return Err(Problem::bad_request(format!("a reason has at most {MAX_REASON} bytes")));
         }
-        Ok(Proposal { text: source(text, revision)?, base, who: caller.who.clone(), reason })
+        Ok(Proposal { text: source(text, revision)?, base, digest, who: caller.who.clone(), reason })
     }();
     let task = tokio::spawn(async move {
         let reason = proposal.as_ref().map(|proposal| proposal.reason.clone()).unwrap_or_default();
@@ -111,9 +111,10 @@ impl From<ApplyError> for Problem {
                 let detail = format!("{detail}\n{}", outlook.report);
                 Self { outlook: Some(outlook), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
             }
-            ApplyError::Outdated { .. } | ApplyError::FileEdited { .. } | ApplyError::File { .. } => {
-                Self::new(StatusCode::CONFLICT, detail)
-            }
+            ApplyError::Outdated { .. }
+            | ApplyError::FileEdited { .. }
+            | ApplyError::File { .. }
+            | ApplyError::Moved => Self::new(StatusCode::CONFLICT, detail),
             ApplyError::Unknown(_) => Self::not_found(detail),
             ApplyError::Store(error) => error.into(),
             ApplyError::Gone(gone) => gone.into(),

@@ -103,7 +103,20 @@ fn what_is_wrong_is_said_with_its_line_and_changes_nothing() {
         let back = ApplyConfiguration { revision: Some(1), ..Default::default() };
         assert_eq!(world.apply(&back).await.unwrap().number, 1);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), was);
+        // One that is no text is somebody's, too.
+        std::fs::write(&file, b"\xff\xfe").unwrap();
+        let other = was.replacen("[pairs.sip]", "[pairs.sip]\nfailback = \"after 10m\"", 1);
+        assert_eq!(world.apply(&sent(other, 1, "")).await.unwrap_err().status, 409);
+        assert_eq!(std::fs::read(&file).unwrap(), b"\xff\xfe");
+
+        // What is read is what was looked at.
+        std::fs::write(&file, format!("{edited}# one\n")).unwrap();
+        let plan = PlanConfiguration::default();
+        let seen: Outlook = world.client.post("/configuration/plan", &plan).await.unwrap();
         std::fs::write(&file, &edited).unwrap();
+        let late = ApplyConfiguration { digest: Some(seen.digest), ..Default::default() };
+        let refused = world.apply(&late).await.unwrap_err();
+        assert!(refused.status == 409 && refused.detail.contains("looked at"), "{refused}");
         let reloaded = world.apply(&ApplyConfiguration::default()).await.unwrap();
         assert_eq!((reloaded.number, reloaded.how), (2, How::Reloaded));
         let now: InForce = world.client.get("/configuration", &()).await.unwrap();
