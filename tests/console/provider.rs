@@ -58,7 +58,8 @@ pub fn somebody_signs_in_by_it(_: &mut Lab) -> anyhow::Result<()> {
             file.display()
         );
         // One that cannot be written is one that the SCS cannot read, and the story ends there.
-        let _ = std::fs::write(file, "secret");
+        let _ = std::fs::write(&file, "secret");
+        let _ = std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600));
         settings
     })?;
     let address = scs.address.strip_prefix("https://").context("no address")?.parse()?;
@@ -84,9 +85,11 @@ pub fn somebody_signs_in_by_it(_: &mut Lab) -> anyhow::Result<()> {
 
     browser.click("Sign in with Example")?;
     browser.see("Authorize Client")?;
+    // This provider leaves the state away then, which it must not (RFC 6749, section 4.1.2.1): its word is not taken.
     browser.click("Deny")?;
-    browser.see("access_denied")?;
+    browser.see("This login cannot be ended here")?;
     browser.click("To the login page")?;
+    browser.see("Sign in with Example")?;
 
     let audit = run(takeover(scs.directory.path())?.args(["audit", "--scs", "unix:scs.sock"]))?;
     for said in

@@ -1,7 +1,7 @@
 //! The small built-in certificate authority: makes a cluster's CA and issues certificates for its parts. Files only,
 //! no service; whoever has their own PKI needs none of it, as long as its certificates carry `takeover://ROLE/NAME`.
 
-use crate::peer::{PeerName, Role};
+use crate::peer::{PeerName, Rights, Role};
 use domain::NameError;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -113,6 +113,20 @@ pub fn issue_for(
     out_dir: &Path,
 ) -> Result<Issued, CaError> {
     let peer = PeerName::new(role, name).map_err(|e| CaError::Name(name.to_owned(), e))?;
+    issue_to(dir, &peer, addresses, out_dir)
+}
+
+/// [`issue`] for an operator with these rights.
+///
+/// # Errors
+/// As [`issue`].
+pub fn issue_operator(dir: &Path, name: &str, rights: Rights, out_dir: &Path) -> Result<Issued, CaError> {
+    let peer = PeerName::operator(name, rights).map_err(|e| CaError::Name(name.to_owned(), e))?;
+    issue_to(dir, &peer, &[], out_dir)
+}
+
+fn issue_to(dir: &Path, peer: &PeerName, addresses: &[String], out_dir: &Path) -> Result<Issued, CaError> {
+    let name = &peer.name;
     let ca_path = dir.join("ca.pem");
     let ca_pem = read_text(&ca_path)?;
     let issuer = load_issuer(&ca_path, &ca_pem, &dir.join("ca.key"))?;
@@ -130,7 +144,7 @@ pub fn issue_for(
         Err(source) => return Err(CaError::File { path: issued.ca, source }),
     };
     let key = new_key()?;
-    let mut params = leaf(&peer)?;
+    let mut params = leaf(peer)?;
     for address in addresses {
         params.subject_alt_names.push(alternative(address)?);
     }

@@ -36,5 +36,5 @@ pub use acceptor::{Acceptor, Limits};
 pub use dial::{DialError, Expected, dial};
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, Received};
-pub use peer::{Certificate, PeerName, Role};
+pub use peer::{Certificate, PeerName, Rights, Role};
 pub use seal::{MAX_SEALED_LEN, MOST_MESSAGES, Opened, SEALED_LEN, Seal, SealError};

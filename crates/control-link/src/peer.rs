@@ -1,8 +1,8 @@
 //! Who is at the other end: role and name, as a certificate carries them.
 //!
 //! A certificate of the cluster has exactly one subject alternative name of the form `takeover://ROLE/NAME` (a URI,
-//! RFC 5280, section 4.2.1.6). A URI and not a DNS name, because a host's name here may hold what a DNS name may not
-//! ('_', 64 characters in one label), and because it says the role as well.
+//! RFC 5280, section 4.2.1.6), or `takeover://operator/NAME?rights=RIGHTS`. A URI and not a DNS name, because a host's
+//! name here may hold what a DNS name may not ('_', 64 characters in one label), and because it says the role as well.
 
 use domain::{HostName, Micros, NameError};
 use std::fmt;
@@ -11,6 +11,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 const SCHEME: &str = "takeover://";
+/// What comes before an operator's rights.
+const RIGHTS: &str = "?rights=";
 
 /// What the holder of a certificate may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +53,39 @@ impl FromStr for Role {
     }
 }
 
+/// What an operator may do who shows the certificate; each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rights {
+    /// Look.
+    Viewer,
+    /// Give orders.
+    Operator,
+    /// Change configuration, users and tokens: certificates that say nothing.
+    Administrator,
+}
+
+impl Rights {
+    /// As certificates spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Rights::Viewer => "viewer",
+            Rights::Operator => "operator",
+            Rights::Administrator => "administrator",
+        }
+    }
+}
+
+impl FromStr for Rights {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Rights::Viewer, Rights::Operator, Rights::Administrator]
+            .into_iter()
+            .find(|rights| rights.as_str() == text)
+            .ok_or_else(|| format!("{text:?} are no rights: \"viewer\", \"operator\" or \"administrator\""))
+    }
+}
+
 /// Role and name of one end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName {
@@ -58,6 +93,8 @@ pub struct PeerName {
     pub role: Role,
     /// Its name; for an agent the host's. Obeys the rules of [`HostName`].
     pub name: String,
+    /// An operator's rights; of others it means nothing, and is [`Rights::Administrator`].
+    pub rights: Rights,
 }
 
 impl PeerName {
@@ -66,12 +103,26 @@ impl PeerName {
     /// # Errors
     /// The rule that the name breaks.
     pub fn new(role: Role, name: &str) -> Result<Self, NameError> {
-        HostName::new(name).map(|name| Self { role, name: name.into() })
+        let rights = Rights::Administrator;
+        HostName::new(name).map(|name| Self { role, name: name.into(), rights })
+    }
+
+    /// An operator with these rights.
+    ///
+    /// # Errors
+    /// As [`PeerName::new`].
+    pub fn operator(name: &str, rights: Rights) -> Result<Self, NameError> {
+        Ok(Self { rights, ..Self::new(Role::Operator, name)? })
     }
 
     /// The name as it stands in a certificate.
     pub(crate) fn to_uri(&self) -> String {
-        uri(&format!("{}/{}", self.role, self.name))
+        // All rights are not written, so that releases that know none understand; others they refuse, as they should.
+        let rights = match self.rights {
+            Rights::Administrator => String::new(),
+            rights @ (Rights::Viewer | Rights::Operator) => format!("{RIGHTS}{}", rights.as_str()),
+        };
+        uri(&format!("{}/{}{rights}", self.role, self.name))
     }
 
     /// Reads the name out of a certificate (DER) whose signature was checked before.
@@ -85,7 +136,11 @@ impl PeerName {
     fn parse(rest: &str) -> Result<Self, String> {
         let (role, name) =
             rest.split_once('/').ok_or_else(|| format!("{SCHEME}{rest} has no name behind its role"))?;
-        Self::new(role.parse()?, name).map_err(|e| format!("{SCHEME}{rest}: {e}"))
+        let bad = |e: NameError| format!("{SCHEME}{rest}: {e}");
+        match (role.parse()?, name.split_once(RIGHTS)) {
+            (Role::Operator, Some((name, rights))) => Self::operator(name, rights.parse()?).map_err(bad),
+            (role @ (Role::Scs | Role::Agent | Role::Operator), _) => Self::new(role, name).map_err(bad),
+        }
     }
 }
 
@@ -153,6 +208,20 @@ mod tests {
         for name in ["host1", "a.b-c_d", &"x".repeat(64)] {
             let peer = PeerName::new(Role::Agent, name).unwrap();
             assert_eq!(PeerName::parse(peer.to_uri().strip_prefix(SCHEME).unwrap()), Ok(peer));
+        }
+        for rights in [Rights::Viewer, Rights::Operator, Rights::Administrator] {
+            let peer = PeerName::operator("alice", rights).unwrap();
+            assert_eq!(PeerName::parse(peer.to_uri().strip_prefix(SCHEME).unwrap()), Ok(peer));
+        }
+        assert_eq!(PeerName::parse("operator/alice").unwrap().rights, Rights::Administrator);
+        for bad in [
+            "operator/alice?rights=",
+            "operator/alice?rights=root",
+            "operator/alice?rights=viewer?rights=administrator",
+            "operator/?rights=viewer",
+            "agent/a?rights=viewer",
+        ] {
+            assert!(PeerName::parse(bad).is_err(), "{bad} must be refused");
         }
         for bad in ["agent", "agent/", "agent/a/b", "root/a", "agent/a b", "Agent/a", "agent/%41"] {
             assert!(PeerName::parse(bad).is_err(), "{bad} must be refused");

@@ -25,7 +25,7 @@ mod traces;
 
 pub use door::DoorError;
 pub use listen::{BindError, bind_unix};
-pub use oidc::OidcError;
+pub use oidc::{CALLBACK as OIDC_CALLBACK, OidcError};
 
 use access::Secret;
 use control_link::Identity;

@@ -1,7 +1,8 @@
 //! `takeover ca`: the small built-in certificate authority.
 
+use anyhow::bail;
 use clap::{Args, Subcommand, ValueEnum};
-use control_link::{Role, ca};
+use control_link::{Rights, Role, ca};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +16,8 @@ Examples:
                                             the same, and browsers take it at those addresses
   takeover ca issue host1                   certificate of the agent on host1
   takeover ca issue alice --role operator   for the API's TLS port
+  takeover ca issue wallboard --role operator --rights viewer
+                                            the same, only to look
 Copy NAME.pem, NAME.key and ca.pem to /etc/takeover/tls of the host they are for. ca.key never leaves its place.")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -39,6 +42,9 @@ enum Verb {
         /// Whose it is
         #[arg(long, value_enum, default_value = "agent")]
         role: RoleName,
+        /// What an operator may do with it
+        #[arg(long, value_enum, default_value = "administrator")]
+        rights: RightsName,
         /// Where browsers dial its owner: a DNS name or an IP address; may be given again. For the SCS's web port
         #[arg(long = "address", value_name = "ADDRESS")]
         addresses: Vec<String>,
@@ -61,6 +67,16 @@ enum RoleName {
     Operator,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RightsName {
+    /// Look
+    Viewer,
+    /// Give orders
+    Operator,
+    /// Change configuration, users and tokens
+    Administrator,
+}
+
 /// Runs it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.verb {
@@ -68,13 +84,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ca::init(directory, name)?;
             println!("certificate authority for {name:?} made in {}", directory.display());
         }
-        Verb::Issue { name, role, addresses, directory, out } => {
+        Verb::Issue { name, role, rights, addresses, directory, out } => {
+            let limited = match rights {
+                RightsName::Viewer => Some(Rights::Viewer),
+                RightsName::Operator => Some(Rights::Operator),
+                RightsName::Administrator => None,
+            };
             let role = match role {
                 RoleName::Agent => Role::Agent,
                 RoleName::Scs => Role::Scs,
                 RoleName::Operator => Role::Operator,
             };
-            let issued = ca::issue_for(directory, role, name, addresses, out)?;
+            let issued = match limited {
+                Some(rights) if role == Role::Operator && addresses.is_empty() => {
+                    ca::issue_operator(directory, name, rights, out)?
+                }
+                Some(_) => bail!("--rights is for an operator, who has no --address: give --role operator"),
+                None => ca::issue_for(directory, role, name, addresses, out)?,
+            };
             println!("certificate  {}", issued.certificate.display());
             println!("private key  {}", issued.key.display());
             println!("authority    {}", issued.ca.display());

@@ -86,6 +86,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let otlp = cluster.scs.otlp;
     let oidc = cluster.scs.oidc.clone();
+    if let (Some(oidc), Some(address)) = (&oidc, &web_address) {
+        // What whoever looks after the provider has to be told.
+        eprintln!(
+            "takeover scs: people log in by {}; the redirect address to register there is {address}{}",
+            oidc.issuer,
+            sci::server::OIDC_CALLBACK
+        );
+    }
     // Bound first: an SCS that runs already is found before its store is touched.
     let unix = sci::server::bind_unix(&arguments.api_socket)?;
     let scs = scs::start(scs::Options {

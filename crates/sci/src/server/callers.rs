@@ -37,10 +37,10 @@ pub(super) async fn identify(
     next: Next,
 ) -> Response {
     let caller = match &peer {
-        Peer::Known { who, from } => Ok(Some(Caller {
+        Peer::Known { who, from, role } => Ok(Some(Caller {
             who: who.clone(),
             from: from.clone(),
-            role: Role::Administrator,
+            role: *role,
             pairs: None,
             proof: Proof::Connection,
         })),
@@ -166,7 +166,7 @@ pub(super) fn cookie_named(headers: &HeaderMap, name: &str) -> Option<Secret> {
 fn audit_refusal(door: &Door, peer: &Peer, caller: Option<&Caller>, request: &Request, problem: &Problem) {
     let (who, from) = match (caller, peer) {
         (Some(caller), _) => (caller.who.clone(), caller.from.clone()),
-        (None, Peer::Known { who, from }) => (who.clone(), from.clone()),
+        (None, Peer::Known { who, from, .. }) => (who.clone(), from.clone()),
         (None, Peer::Stranger(address)) => ("?".to_owned(), address.to_string()),
     };
     // Inside the API the prefix is cut off already.

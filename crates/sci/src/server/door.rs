@@ -27,12 +27,14 @@ const STRANGERS_A_MINUTE: u32 = 60;
 /// The other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) enum Peer {
-    /// Known already, by its certificate or by the system: an administrator.
+    /// Known already, by its certificate or by the system.
     Known {
         /// Who.
         who: String,
         /// From where.
         from: String,
+        /// What that one may do: by the system everything, by a certificate what it says.
+        role: Role,
     },
     /// At the web port: has to log in, or to show a token.
     Stranger(SocketAddr),

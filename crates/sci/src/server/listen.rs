@@ -6,7 +6,7 @@ use crate::api::Problem;
 use axum::http::StatusCode;
 use axum::{Extension, Router};
 use control_link::web::Tls;
-use control_link::{Identity, PeerName, Role};
+use control_link::{Identity, PeerName, Rights, Role};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -181,14 +181,21 @@ fn local_peer(uid: u32, pid: Option<i32>) -> io::Result<Peer> {
         Ok(None) | Err(_) => format!("uid {uid}"),
     };
     let from = pid.map_or_else(|| "unix".to_owned(), |pid| format!("unix, process {pid}"));
-    Ok(Peer::Known { who, from })
+    Ok(Peer::Known { who, from, role: access::Role::Administrator })
 }
 
 /// The operator's name in the certificate.
 fn remote_peer(certificate: &[u8], address: SocketAddr) -> Result<Peer, String> {
     let peer = PeerName::of_certificate(certificate)?;
     match peer.role {
-        Role::Operator => Ok(Peer::Known { who: peer.name, from: address.to_string() }),
+        Role::Operator => {
+            let role = match peer.rights {
+                Rights::Viewer => access::Role::Viewer,
+                Rights::Operator => access::Role::Operator,
+                Rights::Administrator => access::Role::Administrator,
+            };
+            Ok(Peer::Known { who: peer.name, from: address.to_string(), role })
+        }
         Role::Scs | Role::Agent => {
             Err(format!("the certificate is that of {peer}; the API is for operators"))
         }

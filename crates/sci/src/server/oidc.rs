@@ -1,6 +1,6 @@
-//! Logging in by an identity provider (OpenID Connect Core 1.0, the authorization code flow with PKCE). A browser that begins gets
-//! a cookie with one secret, out of which state, nonce and PKCE's verifier are derived: nothing is remembered here meanwhile, so
-//! strangers who begin and never end cost nothing.
+//! Logging in by an identity provider (OpenID Connect Core 1.0, the authorization code flow with PKCE). A browser that begins
+//! gets a cookie with one secret, out of which state, nonce and PKCE's verifier are derived: nothing is remembered here
+//! meanwhile, so strangers who begin and never end cost nothing.
 //!
 //! What is said with the provider goes over a thread of its own, a few logins at once: one that is slow, or a name service that
 //! is, makes nobody wait but those who log in by it.
@@ -45,7 +45,7 @@ const FLOW_S: u32 = 600;
 /// Cookie of a login under way. Not `SameSite=Strict`, as the session's is: the browser comes back from another site.
 const COOKIE: &str = "__Host-takeover-login";
 /// Below the web port's address: where the provider sends browsers back to.
-const CALLBACK: &str = "/api/v1/oidc/callback";
+pub const CALLBACK: &str = "/api/v1/oidc/callback";
 /// Longest code that a provider may give, bytes.
 const MAX_CODE: usize = 4_096;
 /// Groups that a page or a record names.

@@ -107,7 +107,7 @@ impl Idp {
 
     fn settings(&self, directory: &std::path::Path) -> OidcSettings {
         let file = directory.join("client-secret");
-        std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+        write_secret(&file, &format!("{SECRET}\n"), 0o600);
         let groups = |group: &str| [group.to_owned()].into();
         OidcSettings {
             name: "Example SSO".to_owned(),
@@ -141,6 +141,11 @@ impl Idp {
     fn lies(&self, lie: Lie) {
         *self.desk.lie.lock().unwrap() = lie;
     }
+}
+
+fn write_secret(file: &std::path::Path, secret: &str, mode: u32) {
+    std::fs::write(file, secret).unwrap();
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
 async fn metadata(State(desk): State<Arc<Desk>>) -> Json<Value> {
@@ -450,14 +455,18 @@ fn passwords_can_be_switched_off_and_secrets_can_be_wrong() {
         assert!(!ways.passwords);
         browser.log_in("root", "whatever it is").await.refused(403, "sign in with Example SSO");
         // Read at each login: a new secret needs no restart.
-        std::fs::write(&file, "another").unwrap();
+        write_secret(&file, "another", 0o600);
         let answer = sign_in(&idp, &browser, &["noc"]).await;
         assert!(answer.status == 403 && answer.body.contains("invalid_client"), "{}", answer.body);
         assert!(answer.body.contains("needs no login"), "the way in that is left: {}", answer.body);
         std::fs::remove_file(&file).unwrap();
         let answer = sign_in(&idp, &browser, &["noc"]).await;
         assert!(answer.status == 500 && answer.body.contains("No such file"), "{}", answer.body);
-        std::fs::write(&file, SECRET).unwrap();
+        write_secret(&file, SECRET, 0o644);
+        let answer = sign_in(&idp, &browser, &["noc"]).await;
+        assert!(answer.status == 500 && answer.body.contains("is open to everybody"), "{}", answer.body);
+        assert!(!answer.body.contains(SECRET), "{}", answer.body);
+        write_secret(&file, SECRET, 0o600);
         let (_, session) = signed_in(&idp, &browser, &["noc"]).await;
         assert_eq!(session.user, "sso ann");
     });

@@ -1,8 +1,8 @@
 //! The TLS port: operators get in by their certificate, which names them in the audit; nobody else does.
 
 use crate::world::World;
-use control_link::{Identity, Role, ca};
-use sci::api::{Accepted, Because, Version};
+use control_link::{Identity, Rights, Role, ca};
+use sci::api::{Accepted, Because, Users, Version};
 use sci::client::{Client, ClientError, Credentials, Target, TargetError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -49,6 +49,35 @@ fn an_operator_gets_in_and_is_named_in_the_audit() {
     let audit = world.audit();
     assert_eq!((audit[0].who.as_str(), audit[0].what.as_str()), ("ann", "start sip2"));
     assert!(audit[0].from.starts_with("127.0.0.1:"), "{audit:?}");
+}
+
+#[test]
+fn a_certificate_gives_the_rights_that_are_in_it() {
+    let (world, address) = world();
+    let directory = world.directory.path();
+    let with = |name: &str, rights| {
+        let out = directory.join(name);
+        let issued = ca::issue_operator(&directory.join("ca"), name, rights, &out).unwrap();
+        client(address, Identity::load(&issued.certificate, &issued.key, &issued.ca).unwrap())
+    };
+    let (wall, olga, root) =
+        (with("wall", Rights::Viewer), with("olga", Rights::Operator), with("root", Rights::Administrator));
+    world.run(async {
+        let refused = |error: ClientError| {
+            let ClientError::Problem(problem) = error else { panic!("{error}") };
+            (problem.status, problem.detail)
+        };
+        wall.get::<Version>("/version", &()).await.unwrap();
+        let order = Because { reason: "drill".to_owned() };
+        let why = refused(wall.post::<Accepted>("/applications/sip2/start", &order).await.unwrap_err());
+        assert_eq!(why, (403, "this needs the role operator; wall is viewer".to_owned()));
+        olga.post::<Accepted>("/applications/sip2/start", &order).await.unwrap();
+        let why = refused(olga.get::<Users>("/users", &()).await.unwrap_err());
+        assert_eq!(why.0, 403, "{}", why.1);
+        root.get::<Users>("/users", &()).await.unwrap();
+    });
+    let audit: Vec<_> = world.audit().into_iter().map(|record| (record.who, record.what)).collect();
+    assert!(audit.contains(&("wall".to_owned(), "POST /applications/sip2/start".to_owned())), "{audit:?}");
 }
 
 #[test]

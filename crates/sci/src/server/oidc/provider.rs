@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const LASTS: Duration = Duration::from_secs(3_600);
 const KEYS_EVERY: Duration = Duration::from_secs(10);
 /// Keys that are looked at.
 const MAX_KEYS: usize = 100;
+/// What nobody but the SCS's user and group may be allowed with the secret's file.
+const FOR_EVERYBODY: u32 = 0o007;
 /// Longest secret, bytes.
 const MAX_SECRET: u64 = 4_096;
 
@@ -250,6 +253,12 @@ pub(super) async fn read_secret(path: &Path) -> Result<String, String> {
     let failed =
         |error: std::io::Error| format!("cannot read the client's secret, {}: {error}", path.display());
     let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    if file.metadata().await.map_err(failed)?.permissions().mode() & FOR_EVERYBODY != 0 {
+        return Err(format!(
+            "the client's secret, {0}, is open to everybody; `chmod 600 {0}`",
+            path.display()
+        ));
+    }
     let mut text = String::new();
     file.take(MAX_SECRET).read_to_string(&mut text).await.map_err(failed)?;
     let secret = text.trim_end_matches(['\r', '\n']);
