@@ -2,13 +2,18 @@
 //! one prints its seed; TAKEOVER_SEED runs that one alone.
 
 use crate::world::{World, app, host, pair};
-use domain::{AppStatus, Cause, VipAddress};
+use domain::{AppStatus, Cause, SolutionName, SolutionStatus, VipAddress};
 use ha_core::{DrillPlan, OperatorOrder};
 use std::time::Duration;
 
 const CLUSTER: &str = include_str!("world/cluster.toml");
 const SCRIPTED: &str = include_str!("world/scripted.toml");
 const COLD: &str = include_str!("world/cold.toml");
+
+/// A pair and what both members of it need, as one solution.
+const SOLUTION: &str = include_str!("world/solution.toml");
+/// Longer than an order to a solution of three applications may take.
+const ORDER_LASTS: Duration = Duration::from_secs(4 * 600);
 
 /// Configurations that are changed into each other, with what they say of the VIP: first of one pair, then of another.
 const CHANGING: [&str; 3] = [
@@ -48,6 +53,67 @@ fn long_histories_with_faults_between_messages() {
         check(seed);
     }
     println!("{seeds} seeded histories");
+}
+
+#[test]
+fn solutions_among_faults() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let seeds = match number("TAKEOVER_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TAKEOVER_SEEDS").unwrap_or(1_000),
+    };
+    seeds.for_each(check_solutions);
+}
+
+/// Whatever happens in between, an order ends; when all is healed, one start brings all of it up, and no alarm is left.
+fn check_solutions(seed: u64) {
+    let mut random = Random(seed);
+    let mut world = World::new(SOLUTION);
+    let solution: SolutionName = "office".parse().unwrap();
+    let start = OperatorOrder::StartSolution { solution: solution.clone() };
+    let stop = OperatorOrder::StopSolution { solution, graceful: false };
+    let database = app("database");
+    world.start();
+    for _ in 0..30 + random.below(30) {
+        match random.below(8) {
+            0 => forget(world.order(start.clone(), "alice", "")),
+            1 => forget(world.order(stop.clone(), "alice", "")),
+            2 => world.kill(&database),
+            3 => world.restart(&database),
+            4 => world.sim_mut(&database).deaf = random.below(2) == 0,
+            _ => fault(&mut world, &mut random),
+        }
+        pass(&mut world, &mut random);
+    }
+    world.quiet();
+    world.sim_mut(&database).deaf = false;
+    world.heal_all();
+    world.advance(ORDER_LASTS);
+    world.quiet();
+    let under_way = |world: &World| world.core.view(world.now).solutions[0].order.clone();
+    let mut wrong =
+        Vec::from_iter(under_way(&world).map(|order| format!("an order has not ended: {order:?}")));
+    forget(world.order(start, "alice", ""));
+    world.quiet();
+    world.advance(Duration::from_secs(60));
+    world.quiet();
+    let view = world.core.view(world.now);
+    if view.solutions[0].status != SolutionStatus::Started || view.solutions[0].order.is_some() {
+        wrong.push(format!("one start does not bring it up: {:?}", view.solutions[0]));
+    }
+    wrong.extend(
+        view.alarms
+            .iter()
+            .filter(|a| a.condition == "solution-pending")
+            .map(|a| format!("an alarm is left: {a:?}")),
+    );
+    wrong.extend(world.violations.iter().cloned());
+    assert!(
+        wrong.is_empty(),
+        "seed {seed} (TAKEOVER_SEED={seed} runs it alone):\n{}\n{}",
+        wrong.join("\n"),
+        world.lines.join("\n")
+    );
 }
 
 fn check(seed: u64) {
