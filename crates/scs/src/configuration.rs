@@ -308,6 +308,8 @@ impl Configuration {
             let edited = ApplyError::FileEdited { path: path(), number: now.revision.number };
             match self.read() {
                 Ok(text) if text == now.text => {}
+                // It is not there: that is said below.
+                Err(_) if !self.0.path.exists() => {}
                 // One that cannot be read is somebody's, too.
                 Ok(_) | Err(_) => return Err(edited),
             }

@@ -1,13 +1,20 @@
 //! `takeover solutions`: ordered sets of applications, started and stopped as one.
 
 use super::out::Out;
-use super::{Exit, Failure, Options, order};
-use crate::api::{Because, Solutions as All, Stop};
+use super::{Exit, Failure, Options};
+use crate::api::{Accepted, Because, Solutions as All, Stop};
 use crate::client::Client;
 use crate::render;
 use clap::{Args, Subcommand};
-use domain::SolutionName;
+use domain::{SolutionName, SolutionStatus};
 use ha_core::SolutionView;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Time between two looks at an order that is under way.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Within what time an order is seen that was taken.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Arguments of `solutions`.
 #[derive(Debug, Clone, Args)]
@@ -96,14 +103,63 @@ pub(super) async fn run(client: &Client, args: Solutions, out: &Out) -> Result<E
             Ok(Exit::Done)
         }
         Some(SolutionVerb::Start { solution, reason, .. }) => {
-            order::post(client, &format!("/solutions/{solution}/start"), &Because { reason }, out).await
+            let accepted: Accepted =
+                client.post(&format!("/solutions/{solution}/start"), &Because { reason }).await?;
+            until_the_end(client, &solution, &accepted, SolutionStatus::Started, out).await
         }
         Some(SolutionVerb::Stop { solution, graceful, reason, yes, .. }) => {
             if !yes {
                 let found: SolutionView = client.get(&format!("/solutions/{solution}"), &()).await?;
                 out.confirm(&format!("{}Stop all of it?", render::solution(&found, &out.look)))?;
             }
-            order::post(client, &format!("/solutions/{solution}/stop"), &Stop { graceful, reason }, out).await
+            let accepted: Accepted =
+                client.post(&format!("/solutions/{solution}/stop"), &Stop { graceful, reason }).await?;
+            until_the_end(client, &solution, &accepted, SolutionStatus::Stopped, out).await
         }
     }
+}
+
+/// Waits until the order has ended, and tells how. The order goes on where this is broken off.
+async fn until_the_end(
+    client: &Client,
+    name: &SolutionName,
+    accepted: &Accepted,
+    wanted: SolutionStatus,
+    out: &Out,
+) -> Result<Exit, Failure> {
+    if !out.json {
+        out.line(&accepted.text)?;
+    }
+    let (begun, mut waits_for) = (Instant::now(), None);
+    let ended: SolutionView = loop {
+        let solution: SolutionView = client.get(&format!("/solutions/{name}"), &()).await?;
+        match &solution.order {
+            Some(order) if waits_for != Some(order.at.clone()) => {
+                if let (Some(app), false) = (&order.at, out.json) {
+                    out.line(&format!("waits for {app}"))?;
+                }
+                waits_for = Some(order.at.clone());
+            }
+            Some(_) => {}
+            // What is shown follows the order by a moment.
+            None if waits_for.is_some() || solution.status == wanted || begun.elapsed() > SHOWN_WITHIN => {
+                break solution;
+            }
+            None => {}
+        }
+        sleep(LOOK_EVERY).await;
+    };
+    if out.json {
+        out.json(&ended)?;
+    } else if ended.status == wanted {
+        out.line(&format!("{name} is {wanted}"))?;
+    }
+    if ended.status == wanted {
+        return Ok(Exit::Done);
+    }
+    let SolutionView { status, reason, .. } = ended;
+    out.remark(&format!(
+        "error: {name} is {status}: {reason}; `takeover log --id 70-00327` says why the order ended"
+    ));
+    Ok(Exit::Refused)
 }
