@@ -201,7 +201,7 @@ fn cluster<'t>(sink: &'t Sink<'t>, root: &Table<'t>) -> Option<Cluster> {
     let scripts = named(root, "scripts", "script", &SCRIPT, script);
     let applications = application::applications(root, &names);
     let pairs = pair::pairs(root, &names, &mut addresses, Ports::new(&hosts, &taken));
-    let solutions = solution::solutions(root, &names);
+    let solutions = solution::solutions(root, &names, &pairs);
     let alarm_conditions = condition::conditions(root, &names, &pairs);
     // With errors elsewhere, what these miss may be in what could not be read.
     if !sink.has_errors() {
