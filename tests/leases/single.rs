@@ -303,15 +303,20 @@ pub fn longest_gap(seen: &Observation) -> Duration {
     seen.longest_gap().map_or(Duration::ZERO, netlab::Gap::length)
 }
 
-/// Waits until everything is whole, whoever is primary. What was about to move when it was looked at may move first.
+/// Waits until everything is whole, whoever is primary. What was about to move when it was looked at may move first: what the SCS
+/// shows follows that by some milliseconds.
 pub fn settled(site: &Site) -> anyhow::Result<String> {
-    const TRIES: usize = 3;
-    (1..=TRIES)
-        .find_map(|nth| match whole_again(site) {
-            Err(_) if nth < TRIES => None,
-            last => Some(last),
-        })
-        .context("it was looked at")?
+    let mut found = whole_again(site);
+    let looked = wait_until("everything to be whole", || {
+        if found.is_err() {
+            found = whole_again(site);
+        }
+        Ok(found.is_ok())
+    });
+    match (found, looked) {
+        (Err(why), Err(late)) => Err(why.context(late)),
+        (found, _) => found,
+    }
 }
 
 /// Runs a program on a host, which has to succeed.
