@@ -80,7 +80,11 @@ fn the_command_line_works_from_elsewhere_with_a_token() -> anyhow::Result<()> {
         bail!("an operator saw the users")
     };
     ensure!(refused.to_string().contains("needs the role administrator"), "{refused}");
-    let audit = run(scs.by_token(&operator)?.arg("audit"))?;
-    ensure!(audit.contains("token viewer") && audit.contains("POST /applications/sip1/start"), "{audit}");
-    Ok(())
+    // What was refused is answered before it is in the store.
+    let mut audit = String::new();
+    let looked = e2e::wait_until("the refusal to be in the audit", || {
+        audit = run(scs.by_token(&operator)?.arg("audit"))?;
+        Ok(audit.contains("token viewer") && audit.contains("POST /applications/sip1/start"))
+    });
+    looked.with_context(|| audit)
 }
