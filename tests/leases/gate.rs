@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rehearsal::{AGENT_HOSTS, Settings, Site, VIP, VIP6};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -76,12 +77,15 @@ pub fn closed_on_time_beside_a_fork_bomb(_: &mut Lab) -> anyhow::Result<()> {
     wait_until("the bomb to go off", || Ok(bomb.processes()? > ForkBomb::PROCESSES / 2))?;
     std::thread::sleep(Duration::from_secs(5));
     let processes = bomb.processes()?;
+    let placed = bomb.cgroup.as_ref().map_or("in no cgroup of their own", |_| "in a cgroup of their own");
     drop(bomb);
     ensure!(processes > ForkBomb::PROCESSES / 2, "the bomb did not last: {processes} processes");
     settled(&site)?;
     let turns = watch.end().with_context(|| site.logs())?;
     let gap = longest_gap(&prober.observe(begun));
-    println!("beside {processes} processes that fork: the role went {turns:?}, longest gap {gap:?}");
+    println!(
+        "beside {processes} processes that fork, {placed}: the role went {turns:?}, longest gap {gap:?}"
+    );
     Ok(())
 }
 
@@ -90,7 +94,7 @@ struct ForkBomb {
     /// Leads a session of its own, as all that the laboratory starts.
     shell: Child,
     /// A cgroup of its own, where one can be made.
-    cgroup: Option<PathBuf>,
+    cgroup: Option<Cgroup>,
 }
 
 impl ForkBomb {
@@ -101,17 +105,14 @@ impl ForkBomb {
         bomb 7";
 
     fn start(site: &Site, host: &str) -> anyhow::Result<Self> {
+        let cgroup = Cgroup::make()?;
         let mut shell = Command::new("sh");
         shell.args(["-c", Self::SCRIPT]).stderr(Stdio::null());
-        let cgroup = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu"]
-            .map(|hierarchy| Path::new(hierarchy).join(format!("takeover-bomb-{}", std::process::id())))
-            .into_iter()
-            .find(|cgroup| fs::create_dir(cgroup).is_ok() && cgroup.join("cgroup.procs").exists());
-        let shell = site.lab.spawn(host, shell)?;
-        if let Some(cgroup) = &cgroup {
-            fs::write(cgroup.join("cgroup.procs"), shell.id().to_string())?;
+        let bomb = Self { shell: site.lab.spawn(host, shell)?, cgroup };
+        if let Some(Cgroup(path)) = &bomb.cgroup {
+            fs::write(path.join("cgroup.procs"), bomb.shell.id().to_string())?;
         }
-        Ok(Self { shell, cgroup })
+        Ok(bomb)
     }
 
     /// How many there are.
@@ -135,10 +136,31 @@ impl Drop for ForkBomb {
         let group = i32::try_from(self.shell.id()).map(Pid::from_raw);
         let _ = group.map(|group| killpg(group, Signal::SIGKILL));
         let _ = self.shell.wait();
-        if let Some(cgroup) = &self.cgroup {
-            // Those that have died may still be there for a moment.
-            let _ = wait_until("the bomb's cgroup to be empty", || Ok(fs::remove_dir(cgroup).is_ok()));
-        }
+    }
+}
+
+/// A cgroup beside all others, removed when those in it have ended.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// None where nobody may make one here.
+    fn make() -> anyhow::Result<Option<Self>> {
+        // Process numbers are the same in every laboratory; the number of their namespace is not.
+        let laboratory = fs::metadata("/proc/self/ns/pid")?.ino();
+        let hierarchies = ["", "unified", "cpu"].map(|name| Path::new("/sys/fs/cgroup").join(name));
+        let made =
+            hierarchies.into_iter().filter(|path| path.join("cgroup.procs").exists()).find_map(|path| {
+                let cgroup = path.join(format!("takeover-bomb-{laboratory}"));
+                fs::create_dir(&cgroup).is_ok().then_some(Self(cgroup))
+            });
+        Ok(made)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Those that have died may still be there for a moment.
+        let _ = wait_until("the cgroup to be empty", || Ok(fs::remove_dir(&self.0).is_ok()));
     }
 }
 

@@ -99,6 +99,12 @@ mod tests {
     }
 
     #[test]
+    fn the_words_are_those_of_the_laboratory() {
+        let harness = include_str!("../../crates/netlab/src/harness.rs");
+        assert!(harness.contains(&format!("pub const FINAL: &str = {FINAL:?};")));
+    }
+
+    #[test]
     fn a_test_that_passes_now_has_passed_and_one_that_is_unknown_has_not() {
         let mut summary = Summary::default();
         let lines = "running 2 tests\ntest summary::tests::nothing_run_is_not_a_success ... FAILED\n\
